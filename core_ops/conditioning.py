@@ -1,0 +1,89 @@
+"""What a text encoder hands to a U-Net, and the two small interfaces that recipes train through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .noising import NoiseSchedule
+from .token_rows import TokenRow
+
+Embedding = Mapping[str, Tensor]
+"""A concept's input embedding v: per encoder name, vectors [V, width]. SD1 and SD2 have one encoder, SDXL two."""
+
+AttentionStatistic = Callable[[Tensor], Tensor]
+"""Reduces one layer's attention probabilities [B, H, P, N] to what a loss needs; see `attention_statistics`."""
+
+
+@dataclass(frozen=True)
+class TextConditioning:
+    """Output embeddings for `R` rows.
+
+    outputs: per encoder, the layer that the U-Net consumes, [R, N, width], prompt weights not applied.
+    context: what cross-attention reads, [R, N, D].
+    pooled: pooled text for SDXL, [R, D'], else None.
+    """
+
+    outputs: Mapping[str, Tensor]
+    context: Tensor
+    pooled: Tensor | None = None
+
+    def __getitem__(self, rows: slice | Tensor) -> TextConditioning:
+        return self._map(lambda tensor: tensor[rows])
+
+    def detach(self) -> TextConditioning:
+        return self._map(Tensor.detach)
+
+    def expand(self, batch: int) -> TextConditioning:
+        """One row repeated to a batch, without copying; already `batch` rows are passed through.
+
+        Raises ValueError when there is more than one row and not `batch` of them.
+        """
+        rows = self.context.shape[0]
+        if rows not in (1, batch):
+            raise ValueError(f"conditioning: {rows} rows cannot serve a batch of {batch}; give one row or one per image.")
+        return self if rows == batch else self._map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> TextConditioning:
+        return replace(
+            self,
+            outputs={name: change(output) for name, output in self.outputs.items()},
+            context=change(self.context),
+            pooled=None if self.pooled is None else change(self.pooled),
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[TextConditioning]) -> TextConditioning:
+        return TextConditioning(
+            outputs={name: torch.cat([part.outputs[name] for part in parts]) for name in parts[0].outputs},
+            context=torch.cat([part.context for part in parts]),
+            pooled=None if parts[0].pooled is None else torch.cat([part.pooled for part in parts]),
+        )
+
+
+class TextEncoder(Protocol):
+    """A differentiable text encoder with frozen weights."""
+
+    def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
+        """Output embeddings of the rows, with `embedding` in their concept slots; differentiable in it."""
+        ...
+
+
+class Denoiser(Protocol):
+    """A differentiable U-Net that predicts in its own space (ε or v)."""
+
+    schedule: NoiseSchedule
+
+    def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
+        """Prediction [B, C, h, w] for noised latents [B, C, h, w] at integer timesteps [B]."""
+        ...
+
+    def with_attention(
+        self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The prediction, and `statistic` of every cross-attention layer in forward order."""
+        ...

@@ -1,0 +1,133 @@
+"""The user's pictures, of any size and channel count, as one batch of RGB with masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
+
+Fit = Literal["crop", "pad"]
+LATENT_CELL = 8
+"""Pixels per latent cell and side in every Stable Diffusion VAE."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """pixels: [I, 3, S, S] in 0…1. masks: what counts in the loss, [I, 1, S, S] in 0…1, or None for everything."""
+
+    pixels: Tensor
+    masks: Tensor | None
+
+
+def prepare_pictures(
+    images: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int, fit: Fit = "crop"
+) -> Pictures:
+    """Brings images [b, H, W, C] with 1 to 4 channels, and masks [b, H, W] if any, to squares of `side` pixels.
+
+    "crop" cuts the centre square; "pad" keeps the whole picture on white, which the masks leave out of the loss.
+    Grey is repeated to RGB, transparency laid on white. Raises ValueError for what cannot be trained on.
+    """
+    singles = [picture for batch in images for picture in batch.float()]
+    if not singles:
+        raise ValueError("images: none came; connect at least one picture of the concept.")
+    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float()]
+    _validate(singles, single_masks, side)
+    pixels = [_to_square(_rgb(picture), side, fit, border=1.0) for picture in singles]
+    if single_masks is None and fit == "pad":
+        single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
+    weights = None
+    if single_masks is not None:
+        weights = torch.stack([_to_square(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks])
+    return Pictures(torch.stack(pixels).clamp(0, 1), weights)
+
+
+def latent_masks(masks: Tensor) -> Tensor:
+    """Masks [I, 1, S, S] averaged over each latent cell, [I, 1, S/8, S/8]."""
+    return interpolate(masks, scale_factor=1 / LATENT_CELL, mode="area")
+
+
+def augment(pictures: Pictures, variants: int, generator: torch.Generator) -> Pictures:
+    """`variants` changed copies of every picture, after AttnDreamBooth's augmentation (as in the released program).
+
+    Rotation up to ±45° with probability 0.75, horizontal flip with 0.25, resizing by 0.8…1.2 and a shift within the
+    frame (random crop). One resampling; what comes into view from outside mirrors the picture.
+    """
+    repeated = pictures.pixels.repeat_interleave(variants, dim=0)
+    transforms = torch.stack([_random_transform(generator) for _ in range(repeated.shape[0])])
+    grid = affine_grid(transforms, list(repeated.shape), align_corners=False)
+
+    def resample(x: Tensor) -> Tensor:
+        return grid_sample(x, grid, padding_mode="reflection", align_corners=False).clamp(0, 1)
+
+    masks = None if pictures.masks is None else resample(pictures.masks.repeat_interleave(variants, dim=0))
+    return Pictures(resample(repeated), masks)
+
+
+def _random_transform(generator: torch.Generator) -> Tensor:
+    """Affine matrix [2, 3] from output to input coordinates, which run over -1…1."""
+    rotate, angle, flip, size, shift_x, shift_y = torch.rand(6, generator=generator).tolist()
+    radians = math.radians((2 * angle - 1) * 45) if rotate < 0.75 else 0.0
+    zoom = 1 / (0.8 + 0.4 * size)
+    mirror = -1.0 if flip < 0.25 else 1.0
+    slack = abs(1 - zoom)
+    cos, sin = zoom * math.cos(radians), zoom * math.sin(radians)
+    return torch.tensor(
+        [[mirror * cos, -mirror * sin, (2 * shift_x - 1) * slack], [sin, cos, (2 * shift_y - 1) * slack]]
+    )
+
+
+def _validate(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int) -> None:
+    if side < LATENT_CELL or side % LATENT_CELL:
+        raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
+    for index, picture in enumerate(pictures):
+        height, width, channels = picture.shape
+        if min(height, width) < LATENT_CELL:
+            raise ValueError(
+                f"images: picture {index} has {width}×{height} pixels; at least {LATENT_CELL}×{LATENT_CELL} are needed. "
+                "Use a larger picture."
+            )
+        if not 1 <= channels <= 4:
+            raise ValueError(f"images: picture {index} has {channels} channels; 1 to 4 (grey, RGB, with alpha) can be used.")
+        if not torch.isfinite(picture).all():
+            raise ValueError(f"images: picture {index} has values that are not finite; check the node that made it.")
+    if masks is None:
+        return
+    if len(masks) != len(pictures):
+        raise ValueError(f"masks: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
+    for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
+        if mask.shape != picture.shape[:2]:
+            raise ValueError(
+                f"masks: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "
+                "(width, height); resize the mask to its image."
+            )
+        if mask.max() <= 0:
+            raise ValueError(f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out.")
+
+
+def _rgb(picture: Tensor) -> Tensor:
+    """[H, W, C] → [3, H, W]."""
+    channels = picture.movedim(-1, 0)
+    colour, alpha = (channels[:-1], channels[-1:]) if channels.shape[0] in (2, 4) else (channels, None)
+    colour = colour.expand(3, -1, -1)
+    return colour if alpha is None else colour * alpha + (1 - alpha)
+
+
+def _to_square(picture: Tensor, side: int, fit: Fit, border: float) -> Tensor:
+    """[C, H, W] → [C, side, side]."""
+    height, width = picture.shape[-2:]
+    if fit == "crop":
+        edge = min(height, width)
+        top, left = (height - edge) // 2, (width - edge) // 2
+        picture = picture[:, top : top + edge, left : left + edge]
+    else:
+        edge = max(height, width)
+        left, top = (edge - width) // 2, (edge - height) // 2
+        picture = pad(picture, (left, edge - width - left, top, edge - height - top), value=border)
+    if edge == side:
+        return picture
+    return interpolate(picture.unsqueeze(0), (side, side), mode="bilinear", antialias=True, align_corners=False)[0]

@@ -1,0 +1,117 @@
+"""CoRe stage 1 (Wu et al. 2024, "CoRe: Context-Regularized Text Embedding Learning"): v with regularized context.
+
+A prompt with the concept and the same prompt with its super-category should give the words around them the same output
+embeddings and the same attention. No image of that prompt is needed, so any prompt will do: one is drawn each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..attention_statistics import token_means
+from ..concept_embedding import ConceptEmbedding
+from ..conditioning import Denoiser, TextConditioning, TextEncoder
+from ..losses import context_attention_loss, context_embedding_loss
+from ..losses.context_embedding import Formulation
+from ..norm_rescaling import kept_norms
+from ..token_rows import AlignedPair
+from ..training_data import NoisedBatch, TrainingImages, draw_batch
+from ..training_loop import RandomStreams
+from ..training_step import Term, TextCut, TrainingStep
+
+
+@dataclass(frozen=True)
+class ContextRegularizationConfig:
+    """Defaults of the paper's Appendix G; λ_emb and λ_attn are the loop's weights.
+
+    rescale_from, rescale_to: steps, counted from 1 and both included, in which ‖v‖ is kept (Eq. 6).
+    regularization_batch: samples of the batch that L_attn looks at; 0 for all of them.
+    """
+
+    batch_size: int = 6
+    formulation: Formulation = "paper"
+    rescale_from: int = 120
+    rescale_to: int = 180
+    regularization_batch: int = 0
+
+
+WEIGHTS = {"diffusion": 1.0, "context_embedding": 1.5e-4, "context_attention": 0.05}
+"""λ of Eq. 5 as published."""
+
+
+class ContextRegularization:
+    def __init__(
+        self,
+        config: ContextRegularizationConfig,
+        encoder: TextEncoder,
+        denoiser: Denoiser,
+        images: TrainingImages,
+        embedding: ConceptEmbedding,
+        prompts: Sequence[AlignedPair],
+    ) -> None:
+        self.config, self.encoder, self.denoiser, self.images = config, encoder, denoiser, images
+        self.embedding, self.prompts = embedding, prompts
+        self.parameters = embedding.parameters
+        self._references: dict[int, TextConditioning] = {}
+
+    def training_step(self, random: RandomStreams) -> TrainingStep:
+        batch = draw_batch(self.images, self.denoiser.schedule, self.config.batch_size, random["data"])
+        drawn = int(torch.randint(len(self.prompts), (), generator=random["prompts"]))
+        pair = self.prompts[drawn]
+        text = self.encoder.encode([*batch.rows, pair.concept], self.embedding.vectors)
+        cut = TextCut(text, self.parameters)
+        return TrainingStep(self._terms(batch, cut.text, pair, self._reference(drawn)), cut.leaves, cut.pull_back)
+
+    def _terms(
+        self, batch: NoisedBatch, text: TextConditioning, pair: AlignedPair, reference: TextConditioning
+    ) -> Iterator[Term]:
+        count = len(batch.rows)
+        yield Term("diffusion", batch.diffusion_loss(self.denoiser, text[:count]))
+        yield Term("context_embedding", self.embedding_loss(text[count:], reference, pair))
+        yield Term("context_attention", self.attention_loss(batch, text[count:], reference, pair))
+
+    def embedding_loss(self, text: TextConditioning, reference: TextConditioning, pair: AlignedPair) -> Tensor:
+        """Eq. 3; with two text encoders (SDXL) the mean of both."""
+        context, reference_context = pair.positions(text.context.device)
+        per_encoder = [
+            context_embedding_loss(output[0, context], reference.outputs[name][0, reference_context], self.config.formulation)
+            for name, output in text.outputs.items()
+        ]
+        return torch.stack(per_encoder).mean()
+
+    def attention_loss(
+        self, batch: NoisedBatch, text: TextConditioning, reference: TextConditioning, pair: AlignedPair
+    ) -> Tensor:
+        """Eq. 4 with the z_t and t of this step's batch."""
+        samples = slice(self.config.regularization_batch or None)
+        z_t, t = batch.z_t[samples], batch.t[samples]
+        context, reference_context = pair.positions(text.context.device)
+        _, means = self.denoiser.with_attention(z_t, t, text, token_means)
+        with torch.no_grad():
+            _, reference_means = self.denoiser.with_attention(z_t, t, reference, token_means)
+        return context_attention_loss(
+            torch.stack(means)[..., context],
+            torch.stack(reference_means)[..., reference_context],
+            self.config.formulation,
+        )
+
+    def _reference(self, drawn: int) -> TextConditioning:
+        """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""
+        if drawn not in self._references:
+            with torch.no_grad():
+                self._references[drawn] = self.encoder.encode([self.prompts[drawn].reference], {})
+        return self._references[drawn]
+
+    def update(self, step: int) -> AbstractContextManager[None]:
+        first = self.config.rescale_from
+        if self.config.formulation == "reference_code":
+            first += 1  # the released program keeps the norm that v has after step rescale_from
+        return kept_norms(self.embedding) if first <= step <= self.config.rescale_to else nullcontext()
+
+    def observations(self) -> dict[str, float]:
+        return {"embedding_norm": self.embedding.mean_norm()}

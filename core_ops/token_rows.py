@@ -1,0 +1,70 @@
+"""Token rows of a prompt, and which of their positions correspond in the concept's row and the reference row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ConceptSlot:
+    """Stands in a token row where the concept's vector number `index` goes."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """One prompt as the text encoder reads it.
+
+    tokens: per encoder name, `N` entries: a vocabulary id, a fixed vector [width], or a `ConceptSlot`.
+    weights: `N` prompt weights such as the 1.2 of `(word:1.2)`.
+    span: positions of the concept's vectors, or of the super-category in a reference row; may be empty.
+    end: position of the first end-of-text token.
+    """
+
+    tokens: Mapping[str, tuple[int | Tensor | ConceptSlot, ...]]
+    weights: tuple[float, ...]
+    span: range
+    end: int
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Positions of the context tokens: start-of-text to the first end-of-text, both included, without the span."""
+        return tuple(position for position in range(self.end + 1) if position not in self.span)
+
+
+@dataclass(frozen=True)
+class AlignedPair:
+    """A concept's row and its reference row with the super-category, compared position by position.
+
+    The two spans may differ in length, so the same context token may stand at different positions.
+    """
+
+    concept: TokenRow
+    reference: TokenRow
+
+    def __post_init__(self) -> None:
+        if _context_tokens(self.concept) != _context_tokens(self.reference):
+            raise ValueError(
+                "super_category: the prompt with it does not split into the same tokens around it as the prompt with "
+                "the concept. Keep spaces around {} in the template and give the super-category as plain words."
+            )
+
+    def positions(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Positions [n] of the context tokens in the concept's row, and of the same tokens in the reference row."""
+        return (
+            torch.tensor(self.concept.context, device=device),
+            torch.tensor(self.reference.context, device=device),
+        )
+
+
+def _context_tokens(row: TokenRow) -> list[tuple]:
+    """The context as comparable values, for every encoder; fixed vectors compare by content."""
+    return [
+        tuple(tuple(token.tolist()) if isinstance(token, Tensor) else token for token in map(tokens.__getitem__, row.context))
+        for _, tokens in sorted(row.tokens.items())
+    ]

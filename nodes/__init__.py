@@ -1,0 +1,1 @@
+"""ComfyUI nodes. Each file holds one node: its schema, and an execute that validates, configures, calls and wraps."""

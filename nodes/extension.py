@@ -1,0 +1,13 @@
+"""The list of nodes that the host registers."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .concept_prompt import ConceptPrompt
+from .train_embedding import TrainEmbedding
+
+
+class PersonalizationExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [TrainEmbedding, ConceptPrompt]

@@ -1,0 +1,76 @@
+"""Cross-attention probabilities of a host U-Net, handed layer by layer to a statistic.
+
+The host lets a function stand in for a layer's attention. Ours computes the same softmax(qkᵀ/√d)v, and on the way shows
+the probabilities to a statistic and keeps only its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from comfy.ldm.modules.attention import BasicTransformerBlock
+
+from ...core_ops.conditioning import AttentionStatistic
+
+Layer = tuple[str, int, int]
+"""(block, number, index) as the host names cross-attention layers, such as ("input", 4, 0)."""
+
+Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
+
+
+def cross_attention_layers(unet: nn.Module) -> list[Layer]:
+    """All cross-attention layers of a U-Net, in forward order."""
+    return [
+        _layer_of(name)
+        for name, module in unet.named_modules()
+        if isinstance(module, BasicTransformerBlock) and module.attn2 is not None
+    ]
+
+
+def _layer_of(name: str) -> Layer:
+    """Module names read input_blocks.4.1.transformer_blocks.0 and middle_block.1.transformer_blocks.0."""
+    block, number, *_, index = name.split(".")
+    return (block.removesuffix("_blocks").removesuffix("_block"), 0 if block == "middle_block" else int(number), int(index))
+
+
+class AttentionTap:
+    """Collects `statistic` of every layer of one forward pass in `results`, in forward order."""
+
+    def __init__(self, statistic: AttentionStatistic) -> None:
+        self.results: list[Tensor] = []
+        self._statistic = statistic
+        self._recording = True
+
+    def stop(self) -> None:
+        """Called after the forward pass: recomputation in a backward pass must not record again."""
+        self._recording = False
+
+    def patch(self, options: Mapping[str, Any], layers: list[Layer]) -> dict[str, Any]:
+        """A copy of `transformer_options` with the tap in every layer; patches found there still make the output."""
+        replace = dict(options.get("patches_replace", {}))
+        present = replace.get("attn2", {})
+        tapped = {layer: self._attention(present.get(layer, present.get(layer[:2]))) for layer in layers}
+        return {**options, "patches_replace": {**replace, "attn2": {**present, **tapped}}}
+
+    def _attention(self, patched: Attention | None) -> Attention:
+        def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
+            # Probabilities are recomputed in the backward pass; kept, they would be the largest tensors of all.
+            output, result = checkpoint(self._attend, q, k, v, extra["n_heads"], use_reentrant=False)
+            if self._recording:
+                self.results.append(result)
+            return output if patched is None else patched(q, k, v, extra)
+
+        return attention
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+        """q [B, P, H·d], k and v [B, N, H·d] → output [B, P, H·d] and the statistic of softmax(qkᵀ/√d)."""
+        q, k, v = (rearrange(x, "B N (H d) -> B H N d", H=heads) for x in (q, k, v))
+        probabilities = torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5, dim=-1)
+        output = probabilities.to(v.dtype) @ v
+        return rearrange(output, "B H P d -> B P (H d)"), self._statistic(probabilities)

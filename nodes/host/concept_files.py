@@ -1,0 +1,108 @@
+"""Embedding files as ComfyUI, A1111 and diffusers read them, and the state that a run can resume from."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...core_ops.conditioning import Embedding
+from . import safe_files
+
+SPECIFICATION = "1.0.1"
+STATE_FOLDER = "core_states"
+
+
+def embedding_path(name: str) -> Path:
+    """Where an embedding of this name goes: the first of the host's embeddings folders."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0]) / f"{name}.safetensors"
+
+
+def validate_new_embedding(name: str, overwrite: bool) -> None:
+    """Raises ValueError when the name is no plain file name, or taken."""
+    safe_files.validate_name("concept_name", name)
+    if embedding_path(name).exists() and not overwrite:
+        raise ValueError(
+            f"concept_name: an embedding {name!r} exists already at {embedding_path(name)}; "
+            "choose another name or switch overwrite on."
+        )
+
+
+def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
+    """The keys other programs expect: `emb_params` for one text encoder, `clip_l` and `clip_g` for SDXL."""
+    if len(vectors) == 1:
+        return {"emb_params": next(iter(vectors.values()))}
+    return dict(vectors)
+
+
+def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overwrite: bool) -> Path:
+    """Writes the embedding with its card as metadata, and returns where."""
+    path = embedding_path(name)
+    tensors = embedding_tensors(vectors)
+    safe_files.write(path, tensors, _metadata(name, tensors, card), overwrite)
+    return path
+
+
+def _metadata(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> dict[str, str]:
+    """sai_model_spec fields, and the card's entries in JSON."""
+    token = f"embedding:{name}"
+    specification = {
+        "modelspec.sai_model_spec": SPECIFICATION,
+        "modelspec.architecture": f"{card['architecture']}/textual-inversion",
+        "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
+        "modelspec.title": name,
+        "modelspec.resolution": f"{card['resolution']}x{card['resolution']}",
+        "modelspec.date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.hash_sha256": safe_files.tensor_hash(tensors),
+        "modelspec.trigger_phrase": card.get("phrase", token),
+        "modelspec.usage_hint": f"Write {card.get('phrase', token)} in a prompt where the concept goes.",
+    }
+    return specification | {f"core_personalization.{key}": json.dumps(value) for key, value in card.items()}
+
+
+def state_path(name: str) -> Path:
+    return Path(folder_paths.get_output_directory()) / STATE_FOLDER / f"{name}.safetensors"
+
+
+def save_state(name: str, state: Mapping[str, Any]) -> Path:
+    """Writes nested dictionaries of tensors, numbers and strings; replaces the state of an earlier step."""
+    tensors: dict[str, Tensor] = {}
+    plain = _split(state, "", tensors)
+    path = state_path(name)
+    safe_files.write(path, tensors, {"state": json.dumps(plain)}, overwrite=True)
+    return path
+
+
+def load_state(name: str) -> dict[str, Any]:
+    """What `save_state` wrote under this name; raises ValueError when there is none or it cannot be read."""
+    safe_files.validate_name("resume_from", name)
+    path = state_path(name)
+    if not path.is_file():
+        raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
+    try:
+        tensors, metadata = safe_files.read(path)
+        return _join(json.loads(metadata["state"]), "", tensors)
+    except Exception as error:
+        raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
+
+
+def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
+    """Moves tensors out of nested dictionaries into `tensors`, leaving None in their places."""
+    if isinstance(value, Mapping):
+        return {name: _split(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
+    if isinstance(value, torch.Tensor):
+        tensors[key] = value
+        return None
+    return value
+
+
+def _join(value: Any, key: str, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _join(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
+    return tensors.get(key, value)

@@ -1,0 +1,73 @@
+"""Progress, cancel and memory of one long run inside a node."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from PIL import Image
+from server import PromptServer
+from torch import Tensor
+
+import comfy.model_management
+import comfy.utils
+
+PREVIEW_SIDE = 512
+
+Cancelled = comfy.model_management.InterruptProcessingException
+
+
+class RunProgress:
+    """The node's progress bar, with a line of text under it and pictures."""
+
+    def __init__(self, total: int, node_id: str | None, done: int = 0) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node_id)
+        self._node_id = node_id
+        self._total, self._first = total, done
+        self._started = time.monotonic()
+
+    def update(self, step: int, text: str, preview: Tensor | None = None) -> None:
+        """Shows that `step` of the total is done, then raises `Cancelled` if the user asked for it.
+
+        text: figures of the step; the time left is added. preview: a picture [H, W, 3].
+        """
+        image = None if preview is None else ("JPEG", _to_pil(preview), PREVIEW_SIDE)
+        self._bar.update_absolute(step, self._total, image)
+        self.say(f"step {step}/{self._total} · {text} · {self._time_left(step)} left")
+        check_cancelled()
+
+    def say(self, text: str) -> None:
+        """Shows a line of text on the node, in the browser."""
+        server = getattr(PromptServer, "instance", None)
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
+
+    def _time_left(self, step: int) -> str:
+        per_step = (time.monotonic() - self._started) / max(step - self._first, 1)
+        minutes, seconds = divmod(round(per_step * (self._total - step)), 60)
+        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def check_cancelled() -> None:
+    """Raises `Cancelled` when the user pressed cancel; the host itself asks only now and then."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+@contextmanager
+def releasing_memory(settings_to_lower: str) -> Iterator[None]:
+    """Gives back what a run took, however it ends; turns running out of memory into an error that says what to do."""
+    try:
+        yield
+    except comfy.model_management.OOM_EXCEPTION as error:
+        needed = f" It had reached {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB." if torch.cuda.is_available() else ""
+        raise RuntimeError(f"Out of memory.{needed} Lower {settings_to_lower}.") from error
+    finally:
+        gc.collect()
+        comfy.model_management.soft_empty_cache()
+
+
+def _to_pil(picture: Tensor) -> Image.Image:
+    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())

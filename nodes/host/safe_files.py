@@ -1,0 +1,74 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save, save_file
+from torch import Tensor
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+def validate_name(parameter: str, name: str) -> None:
+    """Raises ValueError unless `name` is a plain file name on every system that also works after `embedding:`."""
+    if not re.fullmatch(r"[\w][\w.-]{0,99}", name) or name.endswith(".") or name.split(".")[0].lower() in _RESERVED:
+        raise ValueError(
+            f"{parameter}: {name!r} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
+            "(no folders, no spaces), at most 100, for example 'my-cat'."
+        )
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool) -> None:
+    """Writes a safetensors file under a temporary name, reads it back, and renames it.
+
+    Raises FileExistsError when `path` exists and may not be overwritten, OSError when the disk is full.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file(contiguous, temporary, dict(metadata))
+        _flush(temporary)
+        _compare(temporary, contiguous)
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU and metadata."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensor bytes as they will lie in the file, in hex (modelspec.hash_sha256)."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    header = int.from_bytes(content[:8], "little")
+    return "0x" + hashlib.sha256(content[8 + header :]).hexdigest()
+
+
+def _flush(path: str) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _compare(path: str, tensors: Mapping[str, Tensor]) -> None:
+    written, _ = read(Path(path))
+    if written.keys() != tensors.keys() or not all(_same_bits(written[name], tensors[name]) for name in tensors):
+        raise OSError(f"{path}: what was read back differs from what was written; check the disk.")
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))

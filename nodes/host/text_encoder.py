@@ -1,0 +1,94 @@
+"""A host CLIP behind the `TextEncoder` interface of core_ops: SD1 (CLIP-L), SD2 (OpenCLIP-H), SDXL (CLIP-L and -G)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from comfy.clip_model import CLIPLayer
+from comfy.sd import CLIP
+from comfy.sd1_clip import SDClipModel
+
+from ...core_ops.conditioning import Embedding, TextConditioning
+from ...core_ops.token_rows import ConceptSlot, TokenRow
+from .module_copy import frozen_copy
+
+ENCODERS = ("clip_l", "clip_h", "clip_g")
+"""The host's names, in the order in which it concatenates their outputs."""
+
+
+def encoder_names(clip: CLIP) -> tuple[str, ...]:
+    """Names of the text encoders of a CLIP; raises ValueError when it holds others than CLIP's."""
+    modules = {name for name, module in clip.cond_stage_model.named_children() if isinstance(module, SDClipModel)}
+    names = tuple(name for name in ENCODERS if name in modules)
+    if not names or modules != set(names):
+        kind = type(clip.cond_stage_model).__name__
+        raise ValueError(f"clip: {kind} is not the text encoder of a Stable Diffusion 1.x, 2.x or XL model; load one.")
+    return names
+
+
+class _DifferentiableLayer(CLIPLayer):
+    """The host's layer adds its residuals in place, over values that the backward pass needs."""
+
+    def forward(self, x, mask=None, optimized_attention=None):
+        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class HostTextEncoder:
+    """A frozen copy of a CLIP's encoders, differentiable in the vectors of a token row; computes in fp32 like the host."""
+
+    def __init__(self, clip: CLIP) -> None:
+        self.names = encoder_names(clip)
+        self.device = clip.patcher.load_device
+        model = frozen_copy(clip.patcher)
+        model.reset_clip_options()
+        if clip.layer_idx is not None:
+            model.set_clip_options({"layer": clip.layer_idx})
+        model.set_clip_options({"execution_device": self.device})
+        for module in model.modules():
+            if isinstance(module, CLIPLayer):
+                module.__class__ = _DifferentiableLayer
+        self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width of each encoder's input embeddings."""
+        return {name: self._vocabulary(name).shape[1] for name in self.names}
+
+    def word_embeddings(self, tokens: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """Input embeddings [n, width] of vocabulary ids, per encoder."""
+        return {name: self._vocabulary(name)[list(ids)].float().clone() for name, ids in tokens.items()}
+
+    def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
+        outputs: dict[str, Tensor] = {}
+        contexts: list[Tensor] = []
+        pooled: Tensor | None = None
+        for name, encoder in self._encoders.items():
+            filled = [_fill(row.tokens[name], embedding.get(name)) for row in rows]
+            outputs[name], pooled = encoder(filled)[:2]
+            contexts.append(self._weigh(outputs[name], rows, encoder))
+        # Only SDXL's U-Net reads a pooled text, that of its last encoder.
+        return TextConditioning(outputs, torch.cat(contexts, dim=-1), pooled if "clip_g" in self.names else None)
+
+    def _weigh(self, output: Tensor, rows: Sequence[TokenRow], encoder: SDClipModel) -> Tensor:
+        """Prompt weights as the host applies them: away from, or towards, the output of an empty prompt."""
+        weights = torch.tensor([row.weights for row in rows], device=output.device).unsqueeze(-1)
+        if bool((weights == 1).all()):
+            return output
+        empty_row = [encoder.special_tokens["start"], encoder.special_tokens["end"]]
+        empty_row += [encoder.special_tokens["pad"]] * (output.shape[1] - len(empty_row))
+        empty = encoder([empty_row])[0]
+        return torch.where(weights == 1, output, (output - empty) * weights + empty)
+
+    def _vocabulary(self, name: str) -> Tensor:
+        return self._encoders[name].transformer.get_input_embeddings().weight
+
+
+def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:
+    """The row as the host's encoder takes it, with the concept's vectors in their slots."""
+    if vectors is None:
+        return [token for token in tokens if not isinstance(token, ConceptSlot)]
+    return [vectors[token.index] if isinstance(token, ConceptSlot) else token for token in tokens]

@@ -1,0 +1,69 @@
+"""Node inputs declared once, as fields of a frozen dataclass: default, range and tooltip make schema and validation.
+
+`schema_inputs` turns the fields into ComfyUI inputs; `validated` makes the dataclass of what a node was given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from comfy_api.latest import io
+
+Settings = TypeVar("Settings")
+_KEY = "input"
+
+
+def text(default: str, tooltip: str, advanced: bool = False, multiline: bool = False) -> Any:
+    return _field(io.String, default, tooltip, advanced, multiline=multiline)
+
+
+def choice(options: Sequence[str], tooltip: str, advanced: bool = False) -> Any:
+    """One of `options`; the first is the default."""
+    return _field(io.Combo, options[0], tooltip, advanced, options=list(options))
+
+
+def integer(default: int, minimum: int, maximum: int, tooltip: str, advanced: bool = False, **extra: Any) -> Any:
+    return _field(io.Int, default, tooltip, advanced, min=minimum, max=maximum, **extra)
+
+
+def number(default: float, minimum: float, maximum: float, tooltip: str, step: float, advanced: bool = False) -> Any:
+    return _field(io.Float, default, tooltip, advanced, min=minimum, max=maximum, step=step)
+
+
+def switch(default: bool, tooltip: str, advanced: bool = False) -> Any:
+    return _field(io.Boolean, default, tooltip, advanced)
+
+
+def schema_inputs(settings: type) -> list[io.Input]:
+    return [field.metadata[_KEY](field.name) for field in dataclasses.fields(settings)]
+
+
+def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """The settings as given, lists of one unwrapped; raises ValueError naming the input that is out of range.
+
+    The host checks ranges of what a workflow types in, but not of what other nodes compute.
+    """
+    values = {name: value[0] if isinstance(value, list) else value for name, value in given.items()}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]
+        declared = field.metadata[_KEY](field.name)
+        _check(field.name, values.get(field.name, field.default), declared)
+    return settings(**values)
+
+
+def _check(name: str, value: Any, declared: io.Input) -> None:
+    if isinstance(declared, io.Combo.Input) and value not in (declared.options or []):
+        raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, declared.options or []))}; choose one.")
+    if isinstance(declared, io.Int.Input | io.Float.Input):
+        low, high = declared.min, declared.max
+        if not math.isfinite(value) or not low <= value <= high:
+            raise ValueError(f"{name}: {value} is out of range; give a number from {low} to {high}.")
+
+
+def _field(kind: Any, default: Any, tooltip: str, advanced: bool, **extra: Any) -> Any:
+    def declare(name: str) -> io.Input:
+        return kind.Input(name, default=default, tooltip=tooltip, advanced=advanced or None, **extra)
+
+    return dataclasses.field(default=default, metadata={_KEY: declare})

@@ -1,0 +1,66 @@
+"""Node "CoRe Train Embedding": learns a concept's text embedding from a few pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from .concept import Concept, ConceptIO
+from .embedding_run import EmbeddingRun, HostModels, check_inputs
+from .embedding_settings import EmbeddingSettings
+from .host.run_control import releasing_memory
+from .settings import schema_inputs, validated
+
+
+class TrainEmbedding(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReTrainEmbedding",
+            display_name="CoRe Train Embedding",
+            category="CoRe Personalization",
+            description="Learns your concept from a few pictures as a text embedding that keeps to the prompt.",
+            search_aliases=["textual inversion", "train embedding", "personalization", "attndreambooth"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
+                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
+                io.Vae.Input("vae", tooltip="The model's VAE."),
+                io.Image.Input("images", tooltip="About four pictures of the concept, as a batch or a list, of any sizes."),
+                io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="One caption per picture, each with {} once, as a list or one per line. Optional.",
+                ),
+                *schema_inputs(EmbeddingSettings),
+            ],
+            outputs=[
+                ConceptIO.Output("concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."),
+                io.String.Output("prompt_token", display_name="prompt_token", tooltip="Write this in any prompt."),
+                io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
+                io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, clip: Any, vae: Any, images: Any, masks: Any = None, captions: Any = None, **inputs: Any
+    ) -> io.NodeOutput:
+        settings = validated(EmbeddingSettings, inputs)
+        host = HostModels(model[0], clip[0], vae[0])
+        checked = check_inputs(host, images, masks, captions, settings)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
+            run = EmbeddingRun(host, checked, node_id)
+            run.train()
+            path = run.save_embedding()
+            preview = run.preview().unsqueeze(0)
+        concept = Concept(
+            settings.concept_name, settings.super_category, run.embedding.snapshot(), path, settings.with_category
+        )
+        return io.NodeOutput(concept, concept.phrase, run.losses, preview, ui=ui.PreviewImage(preview, cls=cls))
