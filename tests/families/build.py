@@ -2,10 +2,10 @@
 
     python tests/families/build.py sd1 DEST.safetensors --seed 0
 
-Needs torch and safetensors only. What makes a family (width 320, context width, depth pattern, key names) is real;
-the number of blocks and the text encoders are small. The weights are random but not degenerate: activations are of
-order 1, attention is peaked, outputs depend on every token, ε models pass their input on so that sampling denoises,
-and the VAE (TAESD's architecture) reconstructs an image's 8x8 block means.
+What makes a family (width 320, context width, depth pattern, key names) is real; the number of blocks and the text
+encoders are small. The weights are random but not degenerate: activations are of order 1, attention is peaked,
+outputs depend on every token, ε models pass their input on so that sampling denoises, and the VAE (TAESD's
+architecture) reconstructs an image's 8x8 block means.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LATENT_CHANNELS = 4
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """prefix: of its keys. host_name: clip_l, clip_h or clip_g. full: layers and MLP width of the real one."""
+    """prefix: of its keys. host_name: clip_l, clip_h, clip_g. full: layers and MLP width of the real one."""
 
     prefix: str
     host_name: str
@@ -51,7 +51,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Family:
-    """depths: transformer blocks after each residual block, per level, finest first; up_depths: on the way up."""
+    """depths: transformer blocks per residual block, for each level, finest first; up_depths: on the way up."""
 
     context_width: int
     heads: int
@@ -73,7 +73,7 @@ SD2 = Family(1024, 5, True, 1, (1, 1), (1, 1), 1, (CLIP_H,))
 FAMILIES = {
     "sd1": Family(768, 8, False, 1, (1, 1), (1, 1), 1, (CLIP_L,)),
     "sd2": SD2,
-    # The host reads v-prediction off a bias in output block 11: four levels of two blocks, as in the real model.
+    # The host reads v-prediction off a bias in output block 11: four levels of two blocks, as the real one.
     "sd2_v": replace(
         SD2, blocks_per_level=2, depths=(1, 0, 0, 0), up_depths=(1, 0, 0, 0), prediction="v_prediction"
     ),
@@ -89,8 +89,8 @@ V_PREDICTION_MARK = "model.diffusion_model.output_blocks.11.1.transformer_blocks
 def state_dict(name: str, seed: int = 0, full_text_encoders: bool = False) -> dict[str, Tensor]:
     """A whole checkpoint: U-Net and VAE in float32, text encoders in float16 as the host keeps them.
 
-    full_text_encoders: pad the text encoders to the real ones' depth and MLP width without changing their outputs,
-    because core's checkpoint loader takes no other sizes.
+    full_text_encoders: pad the text encoders to the real ones' depth and MLP width, which core's checkpoint loader
+    insists on. Their outputs stay the same.
     """
     if name not in FAMILIES:
         raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}.")
@@ -210,12 +210,12 @@ def _affine(prefix: str, *shape: int) -> Shapes:
 
 
 def _noise(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal; depends on key and seed only, so that a changed layout leaves the other weights alone."""
+    """Standard normal; depends on key and seed only: changing one layer leaves the other weights alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{seed} {key}".encode())))
 
 
 def _scaled(key: str, shape: tuple[int, ...], seed: int, gains: dict[str, float]) -> Tensor:
-    """Biases near 0, norms near 1, matrices that keep the variance times the gain whose name is in the key."""
+    """Biases near 0, norms near 1, matrices that keep the scale times the gain whose name is in the key."""
     noise = _noise(key, shape, seed)
     if "bias" in key:
         return 0.05 * noise

@@ -1,0 +1,1 @@
+"""Independent implementations with the same weights. Nothing here imports the pack or ComfyUI."""
