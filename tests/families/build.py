@@ -2,10 +2,10 @@
 
     python tests/families/build.py sd1 DEST.safetensors --seed 0
 
-What makes a family (width 320, context width, depth pattern, key names) is real; the number of blocks and the text
-encoders are small. The weights are random but not degenerate: activations are of order 1, attention is peaked,
-outputs depend on every token, ε models pass their input on so that sampling denoises, and the VAE (TAESD's
-architecture) reconstructs an image's 8x8 block means.
+What makes a family (width 320, context width, depth pattern, key names) is real; the number of blocks and the
+text encoders are small. The weights are random but not degenerate: activations are of order 1, attention is
+peaked, outputs depend on every token, ε models pass their input on so that sampling denoises, and the VAE
+(TAESD's architecture) reconstructs the mean colour of every 8x8 block.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Family:
-    """depths: transformer blocks per residual block, for each level, finest first; up_depths: on the way up."""
+    """depths: transformer blocks per residual block, per level, finest first; up_depths: on the way up."""
 
     context_width: int
     heads: int
@@ -89,8 +89,8 @@ V_PREDICTION_MARK = "model.diffusion_model.output_blocks.11.1.transformer_blocks
 def state_dict(name: str, seed: int = 0, full_text_encoders: bool = False) -> dict[str, Tensor]:
     """A whole checkpoint: U-Net and VAE in float32, text encoders in float16 as the host keeps them.
 
-    full_text_encoders: pad the text encoders to the real ones' depth and MLP width, which core's checkpoint loader
-    insists on. Their outputs stay the same.
+    full_text_encoders: pad the text encoders to the real ones' depth and MLP width, which core's checkpoint
+    loader insists on. Their outputs stay the same.
     """
     if name not in FAMILIES:
         raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}.")

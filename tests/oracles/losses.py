@@ -36,7 +36,7 @@ def embedding_loss(
 def attention_loss(
     maps: Sequence[Tensor], reference: Sequence[Tensor], pairs: Sequence[tuple[int, int]], formulation: str
 ) -> Tensor:
-    """CoRe Eq. 4. The released program squares per layer and sample, sums over the batch, averages over layers."""
+    """CoRe Eq. 4. The released program squares per layer and sample, sums the batch, averages the layers."""
     batch, layers = len(maps[0]), len(maps)
     total = torch.zeros((), dtype=torch.float64)
     for sample in range(batch):
