@@ -1,0 +1,38 @@
+"""ComfyUI itself: in this process (`comfyui`), and as a server of its own (`server`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def comfyui_path() -> Path:
+    """ComfyUI's source tree; scripts/test.py names it."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.fail("These tests need ComfyUI. Run them with: python scripts/test.py", pytrace=False)
+    return Path(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes ComfyUI importable in this process, on the CPU where there is no GPU, with folders of its own.
+
+    Returns the base folder, in which models/, input/ and output/ are.
+    """
+    sys.path.insert(0, str(comfyui_path))
+    base = tmp_path_factory.mktemp("comfyui")
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    import folder_paths
+
+    for folder in (*folder_paths.get_folder_paths("embeddings"), folder_paths.get_output_directory()):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return base
