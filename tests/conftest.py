@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HOST_TESTS = ROOT / "tests" / "host"
 PACK_NAME = "core_personalization"
 
-# "python -m pytest" puts the working folder on the path, and with it our folder "nodes" before ComfyUI's nodes.py.
+# "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
 

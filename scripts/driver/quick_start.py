@@ -1,0 +1,90 @@
+"""The quick-start workflow: what it needs in ComfyUI's folders, and the files that it makes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from preparation.errors import PreparationError
+from preparation.installation import ROOT
+
+from .base_folder import BaseFolder
+from .checkpoint import provide_checkpoint
+from .client import Execution, Workflow
+
+WORKFLOW = ROOT / "example_workflows" / "quick_start.json"
+CONCEPT_IMAGES = ROOT / "assets" / "concepts"
+CHECKPOINT = "core_mini_world.safetensors"
+TRAINING_NODE, LOSS_PLOT_NODE = "CoReTrainEmbedding", "LossGraphNode"
+
+
+@dataclass(frozen=True)
+class QuickStartFiles:
+    embeddings: list[Path]
+    pictures: list[Path]
+    loss_plots: list[Path]
+
+    def report(self) -> str:
+        """Raises PreparationError when one kind is missing."""
+        kinds = {"Embedding": self.embeddings, "Loss plot": self.loss_plots, "Picture": self.pictures}
+        for kind, files in kinds.items():
+            if not files or not all(file.is_file() for file in files):
+                raise PreparationError(
+                    f"{kind}: the workflow ended, but the file is missing. Expected: {files}"
+                )
+        return "\n".join(f"  {kind + ':':<11}{file}" for kind, files in kinds.items() for file in files)
+
+
+def load_ui_workflow() -> Workflow:
+    return json.loads(WORKFLOW.read_text(encoding="utf-8"))
+
+
+def fill_base_folder(base: BaseFolder) -> None:
+    provide_checkpoint(base.checkpoints / CHECKPOINT)
+    for concept in sorted(CONCEPT_IMAGES.iterdir()):
+        if concept.is_dir():
+            shutil.copytree(concept, base.input / concept.name, dirs_exist_ok=True)
+
+
+def allow_overwrite(workflow: Workflow) -> None:
+    """The demo runs any number of times, and its folders are its own."""
+    for node in _nodes(workflow, TRAINING_NODE).values():
+        node["inputs"]["overwrite"] = True
+
+
+def collect_files(
+    workflow: Workflow, execution: Execution, base: BaseFolder, output: Path
+) -> QuickStartFiles:
+    """What the run made. What ComfyUI keeps only while it runs (previews, loss plot) is copied to `output`."""
+    training = _nodes(workflow, TRAINING_NODE)
+    plots = _nodes(workflow, LOSS_PLOT_NODE)
+    shown = {
+        node_id: [_keep(image, workflow[node_id], base, output) for image in ui.get("images", [])]
+        for node_id, ui in execution.outputs.items()
+    }
+    return QuickStartFiles(
+        embeddings=[
+            base.embeddings / f"{node['inputs']['concept_name']}.safetensors" for node in training.values()
+        ],
+        pictures=[file for node_id, files in shown.items() if node_id not in plots for file in files],
+        loss_plots=[file for node_id in plots for file in shown.get(node_id, [])],
+    )
+
+
+def _keep(image: dict[str, str], node: dict[str, Any], base: BaseFolder, output: Path) -> Path:
+    if image["type"] == "output":
+        return output / image["subfolder"] / image["filename"]
+    source = base.temporary / image["subfolder"] / image["filename"]
+    kept = output / f"{node['class_type']}{source.suffix}"
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = output / f"{node['class_type']}_{number}{source.suffix}"
+    return Path(shutil.copyfile(source, kept))
+
+
+def _nodes(workflow: Workflow, class_type: str) -> dict[str, dict[str, Any]]:
+    return {node_id: node for node_id, node in workflow.items() if node["class_type"] == class_type}
