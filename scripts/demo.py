@@ -20,12 +20,8 @@ from preparation.timeline import Timeline
 def main() -> int:
     parser = argparse.ArgumentParser(description="Train a concept from four pictures in ComfyUI and draw it.")
     parser.add_argument("--comfyui-port", type=int, default=0, metavar="PORT", help="default: any free port")
-    parser.add_argument(
-        "--keep-server", action="store_true", help="leave ComfyUI open to look at, until Ctrl-C"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "demo-output", metavar="DIR", help="for the pictures"
-    )
+    parser.add_argument("--keep-server", action="store_true", help="leave ComfyUI open to look at, until Ctrl-C")
+    parser.add_argument("--output", type=Path, default=ROOT / "demo-output", metavar="DIR", help="for the pictures")
     options = parser.parse_args()
     try:
         installation = prepare(Timeline(), DEMO_MODULES)

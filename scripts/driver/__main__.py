@@ -34,9 +34,7 @@ def run_demo(options: argparse.Namespace, timeline: Timeline) -> None:
         timeline.say("Done. The files made:")
         print(files.report(), flush=True)
         if options.keep_server:
-            timeline.say(
-                f"Look at http://{server.address} (Templates > core-personalization). Ctrl-C ends it."
-            )
+            timeline.say(f"Look at http://{server.address} (Templates > core-personalization). Ctrl-C ends it.")
             threading.Event().wait()
 
 

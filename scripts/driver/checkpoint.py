@@ -22,12 +22,8 @@ def provide_checkpoint(destination: Path) -> None:
         return
     # Beside the folder that ComfyUI lists, so that half a file is never offered as a model.
     partial = destination.parent.parent / f"partial-{destination.name}"
-    built = subprocess.run(
-        [sys.executable, *BUILD_COMMAND, str(partial)], cwd=ROOT, capture_output=True, text=True
-    )
+    built = subprocess.run([sys.executable, *BUILD_COMMAND, str(partial)], cwd=ROOT, capture_output=True, text=True)
     if built.returncode:
         partial.unlink(missing_ok=True)
-        raise PreparationError(
-            f"The checkpoint could not be built: {(built.stderr or built.stdout).strip()[-1500:]}"
-        )
+        raise PreparationError(f"The checkpoint could not be built: {(built.stderr or built.stdout).strip()[-1500:]}")
     partial.replace(destination)

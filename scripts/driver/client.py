@@ -87,9 +87,7 @@ class ComfyUIClient:
         return json.loads(answer) if answer else None
 
 
-def _follow(
-    connection: websocket.WebSocket, prompt_id: str, on_message: Callable[[Message], object]
-) -> list[Message]:
+def _follow(connection: websocket.WebSocket, prompt_id: str, on_message: Callable[[Message], object]) -> list[Message]:
     messages: list[Message] = []
     while True:
         content = connection.recv()

@@ -47,9 +47,7 @@ class ProgressLines:
     def _finish(self) -> None:
         if self._node is not None:
             start = "\r" if self._stream.isatty() else ""
-            self._write(
-                f"{start}{self._title()}{' 100%  in ' + _duration(self._elapsed()):<24}".rstrip(" ") + "\n"
-            )
+            self._write(f"{start}{self._title()}{' 100%  in ' + _duration(self._elapsed()):<24}".rstrip(" ") + "\n")
 
     def _title(self) -> str:
         node = self._workflow.get(self._node or "", {})

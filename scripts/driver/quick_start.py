@@ -32,9 +32,7 @@ class QuickStartFiles:
         kinds = {"Embedding": self.embeddings, "Loss plot": self.loss_plots, "Picture": self.pictures}
         for kind, files in kinds.items():
             if not files or not all(file.is_file() for file in files):
-                raise PreparationError(
-                    f"{kind}: the workflow ended, but the file is missing. Expected: {files}"
-                )
+                raise PreparationError(f"{kind}: the workflow ended, but the file is missing. Expected: {files}")
         return "\n".join(f"  {kind + ':':<11}{file}" for kind, files in kinds.items() for file in files)
 
 
@@ -55,10 +53,8 @@ def allow_overwrite(workflow: Workflow) -> None:
         node["inputs"]["overwrite"] = True
 
 
-def collect_files(
-    workflow: Workflow, execution: Execution, base: BaseFolder, output: Path
-) -> QuickStartFiles:
-    """What the run made. What ComfyUI keeps only while it runs (previews, loss plot) is copied to `output`."""
+def collect_files(workflow: Workflow, execution: Execution, base: BaseFolder, output: Path) -> QuickStartFiles:
+    """What the run made. What ComfyUI keeps only while it runs (loss plot) is copied to `output`."""
     training = _nodes(workflow, TRAINING_NODE)
     plots = _nodes(workflow, LOSS_PLOT_NODE)
     shown = {
@@ -66,9 +62,7 @@ def collect_files(
         for node_id, ui in execution.outputs.items()
     }
     return QuickStartFiles(
-        embeddings=[
-            base.embeddings / f"{node['inputs']['concept_name']}.safetensors" for node in training.values()
-        ],
+        embeddings=[base.embeddings / f"{node['inputs']['concept_name']}.safetensors" for node in training.values()],
         pictures=[file for node_id, files in shown.items() if node_id not in plots for file in files],
         loss_plots=[file for node_id in plots for file in shown.get(node_id, [])],
     )

@@ -23,7 +23,7 @@ class ComfyUIServer:
     """Runs while the `with` block does. Its log is in the base folder."""
 
     def __init__(self, comfyui: Path, base: BaseFolder, port: int = 0, output: Path | None = None) -> None:
-        """port: 0 for any free one. output: for pictures, if not the base folder's. May raise PreparationError."""
+        """port: 0 for any free one. output: for pictures, if not the base folder's."""
         self.base = base
         self.output = output or base.output
         self.log = base.path / "server.log"
@@ -75,9 +75,7 @@ class ComfyUIServer:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise self.failure(
-                    f"ComfyUI ended while starting, with exit status {self._process.returncode}."
-                )
+                raise self.failure(f"ComfyUI ended while starting, with exit status {self._process.returncode}.")
             try:
                 urllib.request.urlopen(f"http://{self.address}/system_stats", timeout=5).close()
             except OSError:

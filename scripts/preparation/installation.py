@@ -35,7 +35,7 @@ class Installation:
 
 
 def prepare(timeline: Timeline, modules: Sequence[str]) -> Installation:
-    """The installation of COMFYUI_PATH, which must have `modules`, or else our own, made when it is not there."""
+    """The installation of COMFYUI_PATH, which must have `modules`; without one our own, made if need be."""
     return existing_installation(os.environ, modules) or _own_installation(timeline)
 
 
@@ -46,8 +46,8 @@ def existing_installation(variables: Mapping[str, str], modules: Sequence[str]) 
     comfyui = Path(variables["COMFYUI_PATH"]).expanduser().resolve()
     if not comfyui_source.is_comfyui(comfyui):
         raise PreparationError(
-            f"COMFYUI_PATH is {comfyui}, which is not a ComfyUI: main.py, nodes.py, server.py and comfy/ must be "
-            "in it. Set it to the folder that you start ComfyUI from, or unset it to have one prepared."
+            f"COMFYUI_PATH is {comfyui}, which is not a ComfyUI: main.py, nodes.py, server.py and comfy/ must "
+            "be in it. Set it to the folder that you start ComfyUI from, or unset it to have one prepared."
         )
     python = _python_of(comfyui, variables.get("COMFYUI_PYTHON"))
     missing = _missing_modules(python, modules)
@@ -65,9 +65,7 @@ def _python_of(comfyui: Path, named: str | None) -> Path:
     if named:
         found = shutil.which(os.path.expanduser(named))
         if not found:
-            raise PreparationError(
-                f"COMFYUI_PYTHON is {named}, which is no executable. Set it to ComfyUI's Python."
-            )
+            raise PreparationError(f"COMFYUI_PYTHON is {named}, which is no executable. Set it to ComfyUI's Python.")
         return Path(found).absolute()
     places = [comfyui / name / "bin/python" for name in (".venv", "venv")]
     places += [comfyui / name / "Scripts/python.exe" for name in (".venv", "venv")]
@@ -78,9 +76,7 @@ def _python_of(comfyui: Path, named: str | None) -> Path:
 def _missing_modules(python: Path, modules: Sequence[str]) -> list[str]:
     code = "import importlib.util as u, sys; print(*(m for m in sys.argv[1:] if not u.find_spec(m)))"
     try:
-        answer = subprocess.run(
-            [str(python), "-c", code, *modules], capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run([str(python), "-c", code, *modules], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise PreparationError(f"{python}, the Python of COMFYUI_PATH, does not run: {error}") from error
     return answer.stdout.split()

@@ -47,10 +47,7 @@ def run_pip(python: Path, arguments: Sequence[str], log: Path, timeline: Timelin
 
 def explain_failure(output: str, log: Path) -> str:
     if any(sign in output for sign in NO_SPACE):
-        return (
-            "The disk is full. Make room and run the command again; it goes on where it stopped. "
-            f"Details: {log}"
-        )
+        return f"The disk is full. Make room and run the command again; it goes on where it stopped. Details: {log}"
     if any(sign in output for sign in WRONG_HASH):
         return (
             "The package index serves another file than the one this project was tested with: its SHA-256 "

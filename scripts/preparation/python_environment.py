@@ -20,9 +20,7 @@ NEEDED_BYTES_BESIDE_TORCH = 2 * 10**9
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 14)
 
 # Imports nothing: a second run is to take seconds.
-_ALIVE = (
-    "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('torch', 'aiohttp', 'pytest'))))"
-)
+_ALIVE = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('torch', 'aiohttp', 'pytest'))))"
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,7 @@ class Environment:
     def install(self, host_requirements: Path, timeline: Timeline) -> None:
         """Installs torch, what ComfyUI asks for and the test group; then, and only then, writes the stamp."""
         stack = torch_stack.installed_stack()
-        check_disk_space(
-            self.folder.parent, NEEDED_BYTES_BESIDE_TORCH if stack else NEEDED_BYTES, self.folder
-        )
+        check_disk_space(self.folder.parent, NEEDED_BYTES_BESIDE_TORCH if stack else NEEDED_BYTES, self.folder)
         if stack:
             timeline.say(f"Using the installed torch {stack.torch} from {', '.join(stack.folders)}")
             self._see_packages_of(stack)
@@ -119,15 +115,13 @@ def check_disk_space(folder: Path, needed: int, partly_filled: Path) -> None:
     if free < missing:
         raise PreparationError(
             f"Not enough disk space: {folder} has {free / 1e9:.1f} GB free, and preparing ComfyUI with torch "
-            f"needs about {missing / 1e9:.1f} GB. Make room, clone onto another disk, or set COMFYUI_PATH to a "
-            "ComfyUI of yours."
+            f"needs about {missing / 1e9:.1f} GB. Make room, clone onto another disk, or set COMFYUI_PATH to "
+            "a ComfyUI of yours."
         )
 
 
 def _make_venv(folder: Path) -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True
-    )
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], capture_output=True, text=True)
     if made.returncode:
         raise PreparationError(
             f"Python could not make a virtual environment in {folder}: {(made.stdout + made.stderr).strip()} "

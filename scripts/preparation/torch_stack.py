@@ -46,9 +46,7 @@ def fits(torch: str, torchvision: str, torchaudio: str) -> bool:
     """torch 2.N goes with torchvision 0.(N + 15) and torchaudio 2.N."""
     major, minor = _release(torch)
     return (
-        (major, minor) >= OLDEST
-        and _release(torchaudio) == (major, minor)
-        and _release(torchvision) == (0, minor + 15)
+        (major, minor) >= OLDEST and _release(torchaudio) == (major, minor) and _release(torchvision) == (0, minor + 15)
     )
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from driver.client import ComfyUIClient
+    from driver.server import ComfyUIServer
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +43,22 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for folder in (*folder_paths.get_folder_paths("embeddings"), folder_paths.get_output_directory()):
         Path(folder).mkdir(parents=True, exist_ok=True)
     return base
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A real ComfyUI with this pack as its only custom node. process.base has its folders."""
+
+    process: ComfyUIServer
+    client: ComfyUIClient
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    from driver.base_folder import BaseFolder
+    from driver.client import ComfyUIClient
+    from driver.server import ComfyUIServer
+
+    base = BaseFolder.make(tmp_path_factory.mktemp("server"))
+    with ComfyUIServer(comfyui_path, base) as process:
+        yield RunningServer(process, ComfyUIClient(process.address))
