@@ -65,7 +65,7 @@ def attention_regularizer(
         for sample in layer.double():
             moments = []
             for span in (concept, category):
-                values = sum(sample[:, :, position] for position in span).flatten() / len(span)
+                values = torch.stack([sample[:, :, position].flatten() for position in span]).mean(0)
                 mean = values.sum() / len(values)
                 moments.append((mean, ((values - mean) ** 2).sum() / (len(values) - 1)))
             (mean, variance), (category_mean, category_variance) = moments
