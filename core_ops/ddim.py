@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,7 +19,11 @@ class DDIMConfig:
 
 @torch.no_grad()
 def ddim_sample(
-    denoiser: Denoiser, text: TextConditioning, unconditional: TextConditioning, noise: Tensor, config: DDIMConfig
+    denoiser: Denoiser,
+    text: TextConditioning,
+    unconditional: TextConditioning,
+    noise: Tensor,
+    config: DDIMConfig,
 ) -> Tensor:
     """Latents [B, C, h, w] from noise of that shape; `text` holds one row per sample, `unconditional` one row."""
     schedule = denoiser.schedule
@@ -26,7 +31,7 @@ def ddim_sample(
     both = TextConditioning.concatenate([unconditional.expand(batch), text.expand(batch)])
     times = torch.linspace(schedule.timesteps - 1, 0, config.steps + 1).round().long().tolist()
     z = noise
-    for now, following in zip(times, times[1:], strict=False):
+    for now, following in pairwise(times):
         t = torch.full((2 * batch,), now, device=noise.device)
         free, guided = denoiser(torch.cat([z, z]), t, both).chunk(2)
         prediction = free + config.guidance * (guided - free)

@@ -85,18 +85,27 @@ def _validate(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: 
     if side < LATENT_CELL or side % LATENT_CELL:
         raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
     for index, picture in enumerate(pictures):
-        height, width, channels = picture.shape
-        if min(height, width) < LATENT_CELL:
-            raise ValueError(
-                f"images: picture {index} has {width}×{height} pixels; at least {LATENT_CELL}×{LATENT_CELL} are needed. "
-                "Use a larger picture."
-            )
-        if not 1 <= channels <= 4:
-            raise ValueError(f"images: picture {index} has {channels} channels; 1 to 4 (grey, RGB, with alpha) can be used.")
-        if not torch.isfinite(picture).all():
-            raise ValueError(f"images: picture {index} has values that are not finite; check the node that made it.")
-    if masks is None:
-        return
+        _validate_picture(index, picture)
+    if masks is not None:
+        _validate_masks(masks, pictures)
+
+
+def _validate_picture(index: int, picture: Tensor) -> None:
+    height, width, channels = picture.shape
+    if min(height, width) < LATENT_CELL:
+        raise ValueError(
+            f"images: picture {index} has {width}×{height} pixels; at least {LATENT_CELL}×{LATENT_CELL} are needed. "
+            "Use a larger picture."
+        )
+    if not 1 <= channels <= 4:
+        raise ValueError(
+            f"images: picture {index} has {channels} channels; 1 to 4 (grey, RGB, each with alpha or not) can be used."
+        )
+    if not torch.isfinite(picture).all():
+        raise ValueError(f"images: picture {index} has values that are not finite; check the node that made it.")
+
+
+def _validate_masks(masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
     if len(masks) != len(pictures):
         raise ValueError(f"masks: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
     for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
@@ -105,7 +114,7 @@ def _validate(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: 
                 f"masks: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "
                 "(width, height); resize the mask to its image."
             )
-        if mask.max() <= 0:
+        if not mask.max() > 0:
             raise ValueError(f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out.")
 
 

@@ -65,6 +65,9 @@ class AlignedPair:
 def _context_tokens(row: TokenRow) -> list[tuple]:
     """The context as comparable values, for every encoder; fixed vectors compare by content."""
     return [
-        tuple(tuple(token.tolist()) if isinstance(token, Tensor) else token for token in map(tokens.__getitem__, row.context))
+        tuple(
+            tuple(token.tolist()) if isinstance(token, Tensor) else token
+            for token in map(tokens.__getitem__, row.context)
+        )
         for _, tokens in sorted(row.tokens.items())
     ]

@@ -48,7 +48,9 @@ class NoisedBatch:
         return text if len(self.rows) == 1 else text[self.row_of_sample]
 
 
-def draw_batch(images: TrainingImages, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator) -> NoisedBatch:
+def draw_batch(
+    images: TrainingImages, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator
+) -> NoisedBatch:
     """Draws images (each as often as the others, up to one), t uniform over all timesteps, and ε.
 
     Drawn on the CPU, so that a seed means the same numbers on every device.

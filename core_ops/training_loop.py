@@ -158,7 +158,9 @@ class TrainingLoop:
         for index, parameter in enumerate(self.recipe.parameters):
             saved = state["parameters"].get(str(index))
             if saved is None or saved.shape != parameter.shape:
-                raise ValueError("resume_from: the state was saved for other parameters; use the settings it was made with.")
+                raise ValueError(
+                    "resume_from: the state was saved for other parameters; use the settings it was made with."
+                )
             parameter.data.copy_(saved)
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .concept import Concept, ConceptIO
-from .embedding_run import EmbeddingRun, HostModels, check_inputs
+from .embedding_inputs import HostModels, check_inputs
+from .embedding_run import EmbeddingRun
 from .embedding_settings import EmbeddingSettings
 from .host.run_control import releasing_memory
 from .settings import schema_inputs, validated
@@ -28,7 +29,10 @@ class TrainEmbedding(io.ComfyNode):
                 io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
                 io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
                 io.Vae.Input("vae", tooltip="The model's VAE."),
-                io.Image.Input("images", tooltip="About four pictures of the concept, as a batch or a list, of any sizes."),
+                io.Image.Input(
+                    "images",
+                    tooltip="About four pictures of the concept, as a batch or a list, of any sizes.",
+                ),
                 io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
                 io.String.Input(
                     "captions",
@@ -39,7 +43,9 @@ class TrainEmbedding(io.ComfyNode):
                 *schema_inputs(EmbeddingSettings),
             ],
             outputs=[
-                ConceptIO.Output("concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."),
+                ConceptIO.Output(
+                    "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
+                ),
                 io.String.Output("prompt_token", display_name="prompt_token", tooltip="Write this in any prompt."),
                 io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
                 io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
@@ -49,7 +55,14 @@ class TrainEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, vae: Any, images: Any, masks: Any = None, captions: Any = None, **inputs: Any
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        images: Any,
+        masks: Any = None,
+        captions: Any = None,
+        **inputs: Any,
     ) -> io.NodeOutput:
         settings = validated(EmbeddingSettings, inputs)
         host = HostModels(model[0], clip[0], vae[0])
@@ -61,6 +74,10 @@ class TrainEmbedding(io.ComfyNode):
             path = run.save_embedding()
             preview = run.preview().unsqueeze(0)
         concept = Concept(
-            settings.concept_name, settings.super_category, run.embedding.snapshot(), path, settings.with_category
+            settings.concept_name,
+            settings.super_category,
+            run.embedding.snapshot(),
+            path,
+            settings.with_category,
         )
         return io.NodeOutput(concept, concept.phrase, run.losses, preview, ui=ui.PreviewImage(preview, cls=cls))

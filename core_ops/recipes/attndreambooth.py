@@ -54,9 +54,7 @@ class AttnDreamBooth:
         prediction, moments = self.denoiser.with_attention(
             batch.z_t, batch.t, batch.text_of_samples(text), span_moments(spans[batch.row_of_sample])
         )
-        alignment = attention_alignment_loss(
-            torch.stack(moments), self.config.mean_weight, self.config.variance_weight
-        )
+        alignment = attention_alignment_loss(torch.stack(moments), self.config.mean_weight, self.config.variance_weight)
         yield Term("diffusion", diffusion_loss(prediction, batch.target, batch.mask))
         yield Term("attention_alignment", alignment)
 

@@ -79,7 +79,9 @@ class ContextRegularization:
         """Eq. 3; with two text encoders (SDXL) the mean of both."""
         context, reference_context = pair.positions(text.context.device)
         per_encoder = [
-            context_embedding_loss(output[0, context], reference.outputs[name][0, reference_context], self.config.formulation)
+            context_embedding_loss(
+                output[0, context], reference.outputs[name][0, reference_context], self.config.formulation
+            )
             for name, output in text.outputs.items()
         ]
         return torch.stack(per_encoder).mean()

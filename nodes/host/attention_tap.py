@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from comfy.ldm.modules.attention import BasicTransformerBlock
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-
-from comfy.ldm.modules.attention import BasicTransformerBlock
 
 from ...core_ops.conditioning import AttentionStatistic
 
@@ -36,7 +35,11 @@ def cross_attention_layers(unet: nn.Module) -> list[Layer]:
 def _layer_of(name: str) -> Layer:
     """Module names read input_blocks.4.1.transformer_blocks.0 and middle_block.1.transformer_blocks.0."""
     block, number, *_, index = name.split(".")
-    return (block.removesuffix("_blocks").removesuffix("_block"), 0 if block == "middle_block" else int(number), int(index))
+    return (
+        block.removesuffix("_blocks").removesuffix("_block"),
+        0 if block == "middle_block" else int(number),
+        int(index),
+    )
 
 
 class AttentionTap:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-
 import comfy.ldm.modules.attention
 import comfy.model_sampling
+import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
 from ...core_ops.noising import NoiseSchedule, Prediction

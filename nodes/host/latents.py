@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
-from torch import Tensor
-
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
+from einops import rearrange
+from torch import Tensor
 
 from .module_copy import autograd_tensor
 

@@ -10,11 +10,10 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import nn
-
 import comfy.model_management
+import torch
 from comfy.model_patcher import ModelPatcher
+from torch import nn
 
 
 @contextmanager

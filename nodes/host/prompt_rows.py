@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDTokenizer
+from torch import Tensor
 
 from ...core_ops.token_rows import AlignedPair, ConceptSlot, TokenRow
 from .text_encoder import encoder_names
@@ -41,7 +40,9 @@ class PromptRows:
         self._options = clip.tokenizer_options
         self._tokenizers = {name: _with_slots(getattr(clip.tokenizer, name), vectors) for name in encoder_names(clip)}
         if not self.words(super_category)[0]:
-            raise ValueError(f"super_category: {super_category!r} gives no token; name the kind of thing, such as 'dog'.")
+            raise ValueError(
+                f"super_category: {super_category!r} gives no token; name the kind of thing, such as 'dog'."
+            )
 
     def words(self, text: str) -> list[list[int]]:
         """Vocabulary ids of plain words, per encoder, without start and end."""
@@ -57,7 +58,8 @@ class PromptRows:
         row = self._row(template.replace("{}", f"embedding:{PLACEHOLDER}"))
         if len(row.span) != self._vectors:
             raise ValueError(
-                f"template: {template!r} joins {{}} to other characters; put a space before and after {{}} (a comma may follow)."
+                f"template: {template!r} joins {{}} to other characters; put a space before and after {{}} "
+                "(a comma may follow)."
             )
         return row
 
@@ -103,13 +105,8 @@ def validate_template(name: str, template: str) -> None:
     """Raises ValueError unless `{}` is in the template exactly once."""
     if template.count("{}") != 1:
         raise ValueError(
-            f"{name}: {template!r} has {{}} {template.count('{}')} times; write it exactly once, where the concept goes."
+            f"{name}: {template!r} has {{}} {template.count('{}')} times; write it once, where the concept goes."
         )
-
-
-def validate_templates(name: str, templates: Sequence[str]) -> None:
-    for template in templates:
-        validate_template(name, template)
 
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:
@@ -124,7 +121,11 @@ def _with_slots(tokenizer: SDTokenizer, vectors: int) -> SDTokenizer:
     def try_get_embedding(text: str) -> tuple[Any, str, str]:
         name, *rest = text.split()
         if name.rstrip(",") == PLACEHOLDER:
-            return _Slots(vectors), PLACEHOLDER, " ".join([*filter(None, [name.removeprefix(PLACEHOLDER)]), *rest])
+            return (
+                _Slots(vectors),
+                PLACEHOLDER,
+                " ".join([*filter(None, [name.removeprefix(PLACEHOLDER)]), *rest]),
+            )
         embedding, name, leftover = tokenizer._try_get_embedding(text)
         if embedding is None:
             raise ValueError(f"prompt: embedding:{name} does not exist in the embeddings folder; check the name.")

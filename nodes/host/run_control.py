@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import comfy.model_management
+import comfy.utils
 import torch
 from PIL import Image
 from server import PromptServer
 from torch import Tensor
-
-import comfy.model_management
-import comfy.utils
 
 PREVIEW_SIDE = 512
 
@@ -62,7 +61,9 @@ def releasing_memory(settings_to_lower: str) -> Iterator[None]:
     try:
         yield
     except comfy.model_management.OOM_EXCEPTION as error:
-        needed = f" It had reached {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB." if torch.cuda.is_available() else ""
+        needed = (
+            f" It had reached {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB." if torch.cuda.is_available() else ""
+        )
         raise RuntimeError(f"Out of memory.{needed} Lower {settings_to_lower}.") from error
     finally:
         gc.collect()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
-
 from comfy.clip_model import CLIPLayer
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDClipModel
+from torch import Tensor
 
 from ...core_ops.conditioning import Embedding, TextConditioning
 from ...core_ops.token_rows import ConceptSlot, TokenRow
@@ -38,7 +37,7 @@ class _DifferentiableLayer(CLIPLayer):
 
 
 class HostTextEncoder:
-    """A frozen copy of a CLIP's encoders, differentiable in the vectors of a token row; computes in fp32 like the host."""
+    """A frozen copy of a CLIP's encoders, differentiable in a row's vectors; computes in fp32 like the host."""
 
     def __init__(self, clip: CLIP) -> None:
         self.names = encoder_names(clip)
