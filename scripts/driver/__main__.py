@@ -43,7 +43,7 @@ def run_workflow(server: ComfyUIServer) -> quick_start.QuickStartFiles:
     workflow = client.convert(quick_start.load_ui_workflow())
     quick_start.allow_overwrite(workflow)
     try:
-        execution = client.submit(workflow, ProgressLines(workflow))
+        execution = client.submit(workflow, ProgressLines(workflow, sys.stdout))
     except ServerGone as error:
         raise server.failure(str(error)) from error
     return quick_start.collect_files(workflow, execution, server.base, server.output)

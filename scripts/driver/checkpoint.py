@@ -9,9 +9,8 @@ from pathlib import Path
 from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
-# The embedded checkpoint. Without it: ["tests/families/build.py", "sd1", <destination>], with random weights.
-BUILD_COMMAND = ("-m", "mini_world.embedded")
-SOURCES = ("mini_world", "assets")
+# Seeded random weights of Stable Diffusion 1.5's shape; the destination is added.
+BUILD_COMMAND, SOURCES = ("tests/families/build.py", "sd1"), ("tests/families",)
 
 
 def provide_checkpoint(destination: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, TextIO
 
@@ -12,7 +11,7 @@ TITLE_WIDTH = 32
 class ProgressLines:
     """Call it with every message of a running workflow. A terminal sees its lines move, a file each tenth."""
 
-    def __init__(self, workflow: dict[str, Any], stream: TextIO = sys.stdout) -> None:
+    def __init__(self, workflow: dict[str, Any], stream: TextIO) -> None:
         self._workflow = workflow
         self._stream = stream
         self._node: str | None = None

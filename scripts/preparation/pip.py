@@ -36,7 +36,7 @@ def run_pip(python: Path, arguments: Sequence[str], log: Path, timeline: Timelin
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
         while _still_running(process):
-            timeline.say(f"  … {_last_line(log)[:90]}")
+            timeline.say(f"  ... {_last_line(log)[:90]}")
     finally:
         if process.poll() is None:
             process.terminate()
@@ -71,5 +71,6 @@ def _still_running(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if any(map(str.isalnum, line))), "pip is starting")
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = (line.strip() for line in reversed(lines) if "WARNING" not in line and any(map(str.isalnum, line)))
+    return next(told, "pip is starting").split(": ")[0]  # The list of collected packages fills a screen.
