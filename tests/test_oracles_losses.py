@@ -59,9 +59,7 @@ def test_context_embedding(formulation):
 @pytest.mark.parametrize("formulation", FORMULATIONS)
 def test_context_attention(formulation):
     maps, reference = random_maps(0), random_maps(10)
-    means, reference_means = (
-        torch.stack([token_means(layer) for layer in side]) for side in (maps, reference)
-    )
+    means, reference_means = (torch.stack([token_means(layer) for layer in side]) for side in (maps, reference))
     ours = context_attention_loss(means[..., CONTEXT], reference_means[..., REFERENCE_CONTEXT], formulation)
     assert_same(ours, oracle.attention_loss(maps, reference, PAIRS, formulation), maps)
 

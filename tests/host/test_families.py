@@ -73,9 +73,7 @@ def test_conditioning_equals_transformers(family, loaded):
 def test_conditioning_depends_on_every_later_token_and_no_earlier_one(loaded):
     _, clip, _ = loaded
     with torch.inference_mode():
-        cat, dog = (
-            clip.encode_from_tokens(clip.tokenize(f"a photo of a {word} here")) for word in ("cat", "dog")
-        )
+        cat, dog = (clip.encode_from_tokens(clip.tokenize(f"a photo of a {word} here")) for word in ("cat", "dog"))
     difference = (cat - dog).abs().mean(dim=(0, 2)) / cat.std()
     assert torch.equal(cat[:, :5], dog[:, :5])
     assert (difference[5:8] > 0.05).all()
@@ -91,9 +89,7 @@ def test_unet_equals_diffusers(family, loaded):
     extra, sizes = {}, None
     if family == "sdxl":
         sizes = unet.sizes_of(64, 128, len(pooled))
-        y = [
-            model.model.encode_adm(pooled_output=p[None], height=64, width=128, device="cpu") for p in pooled
-        ]
+        y = [model.model.encode_adm(pooled_output=p[None], height=64, width=128, device="cpu") for p in pooled]
         extra = {"y": torch.cat(y)}
     with torch.inference_mode():
         actual = model.model.diffusion_model(x, t, context=context, **extra)
@@ -113,8 +109,7 @@ def test_prompts_make_different_images(loaded):
     latent = torch.zeros(1, 4, 8, 8)
     with torch.inference_mode():
         conditioning = [
-            clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-            for prompt in ("a cat", "on the beach", "")
+            clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("a cat", "on the beach", "")
         ]
         *prompts, nothing = conditioning
         settings = {

@@ -144,8 +144,7 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> N
 def assert_same_loss(case: Case, actual: Tensor, expected: Tensor) -> None:
     assert_close(actual, expected)
     gradients = [
-        torch.autograd.grad(loss, list(case.vectors.values()), retain_graph=True)
-        for loss in (actual, expected)
+        torch.autograd.grad(loss, list(case.vectors.values()), retain_graph=True) for loss in (actual, expected)
     ]
     for mine, other in zip(*gradients, strict=True):
         assert_close(mine, other, 1e-3)
@@ -188,9 +187,7 @@ def test_context_embedding_loss(case, actual, expected, formulation):
     """Each encoder apart, then averaged: SDXL's context is its two encoders' outputs side by side."""
     widths = [encoder.width for encoder in FAMILIES[case.name].text_encoders]
     sides = expected.context[0].split(widths, dim=-1), expected.reference_context[0].split(widths, dim=-1)
-    per_encoder = [
-        oracle.embedding_loss(a, b, pairs_of(case), formulation) for a, b in zip(*sides, strict=True)
-    ]
+    per_encoder = [oracle.embedding_loss(a, b, pairs_of(case), formulation) for a, b in zip(*sides, strict=True)]
     assert_same_loss(
         case,
         recipe(case, formulation).embedding_loss(actual.concept, actual.reference, case.pair),
@@ -205,9 +202,7 @@ def test_context_attention_loss(case, actual, expected, formulation):
     concept, reference = case.pair.positions()
     assert_same_loss(
         case,
-        context_attention_loss(
-            actual.means[..., concept], actual.reference_means[..., reference], formulation
-        ),
+        context_attention_loss(actual.means[..., concept], actual.reference_means[..., reference], formulation),
         oracle.attention_loss(expected.maps, expected.reference_maps, pairs_of(case), formulation),
     )
 

@@ -19,9 +19,7 @@ def context_positions(end: int, span: Positions) -> list[int]:
     return [position for position in range(end + 1) if position not in span]
 
 
-def embedding_loss(
-    output: Tensor, reference: Tensor, pairs: Sequence[tuple[int, int]], formulation: str
-) -> Tensor:
+def embedding_loss(output: Tensor, reference: Tensor, pairs: Sequence[tuple[int, int]], formulation: str) -> Tensor:
     """CoRe Eq. 3. output, reference: [N, D]; pairs: a context token's positions in the one and the other."""
     a = torch.stack([output[i] for i, _ in pairs]).double()
     b = torch.stack([reference[j] for _, j in pairs]).double()

@@ -74,9 +74,7 @@ def _text_model(encoder: TextEncoder, weights: Mapping[str, Tensor]) -> CLIPText
         eos_token_id=49407,
         attn_implementation="eager",
     )
-    own = {
-        key[len(encoder.prefix) :]: w.float() for key, w in weights.items() if key.startswith(encoder.prefix)
-    }
+    own = {key[len(encoder.prefix) :]: w.float() for key, w in weights.items() if key.startswith(encoder.prefix)}
     if encoder.open_clip:
         own = _from_open_clip(own)
     else:  # A checkpoint of SD1 has no projection; its pooled output is used nowhere.
