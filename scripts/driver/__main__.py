@@ -35,7 +35,8 @@ def run_demo(options: argparse.Namespace, timeline: Timeline) -> None:
         print(files.report(), flush=True)
         if options.keep_server:
             timeline.say(f"Look at http://{server.address} (Templates > core-personalization). Ctrl-C ends it.")
-            threading.Event().wait()
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
 
 def run_workflow(server: ComfyUIServer) -> quick_start.QuickStartFiles:
@@ -63,9 +64,8 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):
-            print("\nStopped, and ComfyUI with it.", file=sys.stderr)
-        return 0 if options.keep_server else 130
+        print("\nStopped, and ComfyUI with it.", file=sys.stderr)
+        return 130
     return 0
 
 

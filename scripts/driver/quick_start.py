@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +74,9 @@ def _keep(image: dict[str, str], node: dict[str, Any], base: BaseFolder, output:
     if image["type"] == "output":
         return output / image["subfolder"] / image["filename"]
     source = base.temporary / image["subfolder"] / image["filename"]
-    kept = output / f"{node['class_type']}{source.suffix}"
-    number = 1
-    while kept.exists():
-        number += 1
-        kept = output / f"{node['class_type']}_{number}{source.suffix}"
-    return Path(shutil.copyfile(source, kept))
+    stem = re.sub(r"\W+", "_", node["_meta"]["title"].lower())
+    names = (f"{stem}_{number:05}_{source.suffix}" for number in itertools.count(1))
+    return Path(shutil.copyfile(source, next(output / name for name in names if not (output / name).exists())))
 
 
 def _nodes(workflow: Workflow, class_type: str) -> dict[str, dict[str, Any]]:
