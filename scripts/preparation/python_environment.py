@@ -64,8 +64,8 @@ class Environment:
         if not self.runs("-m", "pip", "--version"):
             timeline.say(f"Creating {self.folder} with Python {'.'.join(map(str, sys.version_info[:3]))}")
             _make_venv(self.folder)
-        tools = ("pip>=25.1", "setuptools>=69,<82", "wheel")
-        run_pip(self.python, ["install", "--upgrade", *tools], self.logs / "pip-tools.log", timeline)
+        tools = ("pip>=25.1", "setuptools>=69,<82", "wheel")  # torch 2.11 refuses a newer setuptools.
+        run_pip(self.python, ["install", *tools], self.logs / "pip-tools.log", timeline)
 
     def install(self, host_requirements: Path, timeline: Timeline) -> None:
         """Installs torch, what ComfyUI asks for and the test group; then, and only then, writes the stamp."""

@@ -37,9 +37,11 @@ def installed_stack(python: str = sys.executable) -> TorchStack | None:
     if probe.returncode:
         return None
     found = json.loads(probe.stdout.splitlines()[-1])
-    versions = [version for version, _ in found]
+    torch, torchvision, torchaudio = (version for version, _ in found)
     folders = sorted({str(Path(file).parent.parent) for _, file in found})
-    return TorchStack(*versions, tuple(folders)) if fits(*versions) else None
+    if not fits(torch, torchvision, torchaudio):
+        return None
+    return TorchStack(torch, torchvision, torchaudio, tuple(folders))
 
 
 def fits(torch: str, torchvision: str, torchaudio: str) -> bool:

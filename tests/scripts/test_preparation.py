@@ -6,6 +6,7 @@ import hashlib
 import io
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -19,7 +20,7 @@ from preparation.timeline import Timeline
 HOST_FILES = ("main.py", "nodes.py", "server.py", "comfy/sd.py")
 
 
-def make_archive(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+def make_archive(path: Path, members: Mapping[str, bytes | tarfile.TarInfo]) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         for name, content in members.items():
             if isinstance(content, tarfile.TarInfo):
