@@ -47,8 +47,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU and metadata."""
-    with safe_open(path, framework="pt") as file:
+    """Ordinary tensors on the CPU, also when called under inference mode, and metadata."""
+    with torch.inference_mode(False), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 

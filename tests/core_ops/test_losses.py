@@ -43,9 +43,7 @@ def test_context_embedding_loss_by_hand():
     reference = torch.tensor([[0.0, 2.0], [3.0, 3.0]])
     assert math.isclose(context_embedding_loss(output, reference), 0.5, rel_tol=1e-6)
     over_tokens = (2 - 3 / (math.sqrt(2) * 3) - 3 / math.sqrt(13)) / 2
-    assert math.isclose(
-        context_embedding_loss(output, reference, "reference_code"), over_tokens, rel_tol=1e-6
-    )
+    assert math.isclose(context_embedding_loss(output, reference, "reference_code"), over_tokens, rel_tol=1e-6)
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)

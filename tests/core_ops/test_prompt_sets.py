@@ -3,7 +3,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from core_personalization.core_ops.prompt_sets import EVALUATION_SETS, PROMPT_SETS, parse_templates, prompt_set
+from core_personalization.core_ops.prompt_sets import (
+    EVALUATION_SETS,
+    PROMPT_SETS,
+    parse_templates,
+    prompt_set,
+)
 
 
 def words(template: str) -> list[str]:

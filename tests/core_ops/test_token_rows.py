@@ -11,9 +11,7 @@ def test_context_is_start_to_first_end_without_the_span():
     assert concept.context == (0, 1, 3, 4)
 
 
-@pytest.mark.parametrize(
-    ("vectors", "category"), [(1, [DOG]), (3, [DOG]), (1, [BIG, DOG]), (2, [BIG, DOG, DOG])]
-)
+@pytest.mark.parametrize(("vectors", "category"), [(1, [DOG]), (3, [DOG]), (1, [BIG, DOG]), (2, [BIG, DOG, DOG])])
 def test_spans_of_different_length_still_align(vectors, category):
     aligned = pair([3, 4], [5, 6], vectors, category)
     context, reference = aligned.positions()

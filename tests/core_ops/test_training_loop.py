@@ -121,9 +121,7 @@ def test_norm_is_kept_exactly_in_the_published_steps(formulation, kept):
 
 def test_textual_inversion_sees_the_same_batches_and_learns():
     encoder = ToyTextEncoder()
-    baseline = TextualInversion(
-        TextualInversionConfig(4), encoder, ToyDenoiser(), images(), dog_embedding(encoder)
-    )
+    baseline = TextualInversion(TextualInversionConfig(4), encoder, ToyDenoiser(), images(), dog_embedding(encoder))
     plain = list(loop(baseline, steps=60))
     regularized = list(loop(steps=60))
     assert plain[0].terms["diffusion"] == regularized[0].terms["diffusion"]
@@ -139,16 +137,12 @@ def test_regularized_context_ends_closer_to_the_reference():
 
 def test_attndreambooth_shares_one_forward_pass():
     encoder = ToyTextEncoder()
-    recipe = AttnDreamBooth(
-        AttnDreamBoothConfig(4, 0.1, 0.0), encoder, ToyDenoiser(), images(), dog_embedding(encoder)
-    )
+    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, 0.1, 0.0), encoder, ToyDenoiser(), images(), dog_embedding(encoder))
     concept = pair([3], [DOG]).concept
     recipe.images = type(recipe.images)(recipe.images.latents, [concept], recipe.images.row_of_image)
     reports = list(loop(recipe))
     assert set(reports[0].terms) == {"diffusion", "attention_alignment"}
-    assert all(
-        report.gradient_shares["attention_alignment"] > 0 for report in reports if report.gradient_shares
-    )
+    assert all(report.gradient_shares["attention_alignment"] > 0 for report in reports if report.gradient_shares)
 
 
 def test_accumulation_averages_micro_batches():

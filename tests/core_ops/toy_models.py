@@ -49,9 +49,7 @@ class ToyTextEncoder:
 
     def encode(self, rows: Sequence[TokenRow], embedding) -> TextConditioning:
         self.calls += 1
-        tokens = torch.stack(
-            [torch.stack([self._vector(t, embedding) for t in r.tokens["toy"]]) for r in rows]
-        )
+        tokens = torch.stack([torch.stack([self._vector(t, embedding) for t in r.tokens["toy"]]) for r in rows])
         output = torch.tanh(self.mixing @ tokens)
         return TextConditioning({"toy": output}, output)
 
