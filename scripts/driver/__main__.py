@@ -22,9 +22,9 @@ from .server import ComfyUIServer
 
 
 def run_demo(options: argparse.Namespace, timeline: Timeline) -> None:
-    options.output.mkdir(parents=True, exist_ok=True)
     base = BaseFolder.make(HOST_FOLDER / "demo")
     server = ComfyUIServer(Path(os.environ["COMFYUI_PATH"]), base, options.comfyui_port, options.output)
+    options.output.mkdir(parents=True, exist_ok=True)
     timeline.say("Building the checkpoint and placing the concept's pictures")
     quick_start.fill_base_folder(base)
     timeline.say("Starting ComfyUI")
