@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -66,7 +67,8 @@ class ComfyUIServer:
 
     def failure(self, what: str) -> PreparationError:
         """An error that shows how the log ends."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        lines = re.sub(r"\x1b\[[\d;]*m", "", text).strip().splitlines()  # Without the colours.
         tail = "\n".join(f"    {line}" for line in lines[-15:])
         return PreparationError(f"{what} The end of its log, all of it in {self.log}:\n{tail}")
 
