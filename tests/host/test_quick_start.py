@@ -1,0 +1,85 @@
+"""The quick-start workflow as the demo runs it, over HTTP, with few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from driver import quick_start
+from driver.client import Execution, Workflow, WorkflowError
+from preparation.errors import PreparationError
+from safetensors.torch import load_file
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def workflow(server) -> Workflow:
+    """As in the file, but for the number of training and sampling steps."""
+    quick_start.fill_base_folder(server.process.base)
+    workflow = server.client.convert(quick_start.load_ui_workflow())
+    for node in workflow.values():
+        if node["class_type"] in (quick_start.TRAINING_NODE, "KSampler"):
+            node["inputs"]["steps"] = STEPS
+    return workflow
+
+
+@pytest.fixture(scope="module")
+def execution(server, workflow) -> Execution:
+    quick_start.allow_overwrite(workflow)
+    return server.client.submit(workflow)
+
+
+def of_type(workflow: Workflow, class_type: str) -> str:
+    (node_id,) = (node_id for node_id, node in workflow.items() if node["class_type"] == class_type)
+    return node_id
+
+
+def test_comfyui_offers_it_as_a_template(server):
+    offered = server.client.get("/workflow_templates")["core-personalization"]
+    assert quick_start.WORKFLOW.stem in offered
+
+
+def test_it_makes_the_embedding_the_pictures_and_the_loss_plot(server, workflow, execution):
+    process = server.process
+    files = quick_start.collect_files(workflow, execution, process.base, process.output)
+    assert all(str(file) in files.report() for file in (*files.embeddings, *files.pictures, *files.loss_plots))
+    (embedding,) = files.embeddings
+    assert {key: vectors.shape for key, vectors in load_file(embedding).items()} == {"emb_params": (1, 768)}
+
+
+def test_every_training_step_reports_progress(workflow, execution):
+    training = of_type(workflow, quick_start.TRAINING_NODE)
+    progress = [m["data"] for m in execution.messages if m["type"] == "progress" and m["data"]["node"] == training]
+    assert {(data["value"], data["max"]) for data in progress} >= {(step, STEPS) for step in range(1, STEPS + 1)}
+
+
+def test_a_missing_file_is_not_passed_over(server, workflow, execution):
+    process = server.process
+    files = quick_start.collect_files(workflow, execution, process.base, process.output)
+    for plot in files.loss_plots:
+        plot.unlink()
+    with pytest.raises(PreparationError, match="Loss plot"):
+        files.report()
+
+
+def refused(server, workflow: Workflow, change: Callable[[dict], object]) -> str:
+    node_id = of_type(workflow, quick_start.TRAINING_NODE)
+    changed = {**workflow, node_id: {**workflow[node_id], "inputs": dict(workflow[node_id]["inputs"])}}
+    change(changed[node_id]["inputs"])
+    with pytest.raises(WorkflowError) as error:
+        server.client.submit(changed)
+    return str(error.value)
+
+
+def test_without_permission_nothing_is_overwritten(server, workflow, execution):
+    embeddings = server.process.base.embeddings
+    before = {file: file.read_bytes() for file in embeddings.iterdir()}
+    message = refused(server, workflow, lambda inputs: inputs.update(overwrite=False, seed=1))
+    assert "concept_name" in message and "overwrite" in message
+    assert {file: file.read_bytes() for file in embeddings.iterdir()} == before
+
+
+def test_bad_input_is_refused_with_its_name(server, workflow):
+    assert "concept_name" in refused(server, workflow, lambda inputs: inputs.update(concept_name="../elsewhere"))
+    assert "super_category" in refused(server, workflow, lambda inputs: inputs.update(super_category=" "))
