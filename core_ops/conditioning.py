@@ -60,10 +60,11 @@ class TextConditioning:
 
     @staticmethod
     def concatenate(parts: Sequence[TextConditioning]) -> TextConditioning:
+        pooled = [part.pooled for part in parts if part.pooled is not None]
         return TextConditioning(
             outputs={name: torch.cat([part.outputs[name] for part in parts]) for name in parts[0].outputs},
             context=torch.cat([part.context for part in parts]),
-            pooled=None if parts[0].pooled is None else torch.cat([part.pooled for part in parts]),
+            pooled=torch.cat(pooled) if pooled else None,
         )
 
 

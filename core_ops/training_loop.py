@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from .term_weighting import FixedWeights
 from .training_step import Gradients, TrainingStep
@@ -23,7 +24,8 @@ RandomStreams = Mapping[str, torch.Generator]
 class Recipe(Protocol):
     """A method: what it trains, one step's terms, and what happens around the optimizer's update."""
 
-    parameters: Sequence[Tensor]
+    @property
+    def parameters(self) -> Sequence[Tensor]: ...
 
     def training_step(self, random: RandomStreams) -> TrainingStep: ...
 
@@ -82,7 +84,7 @@ class TrainingLoop:
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = torch.optim.AdamW(list(recipe.parameters), lr=config.learning_rate, weight_decay=1e-2)
         device = recipe.parameters[0].device.type
-        self.scaler = torch.amp.GradScaler(device, enabled=config.fp16_scaling)
+        self.scaler = GradScaler(device, enabled=config.fp16_scaling)
 
     def __iter__(self) -> Iterator[StepReport]:
         while self.step < self.config.steps:

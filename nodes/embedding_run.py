@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core_ops.concept_embedding import ConceptEmbedding, spread_over_vectors
+from ..core_ops.conditioning import Embedding
 from ..core_ops.ddim import DDIMConfig, ddim_sample
 from ..core_ops.image_preparation import augment, latent_masks
 from ..core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
@@ -23,10 +24,12 @@ from .embedding_inputs import CheckedInputs, HostModels
 from .embedding_settings import ATTNDREAMBOOTH, BALANCED, CORE_REFERENCE, TEXTUAL_INVERSION
 from .host import concept_files, latents
 from .host.denoiser import HostDenoiser
+from .host.model_identity import base_model_fingerprint, base_model_name
 from .host.module_copy import autograd_mode
 from .host.precision import dtype_for
 from .host.run_control import RunProgress
 from .host.text_encoder import HostTextEncoder
+from .version import pack_version
 
 PREVIEW_TEMPLATES = ("a photo of a {}", "a {} in the snow", "a {} on the beach", "a painting of a {}")
 
@@ -39,6 +42,23 @@ ARCHITECTURES = {
 """modelspec.architecture by the text encoders that an embedding is for."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedEmbedding:
+    """What a run leaves: vectors on the CPU, the file, the curves and a preview [1, H, W, 3]."""
+
+    vectors: Embedding
+    path: Path
+    losses: dict[str, list[float]]
+    preview: Tensor
+
+
+def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
+    """The whole run; the copies of the host's models end with this function."""
+    run = EmbeddingRun(host, checked, node_id)
+    run.train()
+    return TrainedEmbedding(run.embedding.snapshot(), run.save_embedding(), run.losses, run.preview().unsqueeze(0))
 
 
 class EmbeddingRun:
@@ -116,6 +136,9 @@ class EmbeddingRun:
         settings = self.checked.settings
         return {
             "architecture": ARCHITECTURES[self.encoder.names],
+            "base_model": base_model_name(self.host.model),
+            "base_model_fingerprint": base_model_fingerprint(self.host.model),
+            "pack_version": pack_version(),
             "resolution": settings.resolution,
             "phrase": f"embedding:{settings.concept_name}"
             + (f" {settings.super_category}" if settings.with_category else ""),

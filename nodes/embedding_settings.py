@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core_ops.image_preparation import Fit
 from ..core_ops.prompt_sets import parse_templates, prompt_set
 from .host.precision import PRECISIONS
 from .settings import choice, integer, number, switch, text
@@ -129,7 +130,7 @@ class EmbeddingSettings:
     alignment_variance: float = number(
         0.0, 0.0, 1e6, "AttnDreamBooth: weight of the maps' variance. Paper, stage 1: 0.", 0.1, advanced=True
     )
-    fit: str = choice(
+    fit: Fit = choice(
         ("crop", "pad"),
         "crop: the centre square. pad: the whole picture, its border left out of the loss.",
         advanced=True,

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from .concept import Concept, ConceptIO
 from .embedding_inputs import HostModels, check_inputs
-from .embedding_run import EmbeddingRun
+from .embedding_run import train_embedding
 from .embedding_settings import EmbeddingSettings
 from .host.run_control import releasing_memory
 from .settings import schema_inputs, validated
@@ -69,15 +69,13 @@ class TrainEmbedding(io.ComfyNode):
         checked = check_inputs(host, images, masks, captions, settings)
         node_id = cls.hidden.unique_id if cls.hidden else None
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
-            run = EmbeddingRun(host, checked, node_id)
-            run.train()
-            path = run.save_embedding()
-            preview = run.preview().unsqueeze(0)
+            trained = train_embedding(host, checked, node_id)
         concept = Concept(
             settings.concept_name,
             settings.super_category,
-            run.embedding.snapshot(),
-            path,
+            trained.vectors,
+            trained.path,
             settings.with_category,
         )
-        return io.NodeOutput(concept, concept.phrase, run.losses, preview, ui=ui.PreviewImage(preview, cls=cls))
+        shown = ui.PreviewImage(trained.preview, cls=cls)
+        return io.NodeOutput(concept, concept.phrase, trained.losses, trained.preview, ui=shown)

@@ -42,7 +42,10 @@ class AttnDreamBooth:
     ) -> None:
         self.config, self.encoder, self.denoiser, self.images = config, encoder, denoiser, images
         self.embedding = embedding
-        self.parameters = embedding.parameters
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return self.embedding.parameters
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = draw_batch(self.images, self.denoiser.schedule, self.config.batch_size, random["data"])

@@ -56,8 +56,11 @@ class ContextRegularization:
     ) -> None:
         self.config, self.encoder, self.denoiser, self.images = config, encoder, denoiser, images
         self.embedding, self.prompts = embedding, prompts
-        self.parameters = embedding.parameters
         self._references: dict[int, TextConditioning] = {}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return self.embedding.parameters
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = draw_batch(self.images, self.denoiser.schedule, self.config.batch_size, random["data"])

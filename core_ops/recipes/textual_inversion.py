@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from ..concept_embedding import ConceptEmbedding
 from ..conditioning import Denoiser, TextConditioning, TextEncoder
 from ..training_data import NoisedBatch, TrainingImages, draw_batch
@@ -29,7 +31,10 @@ class TextualInversion:
     ) -> None:
         self.config, self.encoder, self.denoiser, self.images = config, encoder, denoiser, images
         self.embedding = embedding
-        self.parameters = embedding.parameters
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return self.embedding.parameters
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = draw_batch(self.images, self.denoiser.schedule, self.config.batch_size, random["data"])

@@ -64,7 +64,8 @@ class AttentionTap:
     def _attention(self, patched: Attention | None) -> Attention:
         def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
             # Probabilities are recomputed in the backward pass; kept, they would be the largest tensors of all.
-            output, result = checkpoint(self._attend, q, k, v, extra["n_heads"], use_reentrant=False)
+            attended: Any = checkpoint(self._attend, q, k, v, extra["n_heads"], use_reentrant=False)
+            output, result = attended
             if self._recording:
                 self.results.append(result)
             return output if patched is None else patched(q, k, v, extra)

@@ -50,8 +50,8 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
 
 
 def _metadata(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> dict[str, str]:
-    """sai_model_spec fields, and the card's entries in JSON."""
-    token = f"embedding:{name}"
+    """sai_model_spec fields, what other tools show of a training (ss_*), and the card's entries in JSON."""
+    phrase = card["phrase"]
     specification = {
         "modelspec.sai_model_spec": SPECIFICATION,
         "modelspec.architecture": f"{card['architecture']}/textual-inversion",
@@ -60,8 +60,11 @@ def _metadata(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any])
         "modelspec.resolution": f"{card['resolution']}x{card['resolution']}",
         "modelspec.date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "modelspec.hash_sha256": safe_files.tensor_hash(tensors),
-        "modelspec.trigger_phrase": card.get("phrase", token),
-        "modelspec.usage_hint": f"Write {card.get('phrase', token)} in a prompt where the concept goes.",
+        "modelspec.trigger_phrase": phrase,
+        "modelspec.usage_hint": f"Write {phrase} in a prompt where the concept goes.",
+        "ss_sd_model_name": card["base_model"],
+        "ss_base_model_version": card["architecture"],
+        "ss_steps": str(card["steps_done"]),
     }
     return specification | {f"core_personalization.{key}": json.dumps(value) for key, value in card.items()}
 

@@ -25,7 +25,7 @@ LATENT_CHANNELS = 4
 def validate_model(model: ModelPatcher) -> None:
     """Raises ValueError unless `model` is an SD1, SD2 or SDXL U-Net that predicts ε or v."""
     name = type(model.model).__name__
-    unet = getattr(model.model, "diffusion_model", None)
+    unet: Any = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel) or not cross_attention_layers(unet):
         raise ValueError(
             f"model: {name} has no U-Net with cross-attention, which these methods work on. "

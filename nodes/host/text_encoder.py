@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from comfy.clip_model import CLIPLayer
@@ -42,7 +43,7 @@ class HostTextEncoder:
     def __init__(self, clip: CLIP) -> None:
         self.names = encoder_names(clip)
         self.device = clip.patcher.load_device
-        model = frozen_copy(clip.patcher)
+        model: Any = frozen_copy(clip.patcher)
         model.reset_clip_options()
         if clip.layer_idx is not None:
             model.set_clip_options({"layer": clip.layer_idx})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from driver import quick_start
-from driver.client import Execution, Workflow, WorkflowError
+from driver.client import Execution, Workflow, WorkflowError, WorkflowInterrupted
 from preparation.errors import PreparationError
 from safetensors.torch import load_file
 
@@ -83,3 +83,40 @@ def test_without_permission_nothing_is_overwritten(server, workflow, execution):
 def test_bad_input_is_refused_with_its_name(server, workflow):
     assert "concept_name" in refused(server, workflow, lambda inputs: inputs.update(concept_name="../elsewhere"))
     assert "super_category" in refused(server, workflow, lambda inputs: inputs.update(super_category=" "))
+
+
+def changed_training(workflow: Workflow, **inputs) -> tuple[str, Workflow]:
+    node_id = of_type(workflow, quick_start.TRAINING_NODE)
+    node = workflow[node_id]
+    return node_id, {**workflow, node_id: {**node, "inputs": {**node["inputs"], **inputs}}}
+
+
+def cached_nodes(execution: Execution) -> list[str]:
+    return next(m["data"]["nodes"] for m in execution.messages if m["type"] == "execution_cached")
+
+
+def test_the_same_graph_is_served_from_the_cache_and_an_edited_one_is_not(server, workflow, execution):
+    node_id, edited = changed_training(workflow, seed=2)
+    assert node_id in cached_nodes(server.client.submit(workflow))
+    assert node_id not in cached_nodes(server.client.submit(edited))
+
+
+def test_cancel_keeps_what_was_learned_and_the_run_can_go_on(server, workflow):
+    base = server.process.base
+    node_id, longer = changed_training(workflow, steps=500, concept_name="cancelled", preview_every=0)
+
+    def cancel_after_two_steps(message):
+        data = message["data"]
+        if message["type"] == "progress" and data["node"] == node_id and data["max"] == 500 and data["value"] == 2:
+            server.client.interrupt()
+
+    with pytest.raises(WorkflowInterrupted):
+        server.client.submit(longer, cancel_after_two_steps)
+    (kept,) = base.embeddings.glob("cancelled-step*.safetensors")
+    assert not (base.embeddings / "cancelled.safetensors").exists()
+    done = int(kept.stem.removeprefix("cancelled-step"))
+    assert 2 <= done < 10
+
+    _, rest = changed_training(longer, steps=done + 2, resume_from="cancelled")
+    server.client.submit(rest)
+    assert (base.embeddings / "cancelled.safetensors").is_file()

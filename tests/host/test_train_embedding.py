@@ -51,9 +51,7 @@ def execute(models, images=None, masks=None, captions=None, **settings):
     model, clip, vae = models
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
     with torch.inference_mode():
-        return TrainEmbedding.execute(
-            [model], [clip], [vae], images or pictures(), masks, captions, **values
-        ).args
+        return TrainEmbedding.execute([model], [clip], [vae], images or pictures(), masks, captions, **values).args
 
 
 def weights_hash(models) -> str:
@@ -97,9 +95,7 @@ def test_every_family_trains_and_core_reads_the_file_as_training_did(family, emb
     assert (trained - written).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    "method", ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"]
-)
+@pytest.mark.parametrize("method", ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"])
 def test_every_method_trains_with_everything_connected(sd1, method):
     concept, token, losses, _ = execute(
         sd1,
@@ -256,7 +252,7 @@ REFUSED = [
 def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, embeddings, monkeypatch, given, message):
     from core_personalization.nodes import train_embedding
 
-    monkeypatch.setattr(train_embedding, "EmbeddingRun", lambda *_: pytest.fail("training was started"))
+    monkeypatch.setattr(train_embedding, "train_embedding", lambda *_: pytest.fail("training was started"))
     files = sorted(embeddings.iterdir())
     with pytest.raises(ValueError, match=message):
         execute(sd1, **{"concept_name": "refused", **given})
@@ -311,16 +307,26 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
     from core_personalization.core_ops.training_data import draw_batch
 
     def finish(method):
-        run, losses = trained_run(sd1, method=method, steps=40, learning_rate=5e-3, embedding_weight=0.5,
-                                  attention_weight=500.0, batch_size=4, rescale_to=0)
+        run = trained_run(
+            sd1,
+            method=method,
+            steps=30,
+            learning_rate=5e-3,
+            embedding_weight=0.5,
+            attention_weight=500.0,
+            batch_size=4,
+            rescale_to=0,
+        )
         generator = torch.Generator().manual_seed(99)
         batches = [draw_batch(run.loop.recipe.images, run.denoiser.schedule, 8, generator) for _ in range(4)]
         return run, batches
 
     core, batches = finish("CoRe")
     plain, _ = finish("Textual Inversion")
-    regularizers = {name: regularization(core.loop.recipe, run.embedding, batches[0]) for name, run in
-                    {"core": core, "plain": plain}.items()}
+    regularizers = {
+        name: regularization(core.loop.recipe, run.embedding, batches[0])
+        for name, run in {"core": core, "plain": plain}.items()
+    }
     assert regularizers["core"][0] < regularizers["plain"][0]
     assert regularizers["core"][1] < regularizers["plain"][1]
     start = core._initial_vectors()
@@ -339,14 +345,14 @@ def trained_run(models, **settings):
     with torch.inference_mode():
         run = EmbeddingRun(host, check_inputs(host, pictures(), None, None, chosen))
         run.train()
-    return run, run.losses
+    return run
 
 
 @torch.no_grad()
 def regularization(recipe, embedding, batch) -> tuple[float, float]:
-    """L_emb and L_attn summed over the first twenty prompts of the set."""
+    """L_emb and L_attn summed over the whole prompt set."""
     sums = [0.0, 0.0]
-    for index, pair in list(enumerate(recipe.prompts))[:20]:
+    for index, pair in enumerate(recipe.prompts):
         text = recipe.encoder.encode([pair.concept], embedding.vectors)
         reference = recipe._reference(index)
         sums[0] += float(recipe.embedding_loss(text, reference, pair))
@@ -356,6 +362,42 @@ def regularization(recipe, embedding, batch) -> tuple[float, float]:
 
 @torch.no_grad()
 def fixed_diffusion_loss(run, vectors, batches) -> float:
-    return sum(
-        float(batch.diffusion_loss(run.denoiser, run.encoder.encode(batch.rows, vectors))) for batch in batches
-    )
+    return sum(float(batch.diffusion_loss(run.denoiser, run.encoder.encode(batch.rows, vectors))) for batch in batches)
+
+
+def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
+    import json
+
+    from core_personalization.nodes.host.safe_files import read, tensor_hash
+
+    concept, _, losses, _ = execute(sd1, concept_name="with-card", seed=5)
+    tensors, metadata = read(concept.path)
+    assert metadata["modelspec.trigger_phrase"] == "embedding:with-card"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
+    assert metadata["modelspec.hash_sha256"] == tensor_hash(tensors)
+    card = {key.removeprefix("core_personalization."): value for key, value in metadata.items()}
+    assert json.loads(card["settings"])["seed"] == 5
+    assert json.loads(card["final_terms"])["diffusion"] == losses["diffusion"][-1]
+    assert len(json.loads(card["base_model_fingerprint"])) == 64
+
+
+def test_whole_maps_average_to_the_token_means(sd1):
+    from core_personalization.core_ops.attention_statistics import token_means, whole_maps
+    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.prompt_rows import PromptRows
+    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+
+    model, clip, _ = sd1
+    denoiser = HostDenoiser(model, torch.float32, 64, 64)
+    with torch.no_grad():
+        text = HostTextEncoder(clip).encode([PromptRows(clip, "dog").text("a dog in the snow")], {})
+        inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), text
+        plain = denoiser(*inputs)
+        prediction, means = denoiser.with_attention(*inputs, token_means)
+        _, maps = denoiser.with_attention(*inputs, whole_maps)
+    torch.testing.assert_close(prediction, plain, rtol=1e-4, atol=1e-5)
+    assert len(maps) == len(means) > 1
+    for layer, mean in zip(maps, means, strict=True):
+        assert layer.shape[0] == 2 and layer.shape[-1] == 77
+        torch.testing.assert_close(layer.sum(-1), torch.ones(layer.shape[:-1]))
+        torch.testing.assert_close(layer.mean((1, 2)), mean)

@@ -1,0 +1,116 @@
+"""What the nodes promise to workflows and to the page that explains them, as ComfyUI sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HELP_PAGES = ROOT / "web" / "docs"
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+
+# Workflows are shared with these names in them: one may be added, none renamed or taken away.
+NODE_IDS = ("CoReConceptPrompt", "CoReTrainEmbedding")
+ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
+
+
+@pytest.fixture(scope="module")
+def nodes() -> dict[str, Any]:
+    """Node classes by id, through the entry point that ComfyUI calls."""
+    import core_personalization
+
+    async def registered():
+        extension = await core_personalization.comfy_entrypoint()
+        return await extension.get_node_list()
+
+    return {node.GET_SCHEMA().node_id: node for node in asyncio.run(registered())}
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, type]:
+    """The dataclasses whose fields are inputs of a node."""
+    from core_personalization.nodes.embedding_settings import EmbeddingSettings
+
+    return {"CoReTrainEmbedding": EmbeddingSettings}
+
+
+def input_ids(node: Any) -> list[str]:
+    return [declared.id for declared in node.GET_SCHEMA().inputs]
+
+
+def test_the_ids_are_those_that_workflows_were_saved_with(nodes):
+    assert tuple(sorted(nodes)) == NODE_IDS
+
+
+def test_every_schema_is_valid_for_the_host(nodes):
+    for node in nodes.values():
+        node.VALIDATE_CLASS()
+        node.GET_SCHEMA().validate()
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_every_input_has_a_tooltip(nodes, node_id):
+    for declared in nodes[node_id].GET_SCHEMA().inputs:
+        assert declared.tooltip and declared.tooltip.strip(), declared.id
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_inputs_are_the_sockets_of_execute_and_the_fields_of_the_settings(nodes, settings, node_id):
+    node = nodes[node_id]
+    parameters = inspect.signature(node.execute).parameters.values()
+    sockets = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    takes_more = len(sockets) < len(parameters)
+    assert takes_more == (node_id in settings)
+    declared_fields = [field.name for field in fields(settings[node_id])] if takes_more else []
+    assert input_ids(node) == [socket.name for socket in sockets] + declared_fields
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_only_inputs_without_a_default_are_required(nodes, node_id):
+    parameters = inspect.signature(nodes[node_id].execute).parameters
+    for declared in nodes[node_id].GET_SCHEMA().inputs:
+        if declared.id in parameters:
+            assert declared.optional == (parameters[declared.id].default is not inspect.Parameter.empty), declared.id
+
+
+def test_every_default_of_a_setting_is_what_the_node_shows(nodes, settings):
+    for node_id, dataclass in settings.items():
+        shown = {declared.id: declared for declared in nodes[node_id].GET_SCHEMA().inputs}
+        for field in fields(dataclass):
+            assert shown[field.name].default == field.default, field.name
+
+
+def test_every_node_has_a_help_page_and_no_page_is_left_over(nodes):
+    assert {page.stem for page in HELP_PAGES.glob("*.md")} == set(nodes)
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_the_help_page_explains_every_input_and_output(nodes, node_id):
+    schema = nodes[node_id].GET_SCHEMA()
+    page = (HELP_PAGES / f"{node_id}.md").read_text(encoding="utf-8")
+    names = [declared.id for declared in schema.inputs] + [output.display_name for output in schema.outputs]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_uses_only_nodes_that_the_server_knows(server, workflow):
+    known = server.client.get("/object_info").keys()
+    types = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
+    assert types - known - ONLY_IN_THE_EDITOR == set()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_gives_every_setting_a_legal_value(settings, workflow):
+    """Values are saved by position: an input that comes in between would shift those after it."""
+    from core_personalization.nodes.settings import validated
+
+    for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"] in settings:
+            names = [field.name for field in fields(settings[node["type"]])]
+            validated(settings[node["type"]], dict(zip(names, node["widgets_values"], strict=True)))
