@@ -1,0 +1,144 @@
+"""Promises that hold without ComfyUI: who imports whom, and that pages and workflows name nodes that exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE_OPS = ROOT / "core_ops"
+NODES = ROOT / "nodes"
+HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
+WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
+DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
+COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
+
+BLOCKER = f"""
+import importlib, importlib.abc, importlib.util, pkgutil, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {COMFYUI!r} or name.startswith("pack.nodes"):
+            raise ImportError(f"{{name}} must not be imported here")
+
+sys.meta_path.insert(0, Blocked())
+spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r},
+                                              submodule_search_locations=[{str(ROOT)!r}])
+pack = sys.modules["pack"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+"""
+
+
+def run_blocked(code: str) -> str:
+    """What `code` prints in a fresh Python that refuses ComfyUI and our nodes; the pack is loaded as `pack`."""
+    done = subprocess.run([sys.executable, "-c", BLOCKER + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def modules_imported_by(file: Path) -> set[str]:
+    """Absolute names; relative imports are resolved to the pack's folders, such as core_ops.losses."""
+    package = file.relative_to(ROOT).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            found.update([module] if node.module else [f"{module}.{alias.name}" for alias in node.names])
+    return found
+
+
+def below(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def importers(folder: Path, forbidden: tuple[str, ...], besides: tuple[Path, ...] = ()) -> dict[str, list[str]]:
+    """Files of a folder with what they import from `forbidden`."""
+    files = [file for file in folder.rglob("*.py") if not any(file.is_relative_to(other) for other in besides)]
+    assert files
+    bad = {file: [m for m in modules_imported_by(file) if any(below(m, name) for name in forbidden)] for file in files}
+    return {str(file.relative_to(ROOT)): names for file, names in bad.items() if names}
+
+
+def test_importing_the_pack_imports_neither_torch_nor_comfyui():
+    loaded = run_blocked("print(*{name.split('.')[0] for name in sys.modules})").split()
+    assert "pack" in loaded
+    assert not {"torch", "numpy", *COMFYUI} & set(loaded)
+
+
+def test_every_module_of_core_ops_is_imported_without_comfyui():
+    code = """
+core_ops = importlib.import_module("pack.core_ops")
+for module in pkgutil.walk_packages(core_ops.__path__, "pack.core_ops."):
+    importlib.import_module(module.name)
+print(*(name for name in sys.modules if name.startswith("pack.core_ops.")))
+"""
+    imported = set(run_blocked(code).split())
+    files = [file.relative_to(CORE_OPS).with_suffix("") for file in CORE_OPS.rglob("*.py")]
+    expected = {f"pack.core_ops.{'.'.join(file.parts).removesuffix('.__init__')}" for file in files}
+    assert expected - {"pack.core_ops.__init__"} == imported
+
+
+def test_core_ops_names_neither_comfyui_nor_the_nodes():
+    assert importers(CORE_OPS, COMFYUI) == {}
+
+
+def test_only_nodes_host_reaches_into_comfyui():
+    internals = tuple(name for name in COMFYUI if name not in ("comfy_api", "nodes"))
+    assert importers(NODES, internals, besides=(NODES / "host",)) == {}
+
+
+def test_losses_import_torch_and_nothing_of_this_project():
+    files = [file for file in (CORE_OPS / "losses").glob("*.py") if file.name != "__init__.py"]
+    assert files
+    for file in files:
+        outside = {module.split(".")[0] for module in modules_imported_by(file)} - sys.stdlib_module_names
+        assert outside == {"torch"}, file
+
+
+def test_recipes_do_not_import_each_other():
+    assert importers(CORE_OPS / "recipes", ("core_ops.recipes", "nodes")) == {}
+
+
+def test_the_host_is_used_by_the_nodes_and_does_not_use_them():
+    for file in (NODES / "host").glob("*.py"):
+        ours = {module for module in modules_imported_by(file) if below(module, "nodes")}
+        assert all(below(module, "nodes.host") or module == "nodes.version" for module in ours), file
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_uses_only_nodes_of_ours_that_have_a_help_page(workflow):
+    types = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
+    ours = {kind for kind in types if kind.startswith("CoRe")}
+    assert ours
+    assert ours <= {page.stem for page in HELP_PAGES}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_points_at_files_and_headings_that_exist(document):
+    content = document.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", content)
+    for target in targets:
+        file, _, heading = target.partition("#")
+        if file.startswith(("https:", "http:")):
+            continue
+        place = document.parent / file if file else document
+        assert place.exists(), target
+        if heading:
+            assert heading in headings(place), target
+    named = re.findall(r"python (scripts/\S+\.py|tests/\S+\.py)", content)
+    assert all((ROOT / name).is_file() for name in named), named
+
+
+def headings(document: Path) -> set[str]:
+    """Anchors as Markdown viewers make them."""
+    lines = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in lines}
