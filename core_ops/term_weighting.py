@@ -44,7 +44,12 @@ class BalancedWeights(FixedWeights):
         self._norms: dict[str, float] = {}
 
     def update(self, gradient_norms: Mapping[str, float]) -> None:
-        """gradient_norms: per term, the norm of its unweighted gradient on the trained parameters."""
+        """gradient_norms: per term, the norm of its unweighted gradient on the trained parameters.
+
+        An update with an overflow in it (half precision, before the loss scale has settled) is passed over.
+        """
+        if not all(map(math.isfinite, gradient_norms.values())):
+            return
         for term, norm in gradient_norms.items():
             self._norms[term] = math.exp(
                 self._smoothing * math.log(max(self._norms.get(term, norm), 1e-30))

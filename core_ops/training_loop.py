@@ -83,8 +83,9 @@ class TrainingLoop:
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = torch.optim.AdamW(list(recipe.parameters), lr=config.learning_rate, weight_decay=1e-2)
-        device = recipe.parameters[0].device.type
-        self.scaler = GradScaler(device, enabled=config.fp16_scaling)
+        first = recipe.parameters[0]
+        self.scaler = GradScaler(first.device.type, enabled=config.fp16_scaling)
+        self.scaler.scale(first.new_zeros(()))  # makes its scale exist; terms are scaled one by one
 
     def __iter__(self) -> Iterator[StepReport]:
         while self.step < self.config.steps:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..core_ops.prompt_templates import validate_template
 from .concept import Concept, ConceptIO
-from .host.prompt_rows import validate_template
 
 
 class ConceptPrompt(io.ComfyNode):

@@ -11,10 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from ..core_ops.image_preparation import Pictures, prepare_pictures
+from ..core_ops.prompt_templates import validate_template
 from ..core_ops.token_rows import AlignedPair, TokenRow
 from .embedding_settings import EmbeddingSettings
 from .host import concept_files
 from .host.denoiser import validate_model
+from .host.model_identity import base_model_fingerprint
 from .host.precision import dtype_for
 from .host.prompt_rows import PromptRows
 
@@ -60,7 +62,8 @@ def check_inputs(
     templates = caption_templates(captions, pictures.pixels.shape[0], settings.caption_template)
     distinct = list(dict.fromkeys(templates))
     regularization = settings.regularization_templates()
-    fingerprint = _fingerprint(settings, pictures, templates, regularization)
+    base_model = base_model_fingerprint(host.model)
+    fingerprint = _fingerprint(settings, pictures, [base_model, *templates, *regularization])
     return CheckedInputs(
         settings=settings,
         pictures=pictures,
@@ -76,6 +79,8 @@ def check_inputs(
 def caption_templates(captions: Sequence[str] | None, pictures: int, default: str) -> list[str]:
     """One caption template per picture: a list, a text with one line per picture, or the default for all."""
     lines = [line.strip() for text in captions or () for line in text.splitlines() if line.strip()]
+    for template in lines or [default]:
+        validate_template("captions" if lines else "caption_template", template)
     if not lines:
         return [default] * pictures
     if len(lines) != pictures:
@@ -83,12 +88,10 @@ def caption_templates(captions: Sequence[str] | None, pictures: int, default: st
     return lines
 
 
-def _fingerprint(
-    settings: EmbeddingSettings, pictures: Pictures, captions: Sequence[str], prompts: Sequence[str]
-) -> str:
+def _fingerprint(settings: EmbeddingSettings, pictures: Pictures, texts: Sequence[str]) -> str:
     """Of all that a resumed run must share with the run it continues."""
     shared = {key: value for key, value in asdict(settings).items() if key not in _FREE_TO_CHANGE}
-    digest = hashlib.sha256(json.dumps([shared, list(captions), list(prompts)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([shared, *texts], sort_keys=True).encode())
     for tensor in (pictures.pixels, pictures.masks):
         digest.update(b"" if tensor is None else tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -111,8 +114,8 @@ def _resumed_state(settings: EmbeddingSettings, fingerprint: str) -> dict[str, A
     state = concept_files.load_state(settings.resume_from)
     if state["fingerprint"] != fingerprint:
         raise ValueError(
-            f"resume_from: {settings.resume_from!r} was saved with other settings, pictures or captions; use the same "
-            "(name, steps, preview and saving may change), or start anew with an empty resume_from."
+            f"resume_from: {settings.resume_from!r} was saved with another model, other settings, pictures or captions; "
+            "use the same (name, steps, preview and saving may change), or start anew with an empty resume_from."
         )
     done = state["loop"]["step"]
     if done >= settings.steps:

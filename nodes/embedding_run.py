@@ -34,12 +34,12 @@ from .version import pack_version
 PREVIEW_TEMPLATES = ("a photo of a {}", "a {} in the snow", "a {} on the beach", "a painting of a {}")
 
 ARCHITECTURES = {
-    ("clip_l",): "stable-diffusion-v1",
-    ("clip_h",): "stable-diffusion-v2-768-v",
-    ("clip_l", "clip_g"): "stable-diffusion-xl-v1-base",
-    ("clip_g",): "stable-diffusion-xl-v1-refiner",
+    ("clip_l",): {"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
+    ("clip_h",): {"epsilon": "stable-diffusion-v2-512", "v": "stable-diffusion-v2-768-v"},
+    ("clip_l", "clip_g"): {"epsilon": "stable-diffusion-xl-v1-base", "v": "stable-diffusion-xl-v1-base"},
+    ("clip_g",): {"epsilon": "stable-diffusion-xl-v1-refiner", "v": "stable-diffusion-xl-v1-refiner"},
 }
-"""modelspec.architecture by the text encoders that an embedding is for."""
+"""modelspec.architecture by text encoders and prediction."""
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class EmbeddingRun:
         """What the file says about itself."""
         settings = self.checked.settings
         return {
-            "architecture": ARCHITECTURES[self.encoder.names],
+            "architecture": ARCHITECTURES[self.encoder.names][self.denoiser.schedule.prediction],
             "base_model": base_model_name(self.host.model),
             "base_model_fingerprint": base_model_fingerprint(self.host.model),
             "pack_version": pack_version(),
@@ -164,7 +164,11 @@ class EmbeddingRun:
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
             return
-        self.save_state()
+        try:
+            self.save_state()
+        except Exception:
+            logger.exception("The state could not be saved; the error that stopped the training follows.")
+            return
         name = self.checked.settings.concept_name
         message = (
             f"{name}: stopped after step {self.loop.step}. Kept: embedding:{name}-step{self.loop.step}, and a state to "

@@ -56,6 +56,11 @@ def test_evaluation_files_name_their_source():
         assert re.match(r"# Wu et al\. 2024, CoRe .*Table 4", file_text(name))
 
 
+@pytest.mark.parametrize("line", ["{}", "a {}, asleep", "a (red {}:1.2) asleep", "a ({}) asleep", "a (red {}) {x}"])
+def test_commas_and_weights_may_touch_the_concept(line):
+    assert parse_templates(line) == (line,)
+
+
 def test_comments_and_empty_lines_are_no_templates():
     text = "# background\n\n  a {} in the jungle \r\n\t\n  # colour\n{} seen from the top\na red {}\n"
     assert parse_templates(text) == ("a {} in the jungle", "{} seen from the top", "a red {}")
@@ -64,12 +69,10 @@ def test_comments_and_empty_lines_are_no_templates():
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("a dog", "0 times; write it exactly once"),
-        ("a {} and a {}", "2 times; write it exactly once"),
+        ("a dog", "0 times; write it once"),
+        ("a {} and a {}", "2 times; write it once"),
         ("a {}{}", "2 times"),
         ("the {}'s house", "put a space before and after"),
-        ("a {}, asleep", "put a space before and after"),
-        ("a ({}) asleep", "put a space before and after"),
         ("a red-{} asleep", "put a space before and after"),
         ("a {{}} asleep", "put a space before and after"),
     ],
@@ -77,7 +80,7 @@ def test_comments_and_empty_lines_are_no_templates():
 def test_a_bad_line_is_named_with_its_number_and_the_remedy(line, complaint):
     with pytest.raises(ValueError) as raised:
         parse_templates(f"# mine\n\na {{}} in the jungle\n{line}\n")
-    assert f"line 4, {line!r}," in str(raised.value)
+    assert f"line 4: {line!r}" in str(raised.value)
     assert complaint in str(raised.value)
 
 

@@ -53,15 +53,8 @@ class PromptRows:
         ]
 
     def concept(self, template: str) -> TokenRow:
-        """The template with the concept's vectors in place of {}."""
-        validate_template("template", template)
-        row = self._row(template.replace("{}", f"embedding:{PLACEHOLDER}"))
-        if len(row.span) != self._vectors:
-            raise ValueError(
-                f"template: {template!r} joins {{}} to other characters; put a space before and after {{}} "
-                "(a comma may follow)."
-            )
-        return row
+        """The template, already validated, with the concept's vectors in place of {}."""
+        return self._row(template.replace("{}", f"embedding:{PLACEHOLDER}"))
 
     def pair(self, template: str) -> AlignedPair:
         """The template with the concept, and with the super-category as reference."""
@@ -99,14 +92,6 @@ class PromptRows:
                     f"{tokenizer.embedding_size}; it was made for another base model."
                 )
         return rows[0]
-
-
-def validate_template(name: str, template: str) -> None:
-    """Raises ValueError unless `{}` is in the template exactly once."""
-    if template.count("{}") != 1:
-        raise ValueError(
-            f"{name}: {template!r} has {{}} {template.count('{}')} times; write it once, where the concept goes."
-        )
 
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:

@@ -188,6 +188,22 @@ def test_balanced_weights_reach_the_chosen_share():
     assert abs(sum(s["context_embedding"] for s in shares) / len(shares) - 0.2) < 0.12
 
 
+def test_loss_scaling_changes_the_scale_and_not_the_result():
+    scaled, plain = loop(fp16_scaling=True), loop()
+    for mine, other in zip(scaled, plain, strict=True):
+        assert mine.terms == pytest.approx(other.terms, rel=1e-4, abs=1e-6)
+    torch.testing.assert_close(vectors(scaled), vectors(plain), rtol=1e-4, atol=1e-6)
+
+
+def test_an_overflowing_gradient_is_skipped_and_lowers_the_scale():
+    training = loop(fp16_scaling=True, measure_every=1, steps=2)
+    before, scale = vectors(training), training.scaler.get_scale()
+    training.scaler.load_state_dict({**training.scaler.state_dict(), "scale": 1e38})
+    next(iter(training))
+    assert torch.equal(vectors(training), before)
+    assert training.scaler.get_scale() < 1e38 != scale
+
+
 def test_balanced_weights_keep_what_they_have_while_a_gradient_is_zero():
     balanced = BalancedWeights({"context_embedding": 0.2}, {"context_embedding": 0.5})
     balanced.update({"diffusion": 1.0, "context_embedding": 0.0})
