@@ -114,8 +114,8 @@ def _resumed_state(settings: EmbeddingSettings, fingerprint: str) -> dict[str, A
     state = concept_files.load_state(settings.resume_from)
     if state["fingerprint"] != fingerprint:
         raise ValueError(
-            f"resume_from: {settings.resume_from!r} was saved with another model, other settings, pictures or captions; "
-            "use the same (name, steps, preview and saving may change), or start anew with an empty resume_from."
+            f"resume_from: {settings.resume_from!r} was saved with another model, other settings, pictures or "
+            "captions; use the same (name, steps, preview, saving may change), or leave resume_from empty to start anew."
         )
     done = state["loop"]["step"]
     if done >= settings.steps:
