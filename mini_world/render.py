@@ -13,6 +13,7 @@ from .contexts import CONTEXTS, plain
 from .objects import HEADS, INK, OBJECTS
 
 ACCESSORIES = ("hat", "sunglasses")
+PAPER = (230, 200, 150)
 STYLES = ("photo", "painting", "pencil sketch")
 
 
@@ -90,7 +91,8 @@ def _wear(accessory: str, kind: str, layer: Layer) -> None:
 
 def _in_style(picture: Image.Image, style: str) -> Image.Image:
     if style == "painting":
-        return ImageOps.posterize(picture.filter(ImageFilter.ModeFilter(17)), 4)
+        brushed = picture.reduce(2).filter(ImageFilter.ModeFilter(7))
+        return Image.blend(ImageOps.posterize(brushed, 4), Image.new("RGB", brushed.size, PAPER), 0.3)
     if style == "pencil sketch":
         edges = picture.convert("L").filter(ImageFilter.FIND_EDGES)
         ImageDraw.Draw(edges).rectangle((0, 0, CANVAS - 1, CANVAS - 1), outline=0, width=3)

@@ -1,0 +1,58 @@
+"""The training pictures: many captions, some pictures of each, drawn once and kept in one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .captions import labels_of, sample_scene
+from .render import render
+
+PICTURES_PER_CAPTION = 4
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """images: uint8 [captions, pictures, side, side, 3]. masks: uint8 [captions, pictures, side, side].
+    labels: [captions, attributes] in the order of `Labels`."""
+
+    images: np.ndarray
+    masks: np.ndarray
+    labels: np.ndarray
+    captions: list[str]
+
+
+def draw(captions: int, seed: int, processes: int = 2) -> Dataset:
+    with ProcessPoolExecutor(processes) as pool:
+        rows = list(pool.map(_draw_one, (seed * 1_000_003 + index for index in range(captions)), chunksize=64))
+    images, masks, labels, texts = zip(*rows, strict=True)
+    return Dataset(np.stack(images), np.stack(masks), np.stack(labels), list(texts))
+
+
+def _draw_one(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    drawn = sample_scene(random.Random(seed))
+    pictures = []
+    for index in range(PICTURES_PER_CAPTION):
+        appearance = dataclasses.replace(drawn.scene.appearance, seed=seed % 10_007 + index)
+        pictures.append(render(dataclasses.replace(drawn.scene, appearance=appearance, seed=seed * 8 + index)))
+    images = np.stack([np.asarray(picture.image) for picture in pictures])
+    masks = np.stack([np.asarray(picture.mask) for picture in pictures])
+    return images, masks, np.array(dataclasses.astuple(labels_of(drawn.scene))), drawn.caption
+
+
+def save(dataset: Dataset, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("images", "masks", "labels"):
+        np.save(folder / f"{name}.npy", getattr(dataset, name))
+    (folder / "captions.json").write_text(json.dumps(dataset.captions), encoding="utf-8")
+
+
+def load(folder: Path) -> Dataset:
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "masks", "labels")}
+    return Dataset(**arrays, captions=json.loads((folder / "captions.json").read_text(encoding="utf-8")))

@@ -1,0 +1,70 @@
+"""Trained parts to the embedded core, with its provenance and the checksum of what it expands to."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .embedded import CHECKSUM, CORE, KNOWN_ROWS, KNOWN_TOKENS, TEXT_PREFIX, sha256, write_checkpoint
+from .quantization import quantize
+from .text_encoder import TextEncoder
+from .unet import UNet
+from .vae import TinyVAE
+
+TITLE = "CoRe mini world"
+
+
+def export_core(
+    vae: TinyVAE,
+    text: TextEncoder,
+    unet: UNet,
+    provenance: dict[str, str],
+    core: Path = CORE,
+    checksum: Path = CHECKSUM,
+) -> None:
+    """Writes the 8-bit core, and beside it the sha256 of the checkpoint that it expands to."""
+    metadata = {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.title": TITLE,
+        "modelspec.architecture": "stable-diffusion-v1",
+        "modelspec.license": "MIT",
+        "modelspec.resolution": "64x64",
+        "modelspec.prediction_type": "epsilon",
+        "modelspec.description": "Drawn pictures of ten kinds of things in eight places, learned from scratch.",
+        **provenance,
+    }
+    core.parent.mkdir(parents=True, exist_ok=True)
+    partial = core.with_suffix(".partial")
+    save_file(pack(vae, text, unet), partial, metadata)
+    partial.replace(core)
+    with tempfile.TemporaryDirectory() as folder:
+        expanded = Path(folder) / "expanded.safetensors"
+        write_checkpoint(core, expanded)
+        checksum.write_text(f"{sha256(expanded)}  core_mini_world.safetensors\n", encoding="ascii")
+
+
+@torch.no_grad()
+def pack(vae: TinyVAE, text: TextEncoder, unet: UNet) -> dict[str, Tensor]:
+    """Everything that was trained, under the names that ComfyUI reads; the rest `embedded.rebuild` knows."""
+    state = {f"model.diffusion_model.{name}": weight for name, weight in unet.state_dict().items()}
+    state |= {f"first_stage_model.{name}": weight for name, weight in vae.exported().items()}
+    state |= {TEXT_PREFIX + name: weight for name, weight in _text_weights(text).items()}
+    packed = quantize({name: weight.cpu() for name, weight in state.items()})
+    packed[KNOWN_TOKENS] = text.known.cpu().int()
+    packed[KNOWN_ROWS] = text.known_rows.detach().cpu().half()
+    return {name: weight.contiguous() for name, weight in packed.items()}
+
+
+def _text_weights(text: TextEncoder) -> dict[str, Tensor]:
+    places = {"layers.": "encoder.layers.", "position_embedding.": "embeddings.position_embedding."}
+    weights = {}
+    for name, weight in text.state_dict().items():
+        if not name.startswith("known"):
+            for ours, theirs in places.items():
+                name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
+            weights[name] = weight
+    return weights

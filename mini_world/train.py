@@ -1,0 +1,140 @@
+"""Trains the mini world from nothing and exports the embedded checkpoint: `python -m mini_world.train --help`.
+
+Stages read what the earlier ones left in the work folder, so that each can be run, and repeated, alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import dataset
+from .export import export_core
+from .judge_training import train_judge
+from .schedule import Budget
+from .text_encoder import TextEncoder
+from .text_training import encode_captions, load_tokenizer, train_text_encoder
+from .unet import UNet
+from .unet_training import LatentPictures, UNetTraining
+from .vae import TinyVAE
+from .vae_training import encode_pictures, psnr, train_vae
+
+HELD_OUT_CAPTIONS = 100
+"""The last ones of the data set: no stage but the measurement of the VAE sees them."""
+NO_STEP_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Settings:
+    work: Path
+    device: torch.device
+    captions: int
+    seed: int
+    minutes: dict[str, float]
+
+    def budget(self, stage: str) -> Budget:
+        return Budget(NO_STEP_LIMIT, self.minutes[stage])
+
+
+def draw_data(settings: Settings) -> None:
+    drawn = dataset.draw(settings.captions, settings.seed, processes=os.cpu_count() or 1)
+    dataset.save(drawn, settings.work / "data")
+
+
+def train_vae_stage(settings: Settings) -> None:
+    """The VAE, and every picture's latent."""
+    images = dataset.load(settings.work / "data").images
+    pictures = images.reshape(-1, *images.shape[2:])
+    held_out = HELD_OUT_CAPTIONS * images.shape[1]
+    vae = train_vae(pictures[:-held_out], settings.budget("vae"), settings.device, settings.seed)
+    print(f"vae: {psnr(vae, np.asarray(pictures[-held_out:]), settings.device):.2f} dB on pictures never seen")
+    torch.save(vae.state_dict(), settings.work / "vae.pt")
+    latents = encode_pictures(vae, pictures, settings.device)
+    torch.save(latents.view(*images.shape[:2], *latents.shape[1:]).half(), settings.work / "latents.pt")
+
+
+def train_text_stage(settings: Settings) -> None:
+    """The text encoder, and what it makes of every caption and of the empty one."""
+    captions, tokenizer = dataset.load(settings.work / "data").captions, load_tokenizer()
+    text = train_text_encoder(tokenizer, captions, settings.budget("text"), settings.device, settings.seed)
+    torch.save(text.state_dict(), settings.work / "text.pt")
+    torch.save(encode_captions(text, tokenizer, [*captions, ""]), settings.work / "context.pt")
+
+
+def train_unet_stage(settings: Settings) -> None:
+    """Continues from the newest saved state, if there is one."""
+    latents, context = (torch.load(settings.work / f"{name}.pt", weights_only=True) for name in ("latents", "context"))
+    kept = len(latents) - HELD_OUT_CAPTIONS
+    pictures = LatentPictures(latents[:kept], torch.cat([context[:kept], context[-1:]]))
+    training = UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
+    state = settings.work / "unet.pt"
+    if state.exists():
+        training.resume(state)
+    training.run(state)
+
+
+def train_judge_stage(settings: Settings) -> None:
+    judge = train_judge(dataset.load(settings.work / "data"), settings.budget("judge"), settings.device, settings.seed)
+    judge.save()
+
+
+def export_stage(settings: Settings) -> None:
+    """Works at any time after a first saved state of the U-Net."""
+    states = {name: torch.load(settings.work / f"{name}.pt", weights_only=True) for name in ("vae", "text", "unet")}
+    vae, text, unet = TinyVAE(), TextEncoder(states["text"]["known"].tolist()), UNet()
+    vae.load_state_dict(states["vae"])
+    text.load_state_dict(states["text"])
+    unet.load_state_dict(states["unet"]["average"])
+    provenance = {
+        "training.command": f"python -m mini_world.train --seed {settings.seed} --captions {settings.captions}",
+        "training.unet_steps": str(states["unet"]["step"]),
+        "training.unet_minutes": f"{states['unet']['seconds'] / 60:.0f}",
+        "training.date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    export_core(vae, text, unet, provenance)
+
+
+STAGES: dict[str, Callable[[Settings], None]] = {
+    "data": draw_data,
+    "vae": train_vae_stage,
+    "text": train_text_stage,
+    "unet": train_unet_stage,
+    "judge": train_judge_stage,
+    "export": export_stage,
+}
+MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "judge": 4.0}
+
+
+def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", default="all", choices=["all", *STAGES])
+    parser.add_argument("--work", type=Path, default=Path("mini_world_work"), help="folder for what the stages leave")
+    parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--captions", type=int, default=4000, help="captions to draw, four pictures of each")
+    parser.add_argument("--seed", type=int, default=0)
+    for stage, minutes in MINUTES.items():
+        parser.add_argument(f"--{stage}-minutes", type=float, default=minutes, help=f"default {minutes:g}")
+    given = parser.parse_args(arguments)
+    minutes = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
+    settings = Settings(given.work, given.device, given.captions, given.seed, minutes)
+    return list(STAGES) if given.stage == "all" else [given.stage], settings
+
+
+def main() -> None:
+    stages, settings = parse()
+    settings.work.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        began = time.monotonic()
+        STAGES[stage](settings)
+        print(f"{stage}: finished after {(time.monotonic() - began) / 60:.1f} min", flush=True)
+
+
+if __name__ == "__main__":
+    main()
