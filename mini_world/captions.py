@@ -102,10 +102,9 @@ def sample_scene(chance: random.Random) -> CaptionedScene:
 
 def _near(colour: Colour, pattern: str | None, chance: random.Random) -> Colour:
     """Patterned coats come in every shade around their word's colour."""
-    spread = 30 if pattern else 0
-    red, green, blue = (
-        min(250, max(20, value + chance.randint(-spread, spread))) if spread else value for value in colour
-    )
+    if pattern is None:
+        return colour
+    red, green, blue = (min(250, max(20, value + chance.randint(-30, 30))) for value in colour)
     return red, green, blue
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint that the repository carries, and its expansion into an ordinary one. Needs torch, numpy and safetensors.
+"""The checkpoint that the repository carries, and its expansion into an ordinary one.
 
 `python -m mini_world.embedded DESTINATION` writes it.
 """

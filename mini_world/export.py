@@ -24,7 +24,6 @@ def export_core(
     unet: UNet,
     provenance: dict[str, str],
     core: Path = CORE,
-    checksum: Path = CHECKSUM,
 ) -> None:
     """Writes the 8-bit core, and beside it the sha256 of the checkpoint that it expands to."""
     metadata = {
@@ -44,7 +43,7 @@ def export_core(
     with tempfile.TemporaryDirectory() as folder:
         expanded = Path(folder) / "expanded.safetensors"
         write_checkpoint(core, expanded)
-        checksum.write_text(f"{sha256(expanded)}  core_mini_world.safetensors\n", encoding="ascii")
+        core.with_name(CHECKSUM.name).write_text(f"{sha256(expanded)}  core_mini_world.safetensors\n", encoding="ascii")
 
 
 @torch.no_grad()

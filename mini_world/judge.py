@@ -7,6 +7,7 @@ judge.identity(images, masks)            # unit vectors; their products are iden
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -41,7 +42,7 @@ class Judge(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (3, WIDTH, 2 * WIDTH, 4 * WIDTH, 4 * WIDTH)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.whole = nn.Sequential(*(layer for pair in pairs for layer in _stage(*pair)), nn.Flatten())
         self.heads = nn.ModuleDict({name: nn.Linear(64 * WIDTH, len(values)) for name, values in ATTRIBUTES.items()})
         self.foreground = nn.Sequential(*(layer for pair in pairs for layer in _stage(*pair)), nn.Flatten())

@@ -36,7 +36,7 @@ def train_judge(data: Dataset, budget: Budget, device: torch.device, seed: int) 
 
 
 def _pairs(data: Dataset, draw: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Two pictures of each caption: images [C, 2, 3, H, W] in 0…1, slightly disturbed as a model's are; masks; labels."""
+    """Two pictures of each caption: images [C, 2, 3, H, W] in 0…1, a bit disturbed as a model's are; masks; labels."""
     rows = torch.randperm(len(data.images), generator=draw)[:CAPTIONS_PER_STEP].sort().values.numpy()
     two = torch.randperm(data.images.shape[1], generator=draw)[:2].numpy()
     images = torch.from_numpy(data.images[rows][:, two]).permute(0, 1, 4, 2, 3).float() / 255

@@ -1,4 +1,4 @@
-"""The text encoder: CLIP ViT-L's, with two of its twelve layers at work, and token rows for the words the world knows."""
+"""The text encoder: CLIP ViT-L's, with two of its twelve layers at work, and rows for the world's words."""
 
 from __future__ import annotations
 

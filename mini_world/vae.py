@@ -40,12 +40,14 @@ class TinyVAE(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        down = [[_conv(stride=2, bias=False), Block(), Block(), Block()] for _ in range(3)]
-        up = [[Block(), Block(), Block(), nn.Upsample(scale_factor=2), _conv(bias=False)] for _ in range(3)]
-        self.taesd_encoder = nn.Sequential(_conv(3), Block(), *sum(down, []), _conv(outputs=LATENT_CHANNELS))
-        self.taesd_decoder = nn.Sequential(
-            Clamp(), _conv(LATENT_CHANNELS), nn.ReLU(), *sum(up, []), Block(), _conv(outputs=3)
-        )
+        down = [layer for _ in range(3) for layer in (_conv(stride=2, bias=False), Block(), Block(), Block())]
+        up = [
+            layer
+            for _ in range(3)
+            for layer in (Block(), Block(), Block(), nn.Upsample(scale_factor=2), _conv(bias=False))
+        ]
+        self.taesd_encoder = nn.Sequential(_conv(3), Block(), *down, _conv(outputs=LATENT_CHANNELS))
+        self.taesd_decoder = nn.Sequential(Clamp(), _conv(LATENT_CHANNELS), nn.ReLU(), *up, Block(), _conv(outputs=3))
         self.whitening = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.02)
         _start_as_pooling(self)
 
