@@ -19,6 +19,7 @@ from .host.denoiser import validate_model
 from .host.model_identity import base_model_fingerprint
 from .host.precision import dtype_for
 from .host.prompt_rows import PromptRows
+from .host.text_encoder import validate_clip
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def check_inputs(
     """Raises ValueError for everything that would make the run fail later."""
     concept_files.validate_new_embedding(settings.concept_name, settings.overwrite)
     validate_model(host.model)
+    validate_clip(host.clip, host.model)
     dtype_for(settings.precision, host.model.load_device)
     pictures = prepare_pictures(images, masks if settings.use_masks else None, settings.resolution, settings.fit)
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
@@ -115,7 +117,7 @@ def _resumed_state(settings: EmbeddingSettings, fingerprint: str) -> dict[str, A
     if state["fingerprint"] != fingerprint:
         raise ValueError(
             f"resume_from: {settings.resume_from!r} was saved with another model, other settings, pictures or "
-            "captions; use the same (name, steps, preview, saving may change), or leave resume_from empty to start anew."
+            "captions; use the same (name, steps, preview, saving may change), or leave resume_from empty to start."
         )
     done = state["loop"]["step"]
     if done >= settings.steps:

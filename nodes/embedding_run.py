@@ -57,8 +57,8 @@ class TrainedEmbedding:
 def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
     """The whole run; the copies of the host's models end with this function."""
     run = EmbeddingRun(host, checked, node_id)
-    run.train()
-    return TrainedEmbedding(run.embedding.snapshot(), run.save_embedding(), run.losses, run.preview().unsqueeze(0))
+    path = run.train()
+    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, run.preview().unsqueeze(0))
 
 
 class EmbeddingRun:
@@ -84,8 +84,8 @@ class EmbeddingRun:
                 self.losses = {name: list(values) for name, values in checked.resumed["losses"].items()}
         self._first_step = self.loop.step
 
-    def train(self) -> None:
-        """Runs to the end. However it stops, the state and the embedding so far are written first."""
+    def train(self) -> Path:
+        """Runs to the end and writes the embedding; however it stops, state and embedding so far are written first."""
         settings = self.checked.settings
         progress = RunProgress(settings.steps, self.node_id, done=self.loop.step)
         try:
@@ -96,15 +96,10 @@ class EmbeddingRun:
                     if _due(report.step, settings.save_every):
                         self.save_state()
                     progress.update(report.step, self._describe(report), preview)
+            return self._save_embedding(settings.concept_name, settings.overwrite)
         except BaseException:
             self._keep_what_was_learned()
             raise
-
-    def save_embedding(self) -> Path:
-        settings = self.checked.settings
-        return concept_files.save_embedding(
-            settings.concept_name, self.embedding.snapshot(), self.card(), overwrite=settings.overwrite
-        )
 
     def save_state(self) -> None:
         """Writes the state to resume from, and the embedding of this step beside it under a name of its own."""
@@ -117,9 +112,7 @@ class EmbeddingRun:
                 "fingerprint": self.checked.fingerprint,
             },
         )
-        concept_files.save_embedding(
-            f"{name}-step{self.loop.step}", self.embedding.snapshot(), self.card(), overwrite=True
-        )
+        self._save_embedding(f"{name}-step{self.loop.step}", overwrite=True)
 
     def preview(self) -> Tensor:
         """Pictures [H, W, 3] side by side of the concept as it is, in a few contexts; changes no random state."""
@@ -131,8 +124,11 @@ class EmbeddingRun:
             z = ddim_sample(self.denoiser, text, empty, noise.to(self.host.model.load_device), DDIMConfig())
         return torch.cat(list(latents.decode(self.host.model, self.host.vae, z)), dim=1)
 
-    def card(self) -> dict[str, Any]:
-        """What the file says about itself."""
+    def _save_embedding(self, name: str, overwrite: bool) -> Path:
+        return concept_files.save_embedding(name, self.embedding.snapshot(), self._card(name), overwrite)
+
+    def _card(self, name: str) -> dict[str, Any]:
+        """What the file of this name says about itself."""
         settings = self.checked.settings
         return {
             "architecture": ARCHITECTURES[self.encoder.names][self.denoiser.schedule.prediction],
@@ -140,8 +136,7 @@ class EmbeddingRun:
             "base_model_fingerprint": base_model_fingerprint(self.host.model),
             "pack_version": pack_version(),
             "resolution": settings.resolution,
-            "phrase": f"embedding:{settings.concept_name}"
-            + (f" {settings.super_category}" if settings.with_category else ""),
+            "phrase": settings.caption("{}").replace("{}", f"embedding:{name}"),
             "steps_done": self.loop.step,
             "settings": asdict(settings),
             "final_terms": {name: values[-1] for name, values in self.losses.items() if values},

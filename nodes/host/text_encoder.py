@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from comfy.clip_model import CLIPLayer
+from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDClipModel
 from torch import Tensor
@@ -27,6 +28,18 @@ def encoder_names(clip: CLIP) -> tuple[str, ...]:
         kind = type(clip.cond_stage_model).__name__
         raise ValueError(f"clip: {kind} is not the text encoder of a Stable Diffusion 1.x, 2.x or XL model; load one.")
     return names
+
+
+def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
+    """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
+    encoders: list[Any] = [getattr(clip.cond_stage_model, name) for name in encoder_names(clip)]
+    width = sum(encoder.transformer.get_input_embeddings().weight.shape[1] for encoder in encoders)
+    needed = model.model.model_config.unet_config["context_dim"]
+    if width != needed:
+        raise ValueError(
+            f"clip: its text is {width} wide, this {type(model.model).__name__} reads {needed}; "
+            "connect the text encoder that belongs to the model."
+        )
 
 
 class _DifferentiableLayer(CLIPLayer):

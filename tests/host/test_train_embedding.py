@@ -423,3 +423,27 @@ def test_a_full_disk_while_stopping_does_not_hide_why_it_stopped(sd1, monkeypatc
     cancel_after(monkeypatch, 2)
     with pytest.raises(Cancelled):
         execute(sd1, concept_name="full-disk")
+
+
+def test_a_text_encoder_of_another_family_is_refused(sd1, embeddings):
+    _, other_clip, _ = load_family("sd2", embedding_directory=str(embeddings))
+    with pytest.raises(ValueError, match="clip: its text is 1024 wide, this BaseModel reads 768"):
+        execute((sd1[0], other_clip, sd1[2]), concept_name="refused")
+
+
+def test_running_out_of_memory_says_what_to_lower_and_keeps_what_was_learned(sd1, embeddings, monkeypatch):
+    import comfy.model_management
+    from core_personalization.nodes.host.denoiser import HostDenoiser
+
+    forward, calls = HostDenoiser._forward, []
+
+    def runs_out(denoiser, *arguments):
+        calls.append(None)
+        if len(calls) == 8:  # three passes a step
+            raise comfy.model_management.OOM_EXCEPTION("out of memory")
+        return forward(denoiser, *arguments)
+
+    monkeypatch.setattr(HostDenoiser, "_forward", runs_out)
+    with pytest.raises(RuntimeError, match=r"batch_size or resolution, or switch gradient_checkpointing"):
+        execute(sd1, concept_name="too-large")
+    assert (embeddings / "too-large-step2.safetensors").is_file()
