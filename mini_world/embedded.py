@@ -45,6 +45,7 @@ def expand(destination: Path, core: Path = CORE, checksum: Path = CHECKSUM) -> P
         found = sha256(partial)
         if found != expected:
             raise ValueError(f"{core}: expands to sha256 {found}, expected {expected}. Restore the file from git.")
+        partial.chmod(0o644)
         partial.replace(destination)
     finally:
         partial.unlink(missing_ok=True)

@@ -39,6 +39,7 @@ def export_core(
     core.parent.mkdir(parents=True, exist_ok=True)
     partial = core.with_suffix(".partial")
     save_file(pack(vae, text, unet), partial, metadata)
+    partial.chmod(0o644)
     partial.replace(core)
     with tempfile.TemporaryDirectory() as folder:
         expanded = Path(folder) / "expanded.safetensors"

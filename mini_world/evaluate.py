@@ -1,0 +1,83 @@
+"""Measures the embedded checkpoint through ComfyUI's own sampler: `python -m mini_world.evaluate --help`.
+
+Prints the share of pictures in which the judge sees what the prompt names, with 95% Wilson intervals, and saves a sheet
+of the first pictures. The prompts combine what no picture of the training combined.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from .embedded import expand
+from .host_sampler import HostSampler
+from .judge import ATTRIBUTES, Judge
+from .prompts import Prompt, evaluation_prompts
+from .render import STYLES
+
+SHEET_COLUMNS, SHEET_PICTURES, SHEET_SCALE = 8, 40, 2
+Z_95 = 1.96
+
+
+def interval(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share."""
+    share, square = hits / count, Z_95**2
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    reach = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    return centre - reach, centre + reach
+
+
+def accuracies(judge: Judge, pictures: Tensor, prompts: list[Prompt]) -> dict[str, tuple[int, int]]:
+    """Hits and pictures of each attribute. A pencil sketch has no colour."""
+    wanted = torch.tensor([astuple(prompt.labels) for prompt in prompts])
+    seen = judge.attributes(pictures)
+    coloured = wanted[:, list(ATTRIBUTES).index("style")] != STYLES.index("pencil sketch")
+    table = {}
+    for column, name in enumerate(ATTRIBUTES):
+        right = seen[name] == wanted[:, column]
+        right = right[coloured] if name == "colour" else right
+        table[name] = int(right.sum()), len(right)
+    return table
+
+
+def save_sheet(pictures: Tensor, file: Path) -> None:
+    """pictures [B, 3, H, W] in 0…1, in rows of `SHEET_COLUMNS`."""
+    rows = rearrange(pictures, "(r c) d h w -> (r h) (c w) d", c=SHEET_COLUMNS)
+    sheet = Image.fromarray((rows * 255).round().byte().numpy())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sheet.resize((sheet.width * SHEET_SCALE, sheet.height * SHEET_SCALE), Image.Resampling.NEAREST).save(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--sheet", type=Path, default=Path("docs/mini_world_sheet.png"))
+    parser.add_argument("--checkpoint", type=Path, help="default: the embedded one, expanded")
+    given = parser.parse_args()
+    prompts = evaluation_prompts(given.pictures, given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        sampler = HostSampler(given.checkpoint or expand(Path(folder) / "mini_world.safetensors"))
+        began = time.monotonic()
+        pictures = sampler.pictures([prompt.text for prompt in prompts], given.seed, guidance=given.guidance)
+    print(f"{(time.monotonic() - began) / len(prompts):.2f} s a picture")
+    for name, (hits, count) in accuracies(Judge.load(), pictures, prompts).items():
+        low, high = interval(hits, count)
+        print(f"{name:<10}{hits / count:.3f}  [{low:.3f}, {high:.3f}]  of {count}")
+    if len(pictures) >= SHEET_PICTURES:
+        save_sheet(pictures[:SHEET_PICTURES], given.sheet)
+        print("\n".join(prompt.text for prompt in prompts[:SHEET_PICTURES]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Captions say what the picture shows, and never a combination kept for the evaluation."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from mini_world import dataset
+from mini_world.appearance import COLOURS
+from mini_world.captions import PATTERN_WORDS, SECOND_COLOUR_WORDS, is_held_out, labels_of, sample_scene
+from mini_world.contexts import CONTEXTS
+from mini_world.objects import OBJECTS
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return [sample_scene(random.Random(seed)) for seed in range(500)]
+
+
+def test_captions_name_only_what_is_there(drawn):
+    for item in drawn:
+        words, scene = item.caption.split(), item.scene
+        assert scene.kind in words
+        assert not ({*OBJECTS} - {scene.kind}) & {*words}
+        assert ("hat" in words) <= (scene.accessory == "hat")
+        assert ("sunglasses" in words) <= (scene.accessory == "sunglasses")
+        assert bool({*PATTERN_WORDS.values()} & {*words}) <= (scene.appearance.pattern is not None)
+        assert all(context in (None, scene.context) for context in CONTEXTS if context in item.caption)
+
+
+def test_second_colours_have_words_of_their_own():
+    assert not {*SECOND_COLOUR_WORDS} & {*SECOND_COLOUR_WORDS.values()}
+    assert len({*SECOND_COLOUR_WORDS.values()}) == len(SECOND_COLOUR_WORDS)
+
+
+def test_held_out_combinations_are_never_drawn(drawn):
+    for item in drawn:
+        labels = labels_of(item.scene)
+        named = [*COLOURS, None][labels.colour]
+        assert not is_held_out(item.scene.kind, item.scene.context, named)
+    for kind in OBJECTS:
+        assert sum(is_held_out(kind, context, None) for context in CONTEXTS) == 1
+        assert sum(is_held_out(kind, None, colour) for colour in COLOURS) == 1
+
+
+def test_a_data_set_is_the_same_from_the_same_seed_and_survives_its_file(tmp_path):
+    first, again = (dataset.draw(3, seed=5, processes=1) for _ in range(2))
+    assert np.array_equal(first.images, again.images) and first.captions == again.captions
+    dataset.save(first, tmp_path)
+    loaded = dataset.load(tmp_path)
+    for name in ("images", "masks", "labels"):
+        assert np.array_equal(getattr(first, name), getattr(loaded, name))

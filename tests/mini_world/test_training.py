@@ -1,0 +1,107 @@
+"""A few steps of every stage: the loss falls, and a stopped run continues as if it had never stopped."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mini_world import dataset
+from mini_world.judge_training import train_judge
+from mini_world.schedule import Budget, learning_rate
+from mini_world.unet import UNet
+from mini_world.unet_training import LatentPictures, UNetTraining, cumulative_alphas
+from mini_world.vae import TinyVAE
+from mini_world.vae_training import encode_pictures, psnr, train_vae
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dataset.draw(40, seed=1, processes=1)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    draw = torch.Generator().manual_seed(0)
+    latents, context = torch.randn(12, 4, 4, 8, 8, generator=draw), torch.randn(13, 4, 768, generator=draw)
+    return LatentPictures(latents, context)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero():
+    assert learning_rate(1.0, step=0, progress=0.0) == pytest.approx(1 / 60)
+    assert learning_rate(1.0, step=100, progress=0.3) == 1.0
+    assert learning_rate(1.0, step=100, progress=1.0) == 0.0
+
+
+def test_the_vae_learns(data):
+    images = data.images.reshape(-1, 64, 64, 3)
+    early, trained = (train_vae(images, Budget(steps), CPU, seed=0) for steps in (5, 40))
+    assert psnr(trained, images[:16], CPU) > psnr(early, images[:16], CPU) + 2
+    latents = encode_pictures(trained, images[:16], CPU)
+    assert latents.shape == (16, 4, 8, 8)
+
+
+@torch.no_grad()
+def test_the_exported_encoder_holds_the_whitening():
+    torch.manual_seed(0)
+    vae, images = TinyVAE(), torch.rand(8, 3, 64, 64)
+    vae.train()
+    for _ in range(3):
+        vae.encode(images)
+    vae.eval()
+    bare = TinyVAE()
+    exported = vae.exported()
+    bare.load_state_dict({k: v for k, v in exported.items() if not k.startswith("vae_")}, strict=False)
+    torch.testing.assert_close(bare.taesd_encoder(images), vae.encode(images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_unet_predicts_nothing_at_first_and_then_learns(pictures):
+    training = UNetTraining(pictures, Budget(steps=100), CPU, seed=0)
+    losses = [training._train_step(0.0) for _ in range(8)]
+    assert losses[-1] < losses[0]
+
+
+def test_rows_that_share_a_caption_see_the_same_as_rows_that_have_their_own():
+    torch.manual_seed(0)
+    unet = UNet()
+    torch.nn.init.normal_(unet.out[-1].weight, std=0.1)
+    z, t, context = torch.randn(4, 4, 8, 8), torch.tensor([1, 20, 300, 999]), torch.randn(2, 5, 768)
+    with torch.no_grad():
+        shared, own = unet(z, t, context), unet(z, t, context.repeat_interleave(2, dim=0))
+    torch.testing.assert_close(shared, own, rtol=1e-4, atol=1e-4)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(pictures, tmp_path):
+    whole = UNetTraining(pictures, Budget(steps=4), CPU, seed=3)
+    for _ in range(4):
+        whole._train_step(0.0)
+    first = UNetTraining(pictures, Budget(steps=4), CPU, seed=3)
+    for _ in range(2):
+        first._train_step(0.0)
+    first.save(tmp_path / "state.pt")
+    second = UNetTraining(pictures, Budget(steps=4), CPU, seed=9)
+    second.resume(tmp_path / "state.pt")
+    for _ in range(2):
+        second._train_step(0.0)
+    for a, b in itertools.chain(
+        zip(whole.unet.parameters(), second.unet.parameters(), strict=True),
+        zip(whole.average.parameters(), second.average.parameters(), strict=True),
+    ):
+        assert torch.equal(a, b)
+
+
+def test_the_noise_schedule_is_stable_diffusions():
+    alphas = cumulative_alphas()
+    assert alphas[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
+    assert alphas[-1].item() == pytest.approx(0.00466, abs=1e-4)
+
+
+def test_the_judge_learns(data):
+    judge = train_judge(data, Budget(steps=25), CPU, seed=0)
+    images = torch.from_numpy(np.ascontiguousarray(data.images[:, 0])).permute(0, 3, 1, 2) / 255
+    styles = judge.attributes(images)["style"].numpy()
+    assert (styles == data.labels[:, -1]).mean() > 0.7
