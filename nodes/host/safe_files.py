@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,23 +33,28 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    os.close(handle)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         save_file(contiguous, temporary, dict(metadata))
+        temporary.chmod(permissions)  # safetensors makes files that only their owner may read
         _flush(temporary)
         _compare(temporary, contiguous)
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Ordinary tensors on the CPU, also when called under inference mode, and metadata."""
+    """Ordinary tensors on the CPU, also when called under inference mode, and metadata.
+
+    They are copies: a mapped file could not be replaced on Windows.
+    """
     with torch.inference_mode(False), safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -59,13 +64,13 @@ def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     return "0x" + hashlib.sha256(content[8 + header :]).hexdigest()
 
 
-def _flush(path: str) -> None:
+def _flush(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def _compare(path: str, tensors: Mapping[str, Tensor]) -> None:
-    written, _ = read(Path(path))
+def _compare(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    written, _ = read(path)
     if written.keys() != tensors.keys() or not all(_same_bits(written[name], tensors[name]) for name in tensors):
         raise OSError(f"{path}: what was read back differs from what was written; check the disk.")
 

@@ -318,7 +318,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
             rescale_to=0,
         )
         generator = torch.Generator().manual_seed(99)
-        batches = [draw_batch(run.loop.recipe.images, run.denoiser.schedule, 8, generator) for _ in range(4)]
+        batches = [draw_batch(run.loop.recipe.images, run.denoiser.schedule, 4, generator) for _ in range(8)]
         return run, batches
 
     core, batches = finish("CoRe")
