@@ -19,9 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from .embedded import expand
+from .evaluation_prompts import Prompt, evaluation_prompts
 from .host_sampler import HostSampler
 from .judge import ATTRIBUTES, Judge
-from .prompts import Prompt, evaluation_prompts
 from .render import STYLES
 
 SHEET_COLUMNS, SHEET_PICTURES, SHEET_SCALE = 8, 40, 2

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ from .text_training import encode_captions, load_tokenizer, train_text_encoder
 from .unet import UNet
 from .unet_training import LatentPictures, UNetTraining
 from .vae import TinyVAE
-from .vae_training import encode_pictures, psnr, train_vae
+from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 
 HELD_OUT_CAPTIONS = 100
 """The last ones of the data set: no stage but the measurement of the VAE sees them."""
@@ -60,6 +62,19 @@ def train_vae_stage(settings: Settings) -> None:
     torch.save(latents.view(*images.shape[:2], *latents.shape[1:]).half(), settings.work / "latents.pt")
 
 
+def refine_decoder_stage(settings: Settings) -> None:
+    """At any time after the VAE: the latents stay as they are."""
+    images, latents = dataset.load(settings.work / "data").images, _load(settings, "latents")
+    kept = len(images) - HELD_OUT_CAPTIONS
+    vae = TinyVAE()
+    vae.load_state_dict(_load(settings, "vae"))
+    pictures, budget = images.reshape(-1, *images.shape[2:]), settings.budget("decoder")
+    seen = kept * images.shape[1]
+    refine_decoder(vae, pictures[:seen], latents[:kept].flatten(0, 1), budget, settings.device, settings.seed)
+    print(f"decoder: {psnr(vae, np.asarray(pictures[seen:]), settings.device):.2f} dB on pictures never seen")
+    torch.save(vae.state_dict(), settings.work / "vae.pt")
+
+
 def train_text_stage(settings: Settings) -> None:
     """The text encoder, and what it makes of every caption and of the empty one."""
     captions, tokenizer = dataset.load(settings.work / "data").captions, load_tokenizer()
@@ -70,7 +85,7 @@ def train_text_stage(settings: Settings) -> None:
 
 def train_unet_stage(settings: Settings) -> None:
     """Continues from the newest saved state, if there is one."""
-    latents, context = (torch.load(settings.work / f"{name}.pt", weights_only=True) for name in ("latents", "context"))
+    latents, context = (_load(settings, name) for name in ("latents", "context"))
     kept = len(latents) - HELD_OUT_CAPTIONS
     pictures = LatentPictures(latents[:kept], torch.cat([context[:kept], context[-1:]]))
     training = UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
@@ -87,18 +102,29 @@ def train_judge_stage(settings: Settings) -> None:
 
 def export_stage(settings: Settings) -> None:
     """Works at any time after a first saved state of the U-Net."""
-    states = {name: torch.load(settings.work / f"{name}.pt", weights_only=True) for name in ("vae", "text", "unet")}
+    states = {name: _load(settings, name) for name in ("vae", "text", "unet")}
     vae, text, unet = TinyVAE(), TextEncoder(states["text"]["known"].tolist()), UNet()
     vae.load_state_dict(states["vae"])
     text.load_state_dict(states["text"])
     unet.load_state_dict(states["unet"]["average"])
-    provenance = {
-        "training.command": f"python -m mini_world.train --seed {settings.seed} --captions {settings.captions}",
-        "training.unet_steps": str(states["unet"]["step"]),
-        "training.unet_minutes": f"{states['unet']['seconds'] / 60:.0f}",
+    export_core(vae, text, unet, _provenance(settings, states["unet"]))
+
+
+def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+    minutes = " ".join(f"--{stage}-minutes {value:g}" for stage, value in settings.minutes.items())
+    options = f"--captions {settings.captions} --seed {settings.seed} --device {settings.device} {minutes}"
+    return {
+        "training.command": f"python -m mini_world.train {options}",
+        "training.commit": revision.stdout.strip() or "unknown",
+        "training.unet_steps": str(unet_state["step"]),
+        "training.unet_minutes": f"{unet_state['seconds'] / 60:.1f}",
         "training.date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
-    export_core(vae, text, unet, provenance)
+
+
+def _load(settings: Settings, name: str) -> Any:
+    return torch.load(settings.work / f"{name}.pt", weights_only=True)
 
 
 STAGES: dict[str, Callable[[Settings], None]] = {
@@ -106,10 +132,11 @@ STAGES: dict[str, Callable[[Settings], None]] = {
     "vae": train_vae_stage,
     "text": train_text_stage,
     "unet": train_unet_stage,
+    "decoder": refine_decoder_stage,
     "judge": train_judge_stage,
     "export": export_stage,
 }
-MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "judge": 4.0}
+MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "decoder": 10.0, "judge": 4.0}
 
 
 def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:

@@ -12,6 +12,7 @@ from .schedule import Budget, learning_rate
 from .vae import TinyVAE
 
 PEAK_RATE = 1e-3
+DECODER_RATE = 6e-4
 CROP = 32
 WHOLE_FROM, DECODER_ONLY_FROM = 0.55, 0.75
 LATENT_NOISE = 0.1
@@ -34,20 +35,48 @@ def train_vae(images: np.ndarray, budget: Budget, device: torch.device, seed: in
         if progress >= DECODER_ONLY_FROM:
             _freeze_encoder(vae)
         target = _batch(images, progress, draw, device)
-        optimizer.param_groups[0]["lr"] = learning_rate(PEAK_RATE, step, progress)
         with torch.autocast(device.type, torch.bfloat16):
             latents = vae.encode(target)
             noise = LATENT_NOISE if progress < DECODER_ONLY_FROM else LATENT_NOISE / 2
             output = vae.decode(latents + noise * torch.randn(latents.shape, generator=draw).to(device))
         loss = reconstruction_loss(output.float(), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
+        _descend(optimizer, loss, learning_rate(PEAK_RATE, step, progress))
         step += 1
         if step % 50 == 0:
             budget.report("vae", step, loss.item())
     return vae.eval()
+
+
+def refine_decoder(
+    vae: TinyVAE, images: np.ndarray, latents: Tensor, budget: Budget, device: torch.device, seed: int
+) -> None:
+    """Trains the decoder further on latents [N, 4, h, w] that no longer change, which a U-Net may rely on."""
+    draw = torch.Generator().manual_seed(seed)
+    vae.requires_grad_(False).taesd_decoder.requires_grad_(True)
+    vae.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.taesd_decoder.parameters(), DECODER_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    step = 0
+    while (progress := budget.progress(step)) < 1:
+        rows = torch.randint(len(images), (12,), generator=draw).sort().values
+        target = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).to(device, torch.float32) / 255
+        noisy = latents[rows].float() + LATENT_NOISE / 2 * torch.randn(12, *latents.shape[1:], generator=draw)
+        with torch.autocast(device.type, torch.bfloat16):
+            output = vae.decode(noisy.to(device))
+        loss = reconstruction_loss(output.float(), target)
+        _descend(optimizer, loss, learning_rate(DECODER_RATE, step, progress))
+        step += 1
+        if step % 50 == 0:
+            budget.report("decoder", step, loss.item())
+    vae.eval()
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
+    (group,) = optimizer.param_groups
+    group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
 
 
 def _freeze_encoder(vae: TinyVAE) -> None:

@@ -11,6 +11,8 @@ from mini_world import dataset
 from mini_world.appearance import COLOURS
 from mini_world.captions import PATTERN_WORDS, SECOND_COLOUR_WORDS, is_held_out, labels_of, sample_scene
 from mini_world.contexts import CONTEXTS
+from mini_world.evaluate import interval
+from mini_world.evaluation_prompts import evaluation_prompts
 from mini_world.objects import OBJECTS
 
 
@@ -52,3 +54,20 @@ def test_a_data_set_is_the_same_from_the_same_seed_and_survives_its_file(tmp_pat
     loaded = dataset.load(tmp_path)
     for name in ("images", "masks", "labels"):
         assert np.array_equal(getattr(first, name), getattr(loaded, name))
+
+
+def test_evaluation_prompts_are_held_out_combinations_and_the_same_from_the_same_seed():
+    prompts = evaluation_prompts(50, seed=2)
+    assert prompts == evaluation_prompts(50, seed=2) != evaluation_prompts(50, seed=3)
+    for prompt in prompts:
+        labels = prompt.labels
+        kind, context, colour = [*OBJECTS][labels.kind], [None, *CONTEXTS][labels.context], [*COLOURS][labels.colour]
+        assert is_held_out(kind, context, colour)
+        assert f"{colour} {kind}" in prompt.text and prompt.text.endswith(context)
+
+
+def test_intervals_hold_the_share_and_narrow_with_the_count():
+    low, high = interval(90, 100)
+    assert low < 0.9 < high
+    assert interval(900, 1000)[0] > low
+    assert interval(100, 100)[1] == pytest.approx(1.0)

@@ -7,9 +7,17 @@ import pytest
 from PIL import Image
 
 from mini_world.appearance import COLOURS, PATTERNS, Appearance
-from mini_world.concepts import CONCEPTS, FOLDER, references, write_pictures
+from mini_world.concepts import (
+    CONCEPTS,
+    FOLDER,
+    SHIPPED,
+    biased_references,
+    prompt_templates,
+    references,
+    write_pictures,
+)
 from mini_world.contexts import CONTEXTS
-from mini_world.objects import HEADS, OBJECTS
+from mini_world.objects import ANIMATE, HEADS, OBJECTS
 from mini_world.render import ACCESSORIES, STYLES, Scene, render
 
 RED = Appearance(COLOURS["red"])
@@ -78,7 +86,7 @@ def test_every_kind_can_wear_a_hat():
     assert HEADS.keys() == OBJECTS.keys()
 
 
-@pytest.mark.parametrize("name", CONCEPTS)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_pictures_are_those_the_world_draws(name, tmp_path):
     write_pictures(tmp_path)
     assert len(list((FOLDER / name).glob("*.png"))) == len(references(name)) == 4
@@ -86,3 +94,14 @@ def test_the_shipped_pictures_are_those_the_world_draws(name, tmp_path):
         drawn = np.asarray(Image.open(tmp_path / name / file.name), dtype=float)
         # Resampling may differ by a shade between versions of the drawing library.
         assert np.abs(drawn - np.asarray(Image.open(file), dtype=float)).max() <= 4
+
+
+def test_concepts_are_half_animate_and_biased_references_share_place_and_hat():
+    assert len(CONCEPTS) == 12
+    assert sum(kind in ANIMATE for kind, _ in CONCEPTS.values()) == 6
+    for name in CONCEPTS:
+        assert {(scene.context, scene.accessory) for scene in biased_references(name)} == {("on the beach", "hat")}
+        assert len({scene.context for scene in references(name)}) == 4
+        templates = prompt_templates(name)
+        assert len({*templates}) == 20
+        assert all(template.count("{}") == 1 for template in templates)
