@@ -13,10 +13,11 @@ from torch import Tensor
 from ..core_ops.concept_embedding import ConceptEmbedding, spread_over_vectors
 from ..core_ops.conditioning import Embedding
 from ..core_ops.ddim import DDIMConfig, ddim_sample
+from ..core_ops.embedding_recipe import EmbeddingProblem
 from ..core_ops.image_preparation import augment, latent_masks
 from ..core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ..core_ops.recipes.context_regularization import ContextRegularization, ContextRegularizationConfig
-from ..core_ops.recipes.textual_inversion import TextualInversion, TextualInversionConfig
+from ..core_ops.recipes.textual_inversion import TextualInversion
 from ..core_ops.term_weighting import BalancedWeights, FixedWeights
 from ..core_ops.training_data import TrainingImages
 from ..core_ops.training_loop import LoopConfig, Recipe, StepReport, TrainingLoop
@@ -193,15 +194,15 @@ class EmbeddingRun:
 
     def _recipe(self, images: TrainingImages) -> Recipe:
         settings = self.checked.settings
-        parts = (self.encoder, self.denoiser, images, self.embedding)
+        problem = EmbeddingProblem(self.encoder, self.denoiser, images, self.embedding)
         if settings.method == TEXTUAL_INVERSION:
-            return TextualInversion(TextualInversionConfig(settings.batch_size), *parts)
+            return TextualInversion(problem, settings.batch_size)
         if settings.method == ATTNDREAMBOOTH:
             category_tokens = len(self.checked.rows.words(settings.super_category)[0])
             config = AttnDreamBoothConfig(
                 settings.batch_size, settings.alignment_mean, settings.alignment_variance, category_tokens
             )
-            return AttnDreamBooth(config, *parts)
+            return AttnDreamBooth(config, problem)
         formulation = "reference_code" if settings.method == CORE_REFERENCE else "paper"
         config = ContextRegularizationConfig(
             settings.batch_size,
@@ -210,7 +211,7 @@ class EmbeddingRun:
             settings.rescale_to,
             settings.regularization_batch,
         )
-        return ContextRegularization(config, *parts, self.checked.prompts)
+        return ContextRegularization(config, problem, self.checked.prompts)
 
     def _weighting(self) -> FixedWeights:
         settings = self.checked.settings

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from ..attention_statistics import token_means
-from ..concept_embedding import ConceptEmbedding
-from ..conditioning import Denoiser, TextConditioning, TextEncoder
+from ..conditioning import TextConditioning
+from ..embedding_recipe import EmbeddingProblem, EmbeddingRecipe
 from ..losses import context_attention_loss, context_embedding_loss
 from ..losses.context_embedding import Formulation
 from ..norm_rescaling import kept_norms
 from ..token_rows import AlignedPair
-from ..training_data import NoisedBatch, TrainingImages, draw_batch
+from ..training_data import NoisedBatch
 from ..training_loop import RandomStreams
-from ..training_step import Term, TextCut, TrainingStep
+from ..training_step import Term, TrainingStep
 
 
 @dataclass(frozen=True)
@@ -44,37 +44,24 @@ WEIGHTS = {"diffusion": 1.0, "context_embedding": 1.5e-4, "context_attention": 0
 """λ of Eq. 5 as published."""
 
 
-class ContextRegularization:
+class ContextRegularization(EmbeddingRecipe):
     def __init__(
-        self,
-        config: ContextRegularizationConfig,
-        encoder: TextEncoder,
-        denoiser: Denoiser,
-        images: TrainingImages,
-        embedding: ConceptEmbedding,
-        prompts: Sequence[AlignedPair],
+        self, config: ContextRegularizationConfig, problem: EmbeddingProblem, prompts: Sequence[AlignedPair]
     ) -> None:
-        self.config, self.encoder, self.denoiser, self.images = config, encoder, denoiser, images
-        self.embedding, self.prompts = embedding, prompts
+        super().__init__(problem, config.batch_size)
+        self.config, self.prompts = config, prompts
         self._references: dict[int, TextConditioning] = {}
 
-    @property
-    def parameters(self) -> list[Tensor]:
-        return self.embedding.parameters
-
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        batch = draw_batch(self.images, self.denoiser.schedule, self.config.batch_size, random["data"])
+        batch = self.draw_batch(random)
         drawn = int(torch.randint(len(self.prompts), (), generator=random["prompts"]))
-        pair = self.prompts[drawn]
-        text = self.encoder.encode([*batch.rows, pair.concept], self.embedding.vectors)
-        cut = TextCut(text, self.parameters)
-        return TrainingStep(self._terms(batch, cut.text, pair, self._reference(drawn)), cut.leaves, cut.pull_back)
+        cut = self.encode([*batch.rows, self.prompts[drawn].concept])
+        return TrainingStep(self._terms(batch, cut.text, drawn), cut.leaves, cut.pull_back)
 
-    def _terms(
-        self, batch: NoisedBatch, text: TextConditioning, pair: AlignedPair, reference: TextConditioning
-    ) -> Iterator[Term]:
-        count = len(batch.rows)
-        yield Term("diffusion", batch.diffusion_loss(self.denoiser, text[:count]))
+    def _terms(self, batch: NoisedBatch, text: TextConditioning, drawn: int) -> Iterator[Term]:
+        """`text` holds the batch's rows and, after them, the drawn prompt."""
+        count, pair, reference = len(batch.rows), self.prompts[drawn], self.reference(drawn)
+        yield Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text[:count]))
         yield Term("context_embedding", self.embedding_loss(text[count:], reference, pair))
         yield Term("context_attention", self.attention_loss(batch, text[count:], reference, pair))
 
@@ -96,27 +83,24 @@ class ContextRegularization:
         samples = slice(self.config.regularization_batch or None)
         z_t, t = batch.z_t[samples], batch.t[samples]
         context, reference_context = pair.positions(text.context.device)
-        _, means = self.denoiser.with_attention(z_t, t, text, token_means)
+        _, means = self.problem.denoiser.with_attention(z_t, t, text, token_means)
         with torch.no_grad():
-            _, reference_means = self.denoiser.with_attention(z_t, t, reference, token_means)
+            _, reference_means = self.problem.denoiser.with_attention(z_t, t, reference, token_means)
         return context_attention_loss(
             torch.stack(means)[..., context],
             torch.stack(reference_means)[..., reference_context],
             self.config.formulation,
         )
 
-    def _reference(self, drawn: int) -> TextConditioning:
+    def reference(self, drawn: int) -> TextConditioning:
         """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""
         if drawn not in self._references:
             with torch.no_grad():
-                self._references[drawn] = self.encoder.encode([self.prompts[drawn].reference], {})
+                self._references[drawn] = self.problem.encoder.encode([self.prompts[drawn].reference], {})
         return self._references[drawn]
 
     def update(self, step: int) -> AbstractContextManager[None]:
         first = self.config.rescale_from
         if self.config.formulation == "reference_code":
             first += 1  # the released program keeps the norm that v has after step rescale_from
-        return kept_norms(self.embedding) if first <= step <= self.config.rescale_to else nullcontext()
-
-    def observations(self) -> dict[str, float]:
-        return {"embedding_norm": self.embedding.mean_norm()}
+        return kept_norms(self.problem.embedding) if first <= step <= self.config.rescale_to else nullcontext()

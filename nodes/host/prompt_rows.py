@@ -46,6 +46,8 @@ class PromptRows:
 
     def words(self, text: str) -> list[list[int]]:
         """Vocabulary ids of plain words, per encoder, without start and end."""
+        if "embedding:" in text:
+            raise ValueError(f"super_category: {text!r} names an embedding; use plain words here and in initial_words.")
         rows = [self._split(tokenizer, text) for tokenizer in self._tokenizers.values()]
         return [
             [token for token, _ in row[1 : _first_end(row, tokenizer)]]
@@ -82,6 +84,7 @@ class PromptRows:
     def _split(self, tokenizer: SDTokenizer, prompt: str) -> list[tuple[Any, float]]:
         rows = tokenizer.tokenize_with_weights(prompt, tokenizer_options=self._options)
         if len(rows) != 1:
+            prompt = prompt.replace(f"embedding:{PLACEHOLDER}", "{}")
             raise ValueError(
                 f"prompt: {prompt!r} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
             )
@@ -106,11 +109,8 @@ def _with_slots(tokenizer: SDTokenizer, vectors: int) -> SDTokenizer:
     def try_get_embedding(text: str) -> tuple[Any, str, str]:
         name, *rest = text.split()
         if name.rstrip(",") == PLACEHOLDER:
-            return (
-                _Slots(vectors),
-                PLACEHOLDER,
-                " ".join([*filter(None, [name.removeprefix(PLACEHOLDER)]), *rest]),
-            )
+            leftover = [name.removeprefix(PLACEHOLDER), *rest]
+            return _Slots(vectors), PLACEHOLDER, " ".join(filter(None, leftover))
         embedding, name, leftover = tokenizer._try_get_embedding(text)
         if embedding is None:
             raise ValueError(f"prompt: embedding:{name} does not exist in the embeddings folder; check the name.")

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
+from core_personalization.core_ops.embedding_recipe import EmbeddingProblem
 from core_personalization.core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from core_personalization.core_ops.recipes.context_regularization import (
     ContextRegularization,
     ContextRegularizationConfig,
 )
-from core_personalization.core_ops.recipes.textual_inversion import TextualInversion, TextualInversionConfig
+from core_personalization.core_ops.recipes.textual_inversion import TextualInversion
 from core_personalization.core_ops.term_weighting import BalancedWeights, FixedWeights
-from core_personalization.core_ops.training_data import draw_batch
+from core_personalization.core_ops.training_data import TrainingImages, draw_batch
 from core_personalization.core_ops.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 
 from .toy_models import DOG, ToyDenoiser, ToyTextEncoder, dog_embedding, images, pair
@@ -23,7 +25,11 @@ WEIGHTS = {"context_embedding": 0.5, "context_attention": 50.0}
 def context_regularization(**config) -> ContextRegularization:
     encoder = ToyTextEncoder()
     settings = ContextRegularizationConfig(**{"batch_size": 4, "rescale_from": 3, "rescale_to": 5} | config)
-    return ContextRegularization(settings, encoder, ToyDenoiser(), images(), dog_embedding(encoder), PROMPTS)
+    return ContextRegularization(settings, problem(encoder), PROMPTS)
+
+
+def problem(encoder: ToyTextEncoder, data: TrainingImages | None = None) -> EmbeddingProblem:
+    return EmbeddingProblem(encoder, ToyDenoiser(), data or images(), dog_embedding(encoder))
 
 
 def loop(recipe=None, weighting=None, **config) -> TrainingLoop:
@@ -81,12 +87,12 @@ def test_the_gradient_is_that_of_the_weighted_sum():
     training._accumulate(measure=False)
 
     recipe, streams = context_regularization(), loop().random
-    batch = draw_batch(recipe.images, recipe.denoiser.schedule, 4, streams["data"])
+    batch = draw_batch(recipe.problem.images, recipe.problem.denoiser.schedule, 4, streams["data"])
     drawn = PROMPTS[int(torch.randint(3, (), generator=streams["prompts"]))]
-    text = recipe.encoder.encode([*batch.rows, drawn.concept], recipe.embedding.vectors)
-    reference = recipe.encoder.encode([drawn.reference], {})
+    text = recipe.problem.encoder.encode([*batch.rows, drawn.concept], recipe.problem.embedding.vectors)
+    reference = recipe.problem.encoder.encode([drawn.reference], {})
     total = (
-        batch.diffusion_loss(recipe.denoiser, text[:1])
+        batch.diffusion_loss(recipe.problem.denoiser, text[:1])
         + WEIGHTS["context_embedding"] * recipe.embedding_loss(text[1:], reference, drawn)
         + WEIGHTS["context_attention"] * recipe.attention_loss(batch, text[1:], reference, drawn)
     )
@@ -100,7 +106,7 @@ def test_shares_sum_to_one_and_each_reference_is_encoded_once():
     measured = [report.gradient_shares for report in reports if report.gradient_shares]
     assert len(measured) == 16
     assert all(abs(sum(shares.values()) - 1) < 1e-6 for shares in measured)
-    assert training.recipe.encoder.calls == 30 + len(PROMPTS)
+    assert training.recipe.problem.encoder.calls == 30 + len(PROMPTS)
 
 
 def test_at_the_super_category_both_regularizers_are_zero():
@@ -112,7 +118,7 @@ def test_at_the_super_category_both_regularizers_are_zero():
 @pytest.mark.parametrize(("formulation", "kept"), [("paper", {3, 4, 5}), ("reference_code", {4, 5})])
 def test_norm_is_kept_exactly_in_the_published_steps(formulation, kept):
     training = loop(context_regularization(formulation=formulation))
-    norm = training.recipe.embedding.mean_norm()
+    norm = training.recipe.problem.embedding.mean_norm()
     for report in training:
         same = abs(report.observations["embedding_norm"] - norm) < 1e-6
         assert same == (report.step in kept), report.step
@@ -121,7 +127,7 @@ def test_norm_is_kept_exactly_in_the_published_steps(formulation, kept):
 
 def test_textual_inversion_sees_the_same_batches_and_learns():
     encoder = ToyTextEncoder()
-    baseline = TextualInversion(TextualInversionConfig(4), encoder, ToyDenoiser(), images(), dog_embedding(encoder))
+    baseline = TextualInversion(problem(encoder), 4)
     plain = list(loop(baseline, steps=60))
     regularized = list(loop(steps=60))
     assert plain[0].terms["diffusion"] == regularized[0].terms["diffusion"]
@@ -137,9 +143,8 @@ def test_regularized_context_ends_closer_to_the_reference():
 
 def test_attndreambooth_shares_one_forward_pass():
     encoder = ToyTextEncoder()
-    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, 0.1, 0.0), encoder, ToyDenoiser(), images(), dog_embedding(encoder))
-    concept = pair([3], [DOG]).concept
-    recipe.images = type(recipe.images)(recipe.images.latents, [concept], recipe.images.row_of_image)
+    data = dataclasses.replace(images(), rows=[pair([3], [DOG]).concept])
+    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, 0.1, 0.0), problem(encoder, data))
     reports = list(loop(recipe))
     assert set(reports[0].terms) == {"diffusion", "attention_alignment"}
     assert all(report.gradient_shares["attention_alignment"] > 0 for report in reports if report.gradient_shares)
@@ -176,7 +181,7 @@ def test_masks_and_captions_reach_the_loss():
     data = images(masked=True)
     captions = [pair([3], []).concept, pair([9], [4]).concept]
     data = type(data)(data.latents, captions, torch.tensor([0, 1, 0]), data.masks)
-    recipe = TextualInversion(TextualInversionConfig(5), encoder, ToyDenoiser(), data, dog_embedding(encoder))
+    recipe = TextualInversion(problem(encoder, data), 5)
     assert all(report.terms["diffusion"] > 0 for report in loop(recipe))
 
 

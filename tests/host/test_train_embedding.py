@@ -232,6 +232,7 @@ REFUSED = [
     ({"caption_template": "a photo of my{}"}, "caption_template: .* glued to other characters"),
     ({"caption_template": "a {} with embedding:nothing-there"}, "does not exist"),
     ({"super_category": "  "}, "super_category"),
+    ({"initial_words": "a embedding:other"}, "plain words here and in initial_words"),
     ({"concept_name": "../evil"}, "concept_name"),
     ({"concept_name": "two words"}, "concept_name"),
     ({"concept_name": "con"}, "concept_name"),
@@ -318,7 +319,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
             rescale_to=0,
         )
         generator = torch.Generator().manual_seed(99)
-        batches = [draw_batch(run.loop.recipe.images, run.denoiser.schedule, 4, generator) for _ in range(8)]
+        batches = [draw_batch(run.loop.recipe.problem.images, run.denoiser.schedule, 4, generator) for _ in range(8)]
         return run, batches
 
     core, batches = finish("CoRe")
@@ -353,8 +354,8 @@ def regularization(recipe, embedding, batch) -> tuple[float, float]:
     """L_emb and L_attn summed over the whole prompt set."""
     sums = [0.0, 0.0]
     for index, pair in enumerate(recipe.prompts):
-        text = recipe.encoder.encode([pair.concept], embedding.vectors)
-        reference = recipe._reference(index)
+        text = recipe.problem.encoder.encode([pair.concept], embedding.vectors)
+        reference = recipe.reference(index)
         sums[0] += float(recipe.embedding_loss(text, reference, pair))
         sums[1] += float(recipe.attention_loss(batch, text, reference, pair))
     return sums[0], sums[1]
