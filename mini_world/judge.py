@@ -72,3 +72,4 @@ class Judge(nn.Module):
     def save(self, file: Path = FILE) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file(quantize(self.state_dict()), file, {"modelspec.license": "MIT"})
+        file.chmod(0o644)
