@@ -1,0 +1,37 @@
+"""The judge that the repository holds, against pictures whose labels the renderer knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mini_world import dataset
+from mini_world.judge import ATTRIBUTES, FILE, Judge
+from mini_world.render import STYLES
+
+
+@pytest.fixture(scope="module")
+def data():
+    return dataset.draw(40, seed=91, processes=1)
+
+
+def test_it_is_small_and_sees_what_was_drawn(data):
+    assert FILE.stat().st_size < 5e6
+    images = torch.from_numpy(data.images[:, 0].copy()).permute(0, 3, 1, 2) / 255
+    seen = Judge.load().attributes(images)
+    coloured = data.labels[:, -1] != STYLES.index("pencil sketch")
+    for column, name in enumerate(ATTRIBUTES):
+        right = seen[name].numpy() == data.labels[:, column]
+        assert (right[coloured] if name == "colour" else right).mean() > 0.85, name
+
+
+@torch.no_grad()
+def test_the_same_thing_in_two_pictures_is_closer_than_two_things(data):
+    photos = data.labels[:, -1] == STYLES.index("photo")
+    images = torch.from_numpy(data.images[photos]).permute(0, 1, 4, 2, 3) / 255
+    masks = torch.from_numpy(data.masks[photos]) / 255
+    first, second = (Judge.load().identity(images[:, i], masks[:, i]) for i in (0, 1))
+    likeness = first @ second.T
+    assert likeness.diagonal().mean() > 0.8 > 0.4 > likeness[~np.eye(len(likeness), dtype=bool)].mean()
+    torch.testing.assert_close(first.norm(dim=1), torch.ones(len(first)))
