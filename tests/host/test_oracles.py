@@ -210,8 +210,10 @@ def test_context_attention_loss(case, actual, expected, formulation):
 def recipe(case: Case, formulation: str) -> Any:
     """CoRe's recipe without data: only its loss terms are called."""
     from core_personalization.core_ops.concept_embedding import ConceptEmbedding
+    from core_personalization.core_ops.embedding_recipe import EmbeddingProblem
     from core_personalization.core_ops.recipes import context_regularization as core
 
     config = core.ContextRegularizationConfig(formulation=formulation)
-    embedding = ConceptEmbedding(case.vectors)
-    return core.ContextRegularization(config, case.encoder, case.denoiser, None, embedding, [case.pair])
+    # No term that is compared here looks at pictures.
+    problem = EmbeddingProblem(case.encoder, case.denoiser, None, ConceptEmbedding(case.vectors))
+    return core.ContextRegularization(config, problem, [case.pair])
