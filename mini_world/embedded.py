@@ -74,8 +74,11 @@ def rebuild(packed: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sha256(file: Path) -> str:
+    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while block := stream.read(1 << 24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def provenance(core: Path = CORE) -> dict[str, str]:

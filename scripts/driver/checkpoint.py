@@ -9,8 +9,8 @@ from pathlib import Path
 from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
-# Seeded random weights of Stable Diffusion 1.5's shape; the destination is added.
-BUILD_COMMAND, SOURCES = ("tests/families/build.py", "sd1"), ("tests/families",)
+# The mini world's checkpoint, expanded from the core that the repository holds; the destination is added.
+BUILD_COMMAND, SOURCES = ("-m", "mini_world.embedded"), ("mini_world", "assets/mini_world")
 
 
 def provide_checkpoint(destination: Path) -> None:
