@@ -43,16 +43,20 @@ def _layer_of(name: str) -> Layer:
 
 
 class AttentionTap:
-    """Collects `statistic` of every layer of one forward pass in `results`, in forward order."""
+    """Collects `statistic` of every layer of one forward pass."""
 
     def __init__(self, statistic: AttentionStatistic) -> None:
-        self.results: list[Tensor] = []
         self._statistic = statistic
-        self._recording = True
+        self._results: list[Tensor] | None = []
 
-    def stop(self) -> None:
-        """Called after the forward pass: recomputation in a backward pass must not record again."""
-        self._recording = False
+    def collect(self) -> list[Tensor]:
+        """The statistics in forward order, once, after the forward pass.
+
+        The tap keeps nothing: recomputation in a backward pass must not record again, and results held here would
+        be held by their own graph, which then waits for the garbage collector with all its activations.
+        """
+        results, self._results = self._results, None
+        return results or []
 
     def patch(self, options: Mapping[str, Any], layers: list[Layer]) -> dict[str, Any]:
         """A copy of `transformer_options` with the tap in every layer; patches found there still make the output."""
@@ -64,17 +68,18 @@ class AttentionTap:
     def _attention(self, patched: Attention | None) -> Attention:
         def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
             # Probabilities are recomputed in the backward pass; kept, they would be the largest tensors of all.
-            attended: Any = checkpoint(self._attend, q, k, v, extra["n_heads"], use_reentrant=False)
+            attended: Any = checkpoint(_attend, q, k, v, extra["n_heads"], self._statistic, use_reentrant=False)
             output, result = attended
-            if self._recording:
-                self.results.append(result)
+            if self._results is not None:
+                self._results.append(result)
             return output if patched is None else patched(q, k, v, extra)
 
         return attention
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-        """q [B, P, H·d], k and v [B, N, H·d] → output [B, P, H·d] and the statistic of softmax(qkᵀ/√d)."""
-        q, k, v = (rearrange(x, "B N (H d) -> B H N d", H=heads) for x in (q, k, v))
-        probabilities = torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5, dim=-1)
-        output = probabilities.to(v.dtype) @ v
-        return rearrange(output, "B H P d -> B P (H d)"), self._statistic(probabilities)
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, statistic: AttentionStatistic) -> tuple[Tensor, Tensor]:
+    """q [B, P, H·d], k and v [B, N, H·d] → output [B, P, H·d] and the statistic of softmax(qkᵀ/√d)."""
+    q, k, v = (rearrange(x, "B N (H d) -> B H N d", H=heads) for x in (q, k, v))
+    probabilities = torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5, dim=-1)
+    output = probabilities.to(v.dtype) @ v
+    return rearrange(output, "B H P d -> B P (H d)"), statistic(probabilities)

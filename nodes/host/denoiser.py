@@ -82,8 +82,7 @@ class HostDenoiser:
     ) -> tuple[Tensor, list[Tensor]]:
         tap = AttentionTap(statistic)
         prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
-        tap.stop()
-        return prediction, tap.results
+        return prediction, tap.collect()
 
     def checkpoint_blocks(self) -> None:
         """Recompute the U-Net's blocks in the backward pass instead of keeping their activations."""

@@ -107,7 +107,7 @@ def test_cancel_keeps_what_was_learned_and_the_run_can_go_on(server, workflow):
 
     def cancel_after_two_steps(message):
         data = message["data"]
-        if message["type"] == "progress" and data["node"] == node_id and data["max"] == 500 and data["value"] == 2:
+        if message["type"] == "progress" and data["node"] == node_id and data["max"] == 500 and data["value"] >= 2:
             server.client.interrupt()
 
     with pytest.raises(WorkflowInterrupted):
@@ -115,7 +115,7 @@ def test_cancel_keeps_what_was_learned_and_the_run_can_go_on(server, workflow):
     (kept,) = base.embeddings.glob("cancelled-step*.safetensors")
     assert not (base.embeddings / "cancelled.safetensors").exists()
     done = int(kept.stem.removeprefix("cancelled-step"))
-    assert 2 <= done < 10
+    assert 2 <= done < 100
 
     _, rest = changed_training(longer, steps=done + 2, resume_from="cancelled")
     server.client.submit(rest)

@@ -448,3 +448,46 @@ def test_running_out_of_memory_says_what_to_lower_and_keeps_what_was_learned(sd1
     with pytest.raises(RuntimeError, match=r"batch_size or resolution, or switch gradient_checkpointing"):
         execute(sd1, concept_name="too-large")
     assert (embeddings / "too-large-step2.safetensors").is_file()
+
+
+class Marker:
+    """Lives as long as the graph that it is put into."""
+
+
+class InGraph(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, marker):
+        ctx.marker = marker
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
+    """Graphs in reference cycles would pile up: few Python objects, so the collector seldom comes, and gigabytes."""
+    import gc
+    import weakref
+
+    from core_personalization.core_ops.attention_statistics import token_means
+    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.prompt_rows import PromptRows
+    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+
+    model, clip, _ = sd1
+    denoiser, encoder = HostDenoiser(model, torch.float32, 64, 64), HostTextEncoder(clip)
+    vectors = {"clip_l": torch.randn(1, 768, requires_grad=True)}
+    gc.collect()
+    gc.disable()
+    try:
+        marker = Marker()
+        marked = {name: InGraph.apply(value, marker) for name, value in vectors.items()}
+        text = encoder.encode([PromptRows(clip, "dog").concept("a {} in the snow")], marked)
+        prediction, means = denoiser.with_attention(torch.randn(1, 4, 8, 8), torch.tensor([10]), text, token_means)
+        torch.autograd.grad(sum(mean.square().sum() for mean in means), list(vectors.values()), retain_graph=True)
+        alive = weakref.ref(marker)
+        del marker, marked, text, prediction, means
+        assert alive() is None
+    finally:
+        gc.enable()
