@@ -25,7 +25,7 @@ _ALIVE = "import importlib.util as u, sys; sys.exit(not all(map(u.find_spec, ('t
 
 @dataclass(frozen=True)
 class Environment:
-    """folder: the .venv. project: pyproject.toml, whose dependency group `test` is installed."""
+    """folder: the .venv. project: pyproject.toml, whose dependency group `test` and own requirements are installed."""
 
     folder: Path
     project: Path
@@ -83,6 +83,8 @@ class Environment:
             *torch_packages,
             "-r",
             str(host_requirements),
+            "-r",
+            str(self.project.with_name("requirements.txt")),
             "--group",
             f"{self.project}:test",
         ]
