@@ -13,7 +13,7 @@ from .conditioning import Denoiser, TextConditioning, TextEncoder
 from .token_rows import TokenRow
 from .training_data import NoisedBatch, TrainingImages, draw_batch
 from .training_loop import RandomStreams
-from .training_step import Term, TextCut, TrainingStep
+from .training_step import TermGroup, TextCut, TrainingStep
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EmbeddingRecipe:
         cut = self.encode(batch.rows)
         return TrainingStep(self.terms(batch, cut.text), cut.leaves, cut.pull_back)
 
-    def terms(self, batch: NoisedBatch, text: TextConditioning) -> Iterator[Term]:
+    def terms(self, batch: NoisedBatch, text: TextConditioning) -> Iterator[TermGroup]:
         """The method's terms; `text` holds one output row for each of the batch's rows."""
         raise NotImplementedError
 

@@ -31,7 +31,10 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class NoisedBatch:
-    """One draw of Eq. 1's expectation, and the distinct prompts in it (`row_of_sample` [B] points into `rows`)."""
+    """One draw of Eq. 1's expectation, and the distinct prompts in it.
+
+    row_of_sample: [B], points into `rows`. drawn_rows: where those are among the rows of all images.
+    """
 
     z_t: Tensor
     t: Tensor
@@ -39,6 +42,7 @@ class NoisedBatch:
     mask: Tensor | None
     rows: Sequence[TokenRow]
     row_of_sample: Tensor
+    drawn_rows: Tensor
 
     def diffusion_loss(self, denoiser: Denoiser, text: TextConditioning) -> Tensor:
         """Eq. 1 on this batch; `text` holds one output row for each of `rows`."""
@@ -72,4 +76,5 @@ def draw_batch(
         mask=None if images.masks is None else images.masks[chosen],
         rows=[images.rows[index] for index in rows.tolist()],
         row_of_sample=row_of_sample.to(device),
+        drawn_rows=rows.to(device),
     )

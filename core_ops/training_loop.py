@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from .term_weighting import FixedWeights
-from .training_step import Gradients, TrainingStep
+from .training_step import TermGroup, TrainingStep
 
 STREAMS = ("data", "prompts")
 """Independent random streams, so that methods that draw no prompts see the same batches as those that do."""
 
 RandomStreams = Mapping[str, torch.Generator]
+OptimizerFactory = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
+"""Trained tensors and a learning rate → an optimizer."""
 
 
 class Recipe(Protocol):
@@ -40,7 +42,7 @@ class Recipe(Protocol):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """AdamW as published (betas 0.9 and 0.999, weight decay 0.01, constant rate).
+    """How many steps, how fast, in which portions.
 
     max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
     of the gradient. fp16_scaling: dynamic loss scaling, for half-precision U-Nets.
@@ -75,14 +77,21 @@ class NonFiniteLoss(ArithmeticError):
         super().__init__(f"step {step}: {bad} is not finite. Lower learning_rate, or use precision fp32 or bf16.")
 
 
+def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate."""
+    return torch.optim.AdamW(list(parameters), lr=learning_rate, weight_decay=1e-2)
+
+
 class TrainingLoop:
     """Iterate over it to train; stop at any report and `state_dict()` holds all that a bit-exact continuation needs."""
 
-    def __init__(self, recipe: Recipe, config: LoopConfig, weighting: FixedWeights) -> None:
+    def __init__(
+        self, recipe: Recipe, config: LoopConfig, weighting: FixedWeights, optimizer: OptimizerFactory | None = None
+    ) -> None:
         self.recipe, self.config, self.weighting = recipe, config, weighting
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
-        self.optimizer = torch.optim.AdamW(list(recipe.parameters), lr=config.learning_rate, weight_decay=1e-2)
+        self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
         first = recipe.parameters[0]
         self.scaler = GradScaler(first.device.type, enabled=config.fp16_scaling)
         self.scaler.scale(first.new_zeros(()))  # makes its scale exist; terms are scaled one by one
@@ -118,24 +127,35 @@ class TrainingLoop:
     def _accumulate(self, measure: bool) -> tuple[dict[str, float], dict[str, float]]:
         """Adds one micro-batch's gradient; returns its terms and, when asked, the norm of each unweighted gradient."""
         step = self.recipe.training_step(self.random)
-        scale = self.scaler.get_scale() if self.scaler.is_enabled() else 1.0
         values: dict[str, Tensor] = {}
         norms: dict[str, float] = {}
-        summed: Gradients | None = None
-        for term in step.terms:
-            gradients = _gradients(term.value * scale, step.leaves)
-            if measure:
-                norms[term.name] = _norm(step.pull_back(gradients)) / scale
-            weighted = tuple(self.weighting[term.name] * gradient for gradient in gradients)
-            summed = weighted if summed is None else tuple(a + b for a, b in zip(summed, weighted, strict=True))
-            values[term.name] = term.value.detach()
-            del term, gradients, weighted
-        assert summed is not None, "a recipe yields at least one term"
-        for parameter, gradient in zip(self.recipe.parameters, step.pull_back(summed), strict=True):
-            share = gradient / self.config.gradient_accumulation
-            parameter.grad = share if parameter.grad is None else parameter.grad + share
+        for group in step.terms:
+            values |= {term.name: term.value.detach() for term in group}
+            norms |= self._differentiate(group, step, measure)
+            del group
+        if step.pull_back is not None:
+            pulled = step.pull_back(tuple(_gradient_or_zeros(leaf) for leaf in step.leaves))
+            _add_gradients(self.recipe.parameters, pulled)
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
         return dict(zip(values, numbers, strict=True)), norms
+
+    def _differentiate(self, group: TermGroup, step: TrainingStep, measure: bool) -> dict[str, float]:
+        """Adds the gradient of the group's weighted sum to the leaves; the norm of each term's own when asked."""
+        scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) / self.config.gradient_accumulation
+        weighted = torch.stack([self.weighting[term.name] * term.value * scale for term in group]).sum()
+        if not measure:
+            torch.autograd.backward(weighted, inputs=list(step.leaves))
+            return {}
+        norms = {term.name: _norm(_gradients(term.value * scale, step), step) / scale for term in group[1:]}
+        first, weight = group[0], self.weighting[group[0].name]
+        alone = len(group) == 1 and weight != 0
+        if not alone:
+            norms[first.name] = _norm(_gradients(first.value * scale, step), step) / scale
+        gradients = _gradients(weighted, step)
+        if alone:
+            norms[first.name] = _norm(gradients, step) / (weight * scale)
+        _add_gradients(step.leaves, gradients)
+        return norms
 
     def _update(self, step: int) -> None:
         self.scaler.unscale_(self.optimizer)
@@ -175,13 +195,27 @@ class TrainingLoop:
         self.step = int(state["step"])
 
 
-def _gradients(value: Tensor, leaves: Sequence[Tensor]) -> Gradients:
-    """Terms may share a graph; one that nothing refers to any more is freed in spite of `retain_graph`."""
-    return torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True, materialize_grads=True)
+def _gradients(value: Tensor, step: TrainingStep) -> list[Tensor | None]:
+    return list(torch.autograd.grad(value, step.leaves, retain_graph=True, allow_unused=True))
 
 
-def _norm(gradients: Gradients) -> float:
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients])))
+def _add_gradients(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        if gradient is not None:
+            tensor.grad = gradient if tensor.grad is None else tensor.grad.add_(gradient)
+
+
+def _gradient_or_zeros(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def _norm(gradients: Sequence[Tensor | None], step: TrainingStep) -> float:
+    """Norm on the trained parameters of gradients on the step's leaves."""
+    if step.pull_back is not None:
+        filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, step.leaves, strict=True))
+        gradients = step.pull_back(tuple(filled))
+    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
 def _shares(norms: Mapping[str, float]) -> dict[str, float]:

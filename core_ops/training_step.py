@@ -21,17 +21,21 @@ class Term:
     value: Tensor
 
 
+TermGroup = tuple[Term, ...]
+"""Terms that share one graph, as those of one forward pass do: they are differentiated together."""
+
+
 @dataclass(frozen=True)
 class TrainingStep:
-    """Terms are computed one after another, so that only one of their graphs is in memory at a time.
+    """Groups of terms are computed one after another, so that only one graph is in memory at a time.
 
     leaves: the tensors that the terms' graphs end in.
-    pull_back: gradients on the leaves → gradients on the trained parameters.
+    pull_back: gradients on the leaves → gradients on the trained parameters; None when the leaves are the parameters.
     """
 
-    terms: Iterator[Term]
+    terms: Iterator[TermGroup]
     leaves: Sequence[Tensor]
-    pull_back: Callable[[Gradients], Gradients]
+    pull_back: Callable[[Gradients], Gradients] | None = None
 
 
 class TextCut:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core_ops.aligned_diffusion import Alignment
 from ..core_ops.concept_embedding import ConceptEmbedding, spread_over_vectors
 from ..core_ops.conditioning import Embedding
 from ..core_ops.ddim import DDIMConfig, ddim_sample
@@ -199,10 +200,8 @@ class EmbeddingRun:
             return TextualInversion(problem, settings.batch_size)
         if settings.method == ATTNDREAMBOOTH:
             category_tokens = len(self.checked.rows.words(settings.super_category)[0])
-            config = AttnDreamBoothConfig(
-                settings.batch_size, settings.alignment_mean, settings.alignment_variance, category_tokens
-            )
-            return AttnDreamBooth(config, problem)
+            alignment = Alignment(settings.alignment_mean, settings.alignment_variance, category_tokens)
+            return AttnDreamBooth(AttnDreamBoothConfig(settings.batch_size, alignment), problem)
         formulation = "reference_code" if settings.method == CORE_REFERENCE else "paper"
         config = ContextRegularizationConfig(
             settings.batch_size,

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..attention_statistics import token_means
 from ..conditioning import TextConditioning
+from ..context_terms import attention_means, attention_term, embedding_term
 from ..embedding_recipe import EmbeddingProblem, EmbeddingRecipe
-from ..losses import context_attention_loss, context_embedding_loss
 from ..losses.context_embedding import Formulation
 from ..norm_rescaling import kept_norms
 from ..token_rows import AlignedPair
 from ..training_data import NoisedBatch
 from ..training_loop import RandomStreams
-from ..training_step import Term, TrainingStep
+from ..training_step import Term, TermGroup, TrainingStep
 
 
 @dataclass(frozen=True)
@@ -58,23 +57,16 @@ class ContextRegularization(EmbeddingRecipe):
         cut = self.encode([*batch.rows, self.prompts[drawn].concept])
         return TrainingStep(self._terms(batch, cut.text, drawn), cut.leaves, cut.pull_back)
 
-    def _terms(self, batch: NoisedBatch, text: TextConditioning, drawn: int) -> Iterator[Term]:
+    def _terms(self, batch: NoisedBatch, text: TextConditioning, drawn: int) -> Iterator[TermGroup]:
         """`text` holds the batch's rows and, after them, the drawn prompt."""
         count, pair, reference = len(batch.rows), self.prompts[drawn], self.reference(drawn)
-        yield Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text[:count]))
-        yield Term("context_embedding", self.embedding_loss(text[count:], reference, pair))
-        yield Term("context_attention", self.attention_loss(batch, text[count:], reference, pair))
+        yield (Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text[:count])),)
+        yield (Term("context_embedding", self.embedding_loss(text[count:], reference, pair)),)
+        yield (Term("context_attention", self.attention_loss(batch, text[count:], reference, pair)),)
 
     def embedding_loss(self, text: TextConditioning, reference: TextConditioning, pair: AlignedPair) -> Tensor:
-        """Eq. 3; with two text encoders (SDXL) the mean of both."""
-        context, reference_context = pair.positions(text.context.device)
-        per_encoder = [
-            context_embedding_loss(
-                output[0, context], reference.outputs[name][0, reference_context], self.config.formulation
-            )
-            for name, output in text.outputs.items()
-        ]
-        return torch.stack(per_encoder).mean()
+        """Eq. 3."""
+        return embedding_term(text, reference, pair, self.config.formulation)
 
     def attention_loss(
         self, batch: NoisedBatch, text: TextConditioning, reference: TextConditioning, pair: AlignedPair
@@ -82,15 +74,10 @@ class ContextRegularization(EmbeddingRecipe):
         """Eq. 4 with the z_t and t of this step's batch."""
         samples = slice(self.config.regularization_batch or None)
         z_t, t = batch.z_t[samples], batch.t[samples]
-        context, reference_context = pair.positions(text.context.device)
-        _, means = self.problem.denoiser.with_attention(z_t, t, text, token_means)
+        means = attention_means(self.problem.denoiser, z_t, t, text)
         with torch.no_grad():
-            _, reference_means = self.problem.denoiser.with_attention(z_t, t, reference, token_means)
-        return context_attention_loss(
-            torch.stack(means)[..., context],
-            torch.stack(reference_means)[..., reference_context],
-            self.config.formulation,
-        )
+            reference_means = attention_means(self.problem.denoiser, z_t, t, reference)
+        return attention_term(means, reference_means, pair, self.config.formulation)
 
     def reference(self, drawn: int) -> TextConditioning:
         """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""

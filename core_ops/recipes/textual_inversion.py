@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from ..conditioning import TextConditioning
 from ..embedding_recipe import EmbeddingRecipe
 from ..training_data import NoisedBatch
-from ..training_step import Term
+from ..training_step import Term, TermGroup
 
 
 class TextualInversion(EmbeddingRecipe):
-    def terms(self, batch: NoisedBatch, text: TextConditioning) -> Iterator[Term]:
-        yield Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text))
+    def terms(self, batch: NoisedBatch, text: TextConditioning) -> Iterator[TermGroup]:
+        yield (Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text)),)

@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 import torch
+from core_personalization.core_ops.aligned_diffusion import Alignment
 from core_personalization.core_ops.embedding_recipe import EmbeddingProblem
 from core_personalization.core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from core_personalization.core_ops.recipes.context_regularization import (
@@ -144,7 +145,7 @@ def test_regularized_context_ends_closer_to_the_reference():
 def test_attndreambooth_shares_one_forward_pass():
     encoder = ToyTextEncoder()
     data = dataclasses.replace(images(), rows=[pair([3], [DOG]).concept])
-    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, 0.1, 0.0), problem(encoder, data))
+    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, Alignment(0.1, 0.0, 1)), problem(encoder, data))
     reports = list(loop(recipe))
     assert set(reports[0].terms) == {"diffusion", "attention_alignment"}
     assert all(report.gradient_shares["attention_alignment"] > 0 for report in reports if report.gradient_shares)
