@@ -28,7 +28,7 @@ class ProbeSettings:
     )
     words: str = text(
         "",
-        "Words or phrases to watch, separated by commas. Empty: every word, start of text and padding, as in the paper.",
+        "Words or phrases to watch, separated by commas. Empty: every word, start of text and padding.",
     )
     part: str = choice(
         (CONDITIONAL, UNCONDITIONAL),

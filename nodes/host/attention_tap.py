@@ -6,11 +6,13 @@ the probabilities to a statistic and keeps only its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -25,8 +27,12 @@ Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
 
 def cross_attention_layers(unet: nn.Module) -> list[Layer]:
     """All cross-attention layers of a U-Net, in forward order."""
+    return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
+
+
+def _cross_attention_blocks(unet: nn.Module) -> list[tuple[str, Any]]:
     return [
-        _layer_of(name)
+        (name, module)
         for name, module in unet.named_modules()
         if isinstance(module, BasicTransformerBlock) and module.attn2 is not None
     ]
@@ -40,6 +46,48 @@ def _layer_of(name: str) -> Layer:
         0 if block == "middle_block" else int(number),
         int(index),
     )
+
+
+@dataclass(frozen=True)
+class LayerPlace:
+    """Where a cross-attention layer works. halvings: how often the latent's side has been halved there."""
+
+    halvings: int
+    heads: int
+
+
+def layer_places(unet: UNetModel) -> dict[Layer, LayerPlace]:
+    """All cross-attention layers of a host U-Net, in forward order."""
+    halvings: dict[tuple[str, int], int] = {}
+    depth = 0
+    for number, block in enumerate(unet.input_blocks):
+        depth += _has(block, Downsample)
+        halvings["input", number] = depth
+    halvings["middle", 0] = depth
+    for number, block in enumerate(unet.output_blocks):
+        halvings["output", number] = depth
+        depth -= _has(block, Upsample)  # the last module of its block
+    return {
+        _layer_of(name): LayerPlace(halvings[_layer_of(name)[:2]], block.n_heads)
+        for name, block in _cross_attention_blocks(unet)
+    }
+
+
+def _has(block: nn.Module, kind: type[nn.Module]) -> bool:
+    return any(isinstance(module, kind) for module in block.modules())
+
+
+def replace_attention(
+    options: Mapping[str, Any], layers: Iterable[Layer], replacement: Callable[[Layer, Attention | None], Attention]
+) -> dict[str, Any]:
+    """A copy of `transformer_options` with a function in place of each layer's cross-attention.
+
+    replacement: makes it, given the layer and the patch that is there already, if any, which must make the output.
+    """
+    replace = dict(options.get("patches_replace", {}))
+    present = replace.get("attn2", {})
+    replaced = {layer: replacement(layer, present.get(layer, present.get(layer[:2]))) for layer in layers}
+    return {**options, "patches_replace": {**replace, "attn2": {**present, **replaced}}}
 
 
 class AttentionTap:
@@ -60,10 +108,7 @@ class AttentionTap:
 
     def patch(self, options: Mapping[str, Any], layers: list[Layer]) -> dict[str, Any]:
         """A copy of `transformer_options` with the tap in every layer; patches found there still make the output."""
-        replace = dict(options.get("patches_replace", {}))
-        present = replace.get("attn2", {})
-        tapped = {layer: self._attention(present.get(layer, present.get(layer[:2]))) for layer in layers}
-        return {**options, "patches_replace": {**replace, "attn2": {**present, **tapped}}}
+        return replace_attention(options, layers, lambda _, patched: self._attention(patched))
 
     def _attention(self, patched: Attention | None) -> Attention:
         def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:

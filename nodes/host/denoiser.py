@@ -22,15 +22,21 @@ from .module_copy import autograd_tensor, frozen_copy
 LATENT_CHANNELS = 4
 
 
-def validate_model(model: ModelPatcher) -> None:
-    """Raises ValueError unless `model` is an SD1, SD2 or SDXL U-Net that predicts ε or v."""
-    name = type(model.model).__name__
+def unet_of(model: ModelPatcher) -> UNetModel:
+    """The U-Net of an SD1, SD2 or SDXL model; raises ValueError for other models."""
     unet: Any = getattr(model.model, "diffusion_model", None)
     if not isinstance(unet, UNetModel) or not cross_attention_layers(unet):
         raise ValueError(
-            f"model: {name} has no U-Net with cross-attention, which these methods work on. "
+            f"model: {type(model.model).__name__} has no U-Net with cross-attention, which these methods work on. "
             "Load a Stable Diffusion 1.x, 2.x or XL checkpoint."
         )
+    return unet
+
+
+def validate_model(model: ModelPatcher) -> None:
+    """Raises ValueError unless `model` is an SD1, SD2 or SDXL U-Net that predicts ε or v."""
+    name = type(model.model).__name__
+    unet = unet_of(model)
     if unet.in_channels != LATENT_CHANNELS:
         raise ValueError(
             f"model: this {name} takes {unet.in_channels} latent channels, as inpainting and editing models do; "

@@ -40,14 +40,19 @@ class RunProgress:
 
     def say(self, text: str) -> None:
         """Shows a line of text on the node, in the browser."""
-        server = getattr(PromptServer, "instance", None)
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+        show_text(text, self._node_id)
 
     def _time_left(self, step: int) -> str:
         per_step = (time.monotonic() - self._started) / max(step - self._first, 1)
         minutes, seconds = divmod(round(per_step * (self._total - step)), 60)
         return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def show_text(text: str, node_id: str | None) -> None:
+    """Shows a line of text on a node, in the browser."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)
 
 
 def check_cancelled() -> None:
