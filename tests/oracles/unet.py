@@ -53,7 +53,7 @@ class UNetOracle:
 
 
 def load_oracle(name: str, seed: int = 0) -> UNetOracle:
-    config = _config(FAMILIES[name])
+    config = unet_config(FAMILIES[name])
     unet = UNet2DConditionModel(**config).eval().requires_grad_(False)
     unet.load_state_dict(convert_ldm_unet_checkpoint(state_dict(name, seed), config))
     recorder = MapRecorder()
@@ -61,7 +61,7 @@ def load_oracle(name: str, seed: int = 0) -> UNetOracle:
     return UNetOracle(unet, recorder)
 
 
-def _config(family: Family) -> dict:
+def unet_config(family: Family) -> dict:
     """In diffusers `attention_head_dim` is the number of heads; the middle has the last level's depth."""
     levels = len(family.depths)
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in family.depths]
