@@ -146,10 +146,10 @@ def resized_maps(maps: Tensor, size: Size) -> Tensor:
     return rearrange(flat, "B (T H) h w -> B T H h w", H=maps.shape[2])
 
 
-def relative_maps(maps: Tensor, together: bool = False) -> Tensor:
-    """Maps [B, T, H, h, w] in 0…1: divided by each map's maximum, or by that of all of an image together."""
-    dims = (1, 2, 3, 4) if together else (3, 4)
-    return (maps / maps.amax(dim=dims, keepdim=True).clamp_min(_TINY)).clamp(0, 1)
+def relative_maps(maps: Tensor, peak: Tensor | None = None) -> Tensor:
+    """Maps [B, T, H, h, w] in 0…1: divided by `peak`, or each by its own maximum."""
+    largest = maps.amax(dim=(3, 4), keepdim=True) if peak is None else peak
+    return (maps / largest.clamp_min(_TINY)).clamp(0, 1)
 
 
 def word_masks(maps: Tensor, size: Size, threshold: float | None = None) -> Tensor:
