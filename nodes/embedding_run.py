@@ -26,7 +26,7 @@ from .embedding_inputs import CheckedInputs, HostModels
 from .embedding_settings import ATTNDREAMBOOTH, BALANCED, CORE_REFERENCE, TEXTUAL_INVERSION
 from .host import concept_files, latents
 from .host.denoiser import HostDenoiser
-from .host.model_identity import base_model_fingerprint, base_model_name
+from .host.model_identity import architecture, base_model_fingerprint, base_model_name
 from .host.module_copy import autograd_mode
 from .host.precision import dtype_for
 from .host.run_control import RunProgress
@@ -34,14 +34,6 @@ from .host.text_encoder import HostTextEncoder
 from .version import pack_version
 
 PREVIEW_TEMPLATES = ("a photo of a {}", "a {} in the snow", "a {} on the beach", "a painting of a {}")
-
-ARCHITECTURES = {
-    ("clip_l",): {"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
-    ("clip_h",): {"epsilon": "stable-diffusion-v2-512", "v": "stable-diffusion-v2-768-v"},
-    ("clip_l", "clip_g"): {"epsilon": "stable-diffusion-xl-v1-base", "v": "stable-diffusion-xl-v1-base"},
-    ("clip_g",): {"epsilon": "stable-diffusion-xl-v1-refiner", "v": "stable-diffusion-xl-v1-refiner"},
-}
-"""modelspec.architecture by text encoders and prediction."""
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +125,7 @@ class EmbeddingRun:
         """What the file of this name says about itself."""
         settings = self.checked.settings
         return {
-            "architecture": ARCHITECTURES[self.encoder.names][self.denoiser.schedule.prediction],
+            "architecture": architecture(self.host.model, self.host.clip),
             "base_model": base_model_name(self.host.model),
             "base_model_fingerprint": base_model_fingerprint(self.host.model),
             "pack_version": pack_version(),
