@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
-from comfy_api.latest import io
+import torch
+from comfy_api.latest import io, ui
+from einops import rearrange
+from torch import Tensor
 
+from ..core_ops.attention_maps import CapturedAttention, word_masks
+from .attention_pages import Panel, draw_frames, draw_pages
 from .attention_probe import ProbeIO
-from .attention_settings import MapSettings
+from .attention_settings import THRESHOLD, MapSettings
+from .host.attention_probe import AttentionProbe
 from .settings import schema_inputs, validated
 
 
@@ -50,4 +58,90 @@ class AttentionMaps(io.ComfyNode):
         **inputs: Any,
     ) -> io.NodeOutput:
         settings = validated(MapSettings, inputs)
-        raise NotImplementedError(settings)
+        names = split_names(settings.words)
+        first = _panel(("probe", probe), latent, images, names)
+        panels = [first]
+        if second_probe is not None:
+            panels.append(_second_panel(second_probe, second_latent, second_images, names, len(first.images)))
+        overlays = draw_pages(panels, settings)
+        masks = word_masks(
+            first.captured.maps()[:, list(first.shown)],
+            (first.images.shape[1], first.images.shape[2]),
+            settings.threshold if settings.mask == THRESHOLD else None,
+        )
+        table = "\n\n".join(share_table(panel.captured) for panel in panels)
+        frames = draw_frames(panels, settings)
+        shown = ui.PreviewImage(overlays, cls=cls)
+        return io.NodeOutput(overlays, rearrange(masks, "T B h w -> (T B) h w"), table, frames, ui=shown)
+
+
+def split_names(words: str) -> list[str]:
+    return [name.strip() for line in words.splitlines() for name in line.split(",") if name.strip()]
+
+
+def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the watched words called so, every occurrence; without names, those of the prompt.
+
+    Raises ValueError for a name that was not watched.
+    """
+    if not names:
+        return tuple(i for i, word in enumerate(captured.words) if word.in_prompt)
+    labels = [word.label.casefold() for word in captured.words]
+    found = []
+    for name in names:
+        wanted = name.casefold()
+        numbers = [i for i, label in enumerate(labels) if label == wanted or _OCCURRENCE.sub("", label) == wanted]
+        if not numbers:
+            there = ", ".join(word.label for word in captured.words)
+            raise ValueError(f"words: {name!r} was not watched. The words that were: {there}.")
+        found += numbers
+    return tuple(dict.fromkeys(found))
+
+
+_OCCURRENCE = re.compile(r" \(\d+\)$")
+
+
+def share_table(captured: CapturedAttention) -> str:
+    """Markdown: the share of each watched word in every image, and what is left for other tokens; they sum to 1."""
+    shares = captured.shares()
+    rest = (1 - shares.sum(dim=1, keepdim=True)).clamp_min(0)
+    rows = [(word.label, shares[:, number]) for number, word in enumerate(captured.words)]
+    if float(rest.max()) > SMALLEST_REST:
+        rows.append(("(other tokens)", rest[:, 0]))
+    rows.append(("sum", torch.stack([row for _, row in rows]).sum(dim=0)))
+    images = [f"image {number + 1}" for number in range(captured.images)]
+    lines = [["token", *images, "mean"], [":--", *["--:"] * (len(images) + 1)]]
+    lines += [[_escaped(label), *(f"{float(share):.4f}" for share in [*row, row.mean()])] for label, row in rows]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    notes = [note for note in (captured.note,) if note]
+    return "\n\n".join([f'Share of attention, "{_escaped(captured.prompt)}"', table, *notes])
+
+
+SMALLEST_REST = 5e-5
+"""What four decimals would show as 0."""
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _panel(named: tuple[str, AttentionProbe], latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
+    where, probe = named
+    captured = probe.captured(latent["samples"], where)
+    if len(images) != captured.images:
+        raise ValueError(
+            f"{where.replace('probe', 'images')}: {len(images)} came for {captured.images} latents; connect the "
+            "decoded latents."
+        )
+    return Panel(images[..., :3].float().cpu(), captured, shown_words(captured, names))
+
+
+def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:
+    """The other prompt need not have the words that were asked for: then it shows all."""
+    if latent is None or images is None:
+        raise ValueError("second_probe: connect second_latent and second_images too, of the second probed sampler.")
+    if len(images) != count:
+        raise ValueError(f"second_images: {len(images)} came beside {count}; sample equally many with both probes.")
+    captured = probe.captured(latent["samples"], "second_probe")
+    labels = {word.label.casefold() for word in captured.words}
+    return _panel(("second_probe", probe), latent, images, [name for name in names if name.casefold() in labels])

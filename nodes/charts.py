@@ -33,3 +33,10 @@ def as_image(figure: Figure) -> Tensor:
     pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
     width, height = canvas.get_width_height()
     return (pixels.view(1, height, width, 4)[..., :3] / 255).contiguous()
+
+
+def colored(values: Tensor, color_map: str) -> Tensor:
+    """Values [...] in 0…1 as colours [..., 3] of one of matplotlib's maps."""
+    from matplotlib import colormaps
+
+    return torch.from_numpy(colormaps[color_map](values.numpy())[..., :3]).float()

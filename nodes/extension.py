@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .attention_maps import AttentionMaps
+from .attention_probe import ContextAttentionProbe
 from .concept_prompt import ConceptPrompt
+from .prompt_batch import EvaluationPrompts
+from .scorecard import PersonalizationScorecard
 from .train_embedding import TrainEmbedding
 
 
 class PersonalizationExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TrainEmbedding, ConceptPrompt]
+        return [
+            TrainEmbedding,
+            ConceptPrompt,
+            EvaluationPrompts,
+            PersonalizationScorecard,
+            ContextAttentionProbe,
+            AttentionMaps,
+        ]

@@ -16,7 +16,14 @@ HELP_PAGES = ROOT / "web" / "docs"
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 
 # Workflows are shared with these names in them: one may be added, none renamed or taken away.
-NODE_IDS = ("CoReConceptPrompt", "CoReTrainEmbedding")
+NODE_IDS = (
+    "CoReAttentionMaps",
+    "CoReConceptPrompt",
+    "CoReContextAttentionProbe",
+    "CoReEvaluationPrompts",
+    "CoReScorecard",
+    "CoReTrainEmbedding",
+)
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
 
 
@@ -35,9 +42,18 @@ def nodes() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def settings() -> dict[str, type]:
     """The dataclasses whose fields are inputs of a node."""
+    from core_personalization.nodes.attention_settings import MapSettings, ProbeSettings
     from core_personalization.nodes.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.prompt_batch_settings import PromptBatchSettings
+    from core_personalization.nodes.scorecard_settings import ScorecardSettings
 
-    return {"CoReTrainEmbedding": EmbeddingSettings}
+    return {
+        "CoReAttentionMaps": MapSettings,
+        "CoReContextAttentionProbe": ProbeSettings,
+        "CoReEvaluationPrompts": PromptBatchSettings,
+        "CoReScorecard": ScorecardSettings,
+        "CoReTrainEmbedding": EmbeddingSettings,
+    }
 
 
 def input_ids(node: Any) -> list[str]:
