@@ -37,7 +37,7 @@ def prepare_pictures(
         raise ValueError("images: none came; connect at least one picture of the concept.")
     single_masks = None if masks is None else [mask for batch in masks for mask in batch.float()]
     _validate(singles, single_masks, side)
-    pixels = [_to_square(_rgb(picture), side, fit, border=1.0) for picture in singles]
+    pixels = [_to_square(rgb(picture), side, fit, border=1.0) for picture in singles]
     if single_masks is None and fit == "pad":
         single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
     weights = None
@@ -84,42 +84,49 @@ def _random_transform(generator: torch.Generator) -> Tensor:
 def _validate(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int) -> None:
     if side < LATENT_CELL or side % LATENT_CELL:
         raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
-    for index, picture in enumerate(pictures):
-        _validate_picture(index, picture)
-    if masks is not None:
-        _validate_masks(masks, pictures)
-
-
-def _validate_picture(index: int, picture: Tensor) -> None:
-    height, width, channels = picture.shape
-    if min(height, width) < LATENT_CELL:
-        raise ValueError(
-            f"images: picture {index} has {width}×{height} pixels; at least {LATENT_CELL}×{LATENT_CELL} are needed. "
-            "Use a larger picture."
-        )
-    if not 1 <= channels <= 4:
-        raise ValueError(
-            f"images: picture {index} has {channels} channels; 1 to 4 (grey, RGB, each with alpha or not) can be used."
-        )
-    if not torch.isfinite(picture).all():
-        raise ValueError(f"images: picture {index} has values that are not finite; check the node that made it.")
-
-
-def _validate_masks(masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
-    if len(masks) != len(pictures):
-        raise ValueError(f"masks: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
-    for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
-        if mask.shape != picture.shape[:2]:
-            raise ValueError(
-                f"masks: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "
-                "(width, height); resize the mask to its image."
-            )
+    validate_pictures("images", pictures)
+    if masks is None:
+        return
+    validate_masks("masks", masks, pictures)
+    for index, mask in enumerate(masks):
         if not mask.max() > 0:
             raise ValueError(f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out.")
 
 
-def _rgb(picture: Tensor) -> Tensor:
-    """[H, W, C] → [3, H, W]."""
+def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
+    """Raises ValueError, beginning with the input's name, for a picture [H, W, C] that cannot be used."""
+    for index, picture in enumerate(pictures):
+        height, width, channels = picture.shape
+        if min(height, width) < LATENT_CELL:
+            raise ValueError(
+                f"{name}: picture {index} has {width}×{height} pixels; at least {LATENT_CELL}×{LATENT_CELL} are "
+                "needed. Use a larger picture."
+            )
+        if not 1 <= channels <= 4:
+            raise ValueError(
+                f"{name}: picture {index} has {channels} channels; 1 to 4 (grey, RGB, each with alpha or not) can be "
+                "used."
+            )
+        if not torch.isfinite(picture).all():
+            raise ValueError(f"{name}: picture {index} has values that are not finite; check the node that made it.")
+
+
+def validate_masks(name: str, masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
+    """Raises ValueError, beginning with the input's name, unless there is a mask [H, W] of its size per picture."""
+    if len(masks) != len(pictures):
+        raise ValueError(f"{name}: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
+    for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
+        if mask.shape != picture.shape[:2]:
+            raise ValueError(
+                f"{name}: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "
+                "(width, height); resize the mask to its image."
+            )
+        if not torch.isfinite(mask).all():
+            raise ValueError(f"{name}: mask {index} has values that are not finite; check the node that made it.")
+
+
+def rgb(picture: Tensor) -> Tensor:
+    """[H, W, C] of 1 to 4 channels → [3, H, W]: grey is repeated, transparency laid on white."""
     channels = picture.movedim(-1, 0)
     colour, alpha = (channels[:-1], channels[-1:]) if channels.shape[0] in (2, 4) else (channels, None)
     colour = colour.expand(3, -1, -1)

@@ -24,17 +24,20 @@ class TokenRow:
     weights: `N` prompt weights such as the 1.2 of `(word:1.2)`.
     span: positions of the concept's vectors, or of the super-category in a reference row; may be empty.
     end: position of the first end-of-text token.
+    other_spans: positions of further concepts of the same prompt, or of what stands for them in a reference row.
     """
 
     tokens: Mapping[str, tuple[int | Tensor | ConceptSlot, ...]]
     weights: tuple[float, ...]
     span: range
     end: int
+    other_spans: tuple[range, ...] = ()
 
     @property
     def context(self) -> tuple[int, ...]:
-        """Positions of the context tokens: start-of-text to the first end-of-text, both included, without the span."""
-        return tuple(position for position in range(self.end + 1) if position not in self.span)
+        """Positions of the context tokens: start-of-text to the first end-of-text, both included, without the spans."""
+        spans = (self.span, *self.other_spans)
+        return tuple(position for position in range(self.end + 1) if not any(position in span for span in spans))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
-from . import safe_files
+from . import model_card, safe_files
 
-SPECIFICATION = "1.0.1"
 STATE_FOLDER = "core_states"
 
 
@@ -45,28 +43,8 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
     """Writes the embedding with its card as metadata, and returns where."""
     path = embedding_path(name)
     tensors = embedding_tensors(vectors)
-    safe_files.write(path, tensors, _metadata(name, tensors, card), overwrite)
+    safe_files.write(path, tensors, model_card.metadata("textual-inversion", name, tensors, card), overwrite)
     return path
-
-
-def _metadata(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> dict[str, str]:
-    """sai_model_spec fields, what other tools show of a training (ss_*), and the card's entries in JSON."""
-    phrase = card["phrase"]
-    specification = {
-        "modelspec.sai_model_spec": SPECIFICATION,
-        "modelspec.architecture": f"{card['architecture']}/textual-inversion",
-        "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
-        "modelspec.title": name,
-        "modelspec.resolution": f"{card['resolution']}x{card['resolution']}",
-        "modelspec.date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "modelspec.hash_sha256": safe_files.tensor_hash(tensors),
-        "modelspec.trigger_phrase": phrase,
-        "modelspec.usage_hint": f"Write {phrase} in a prompt where the concept goes.",
-        "ss_sd_model_name": card["base_model"],
-        "ss_base_model_version": card["architecture"],
-        "ss_steps": str(card["steps_done"]),
-    }
-    return specification | {f"core_personalization.{key}": json.dumps(value) for key, value in card.items()}
 
 
 def state_path(name: str) -> Path:

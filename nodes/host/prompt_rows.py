@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,34 +11,126 @@ from comfy.sd import CLIP
 from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
+from ...core_ops.prompt_templates import PLACES, fill
 from ...core_ops.token_rows import AlignedPair, ConceptSlot, TokenRow
 from .text_encoder import encoder_names
 
 PLACEHOLDER = "core_concept_slot"
+_MARKS = tuple(f"core_place_{number}" for number, _ in enumerate(PLACES))
+
+EmbeddingLike = Any
+"""Vectors [V, width], or `Slots`: what the host's tokenizer takes for a loaded embedding."""
 
 
 @dataclass(frozen=True)
-class _Slots:
-    """Looks to the host's tokenizer like a loaded embedding of `vectors` vectors."""
+class Slots:
+    """Looks to the host's tokenizer like a loaded embedding of `vectors` vectors; becomes slots from `first` on."""
 
     vectors: int
+    first: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
         return (self.vectors, 0)
 
     def __getitem__(self, index: int) -> ConceptSlot:
-        return ConceptSlot(index)
+        return ConceptSlot(self.first + index)
+
+
+class TemplateRows:
+    """Splits filled templates with one CLIP's tokenizers, which also know some embeddings by names of ours.
+
+    named: what `embedding:name` stands for, per name and encoder.
+    """
+
+    def __init__(self, clip: CLIP, named: Mapping[str, Mapping[str, EmbeddingLike]]) -> None:
+        self.encoders = encoder_names(clip)
+        self._options = clip.tokenizer_options
+        self._tokenizer = copy.copy(clip.tokenizer)
+        marks = {mark: Slots(1, place) for place, mark in enumerate(_MARKS)}
+        for encoder in self.encoders:
+            own = {**marks, **{name: per_encoder[encoder] for name, per_encoder in named.items()}}
+            setattr(self._tokenizer, encoder, _with_embeddings(getattr(clip.tokenizer, encoder), own))
+
+    def host_tokens(self, prompt: str) -> dict[str, list[list[tuple[Any, float]]]]:
+        """The host's `tokenize` of the prompt, with our embeddings in it: what its CLIP encodes."""
+        return self._tokenizer.tokenize_with_weights(prompt, tokenizer_options=self._options)
+
+    def row(self, template: str, fillings: Sequence[str] = ()) -> TokenRow:
+        """The row of a filled template; its spans are what stands at the template's `PLACES`, in their order.
+
+        Raises ValueError when it needs more than one row, or names an embedding that is missing or of another base
+        model.
+        """
+        rows = self._split(fill(template, fillings), template)
+        end = _first_end(rows[self.encoders[0]], self._host_tokenizer())
+        spans = self._spans(template, fillings, end)
+        return TokenRow(
+            tokens={encoder: tuple(token for token, _ in row) for encoder, row in rows.items()},
+            weights=tuple(float(weight) for _, weight in rows[self.encoders[0]]),
+            span=spans[0] if spans else range(0),
+            end=end,
+            other_spans=tuple(spans[1:]),
+        )
+
+    def words(self, text: str) -> list[list[Any]]:
+        """Entries of a text, per encoder, without start and end."""
+        return [
+            [token for token, _ in row[1 : _first_end(row, self._host_tokenizer(encoder))]]
+            for encoder, row in self._split(text, text).items()
+        ]
+
+    def _spans(self, template: str, fillings: Sequence[str], end: int) -> list[range]:
+        """Where the fillings stand: each place is found by a mark of one token, and made as long as its filling."""
+        marked = self._split(fill(template, [f"embedding:{mark}" for mark in _MARKS[: len(fillings)]]), template)
+        row = marked[self.encoders[0]]
+        lengths = [len(self.words(filling)[0]) for filling in fillings]
+        spans: dict[int, range] = {}
+        moved = 0
+        for position, (token, _) in enumerate(row):
+            if isinstance(token, ConceptSlot):
+                start = position + moved
+                spans[token.index] = range(start, start + lengths[token.index])
+                moved += lengths[token.index] - 1
+        if end != _first_end(row, self._host_tokenizer()) + moved:
+            raise ValueError(
+                f"prompt: {fill(template, fillings)!r} joins a word with the characters after it; put a space between."
+            )
+        return [spans[place] for place in sorted(spans)]
+
+    def _split(self, prompt: str, shown: str) -> dict[str, list[tuple[Any, float]]]:
+        """One row per encoder; `shown` is the prompt as the user knows it."""
+        host = self.host_tokens(prompt)
+        return {
+            encoder: self._checked(host[encoder.removeprefix("clip_")], self._host_tokenizer(encoder), shown)
+            for encoder in self.encoders
+        }
+
+    def _checked(
+        self, rows: list[list[tuple[Any, float]]], tokenizer: SDTokenizer, shown: str
+    ) -> list[tuple[Any, float]]:
+        if len(rows) != 1:
+            raise ValueError(
+                f"prompt: {shown!r} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
+            )
+        for token, _ in rows[0]:
+            if isinstance(token, Tensor) and token.shape[-1] != tokenizer.embedding_size:
+                raise ValueError(
+                    f"prompt: an embedding in {shown!r} has width {token.shape[-1]}, this model needs "
+                    f"{tokenizer.embedding_size}; it was made for another base model."
+                )
+        return rows[0]
+
+    def _host_tokenizer(self, encoder: str = "") -> SDTokenizer:
+        return getattr(self._tokenizer, encoder or self.encoders[0])
 
 
 class PromptRows:
-    """Makes token rows for one CLIP and one concept of `vectors` vectors."""
+    """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained."""
 
     def __init__(self, clip: CLIP, super_category: str, vectors: int = 1) -> None:
         self._super_category = super_category
-        self._vectors = vectors
-        self._options = clip.tokenizer_options
-        self._tokenizers = {name: _with_slots(getattr(clip.tokenizer, name), vectors) for name in encoder_names(clip)}
+        self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors))})
         if not self.words(super_category)[0]:
             raise ValueError(
                 f"super_category: {super_category!r} gives no token; name the kind of thing, such as 'dog'."
@@ -48,69 +140,35 @@ class PromptRows:
         """Vocabulary ids of plain words, per encoder, without start and end."""
         if "embedding:" in text:
             raise ValueError(f"super_category: {text!r} names an embedding; use plain words here and in initial_words.")
-        rows = [self._split(tokenizer, text) for tokenizer in self._tokenizers.values()]
-        return [
-            [token for token, _ in row[1 : _first_end(row, tokenizer)]]
-            for row, tokenizer in zip(rows, self._tokenizers.values(), strict=True)
-        ]
+        return self._rows.words(text)
 
     def concept(self, template: str) -> TokenRow:
         """The template, already validated, with the concept's vectors in place of {}."""
-        return self._row(template.replace("{}", f"embedding:{PLACEHOLDER}"))
+        return self._rows.row(template, [f"embedding:{PLACEHOLDER}"])
 
     def pair(self, template: str) -> AlignedPair:
         """The template with the concept, and with the super-category as reference."""
-        concept = self.concept(template)
-        reference = self._row(template.replace("{}", self._super_category))
-        length = reference.end - concept.end + self._vectors
-        span = range(concept.span.start, concept.span.start + length)
-        return AlignedPair(concept, TokenRow(reference.tokens, reference.weights, span, reference.end))
+        return AlignedPair(self.concept(template), self._rows.row(template, [self._super_category]))
 
     def text(self, prompt: str) -> TokenRow:
         """A prompt without the concept."""
-        return self._row(prompt)
-
-    def _row(self, prompt: str) -> TokenRow:
-        rows = {name: self._split(tokenizer, prompt) for name, tokenizer in self._tokenizers.items()}
-        (name, tokenizer), *_ = self._tokenizers.items()
-        slots = [position for position, (token, _) in enumerate(rows[name]) if isinstance(token, ConceptSlot)]
-        return TokenRow(
-            tokens={encoder: tuple(token for token, _ in row) for encoder, row in rows.items()},
-            weights=tuple(float(weight) for _, weight in rows[name]),
-            span=range(slots[0], slots[0] + len(slots)) if slots else range(0),
-            end=_first_end(rows[name], tokenizer),
-        )
-
-    def _split(self, tokenizer: SDTokenizer, prompt: str) -> list[tuple[Any, float]]:
-        rows = tokenizer.tokenize_with_weights(prompt, tokenizer_options=self._options)
-        if len(rows) != 1:
-            prompt = prompt.replace(f"embedding:{PLACEHOLDER}", "{}")
-            raise ValueError(
-                f"prompt: {prompt!r} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
-            )
-        for token, _ in rows[0]:
-            if isinstance(token, Tensor) and token.shape[-1] != tokenizer.embedding_size:
-                raise ValueError(
-                    f"prompt: an embedding in {prompt!r} has width {token.shape[-1]}, this model needs "
-                    f"{tokenizer.embedding_size}; it was made for another base model."
-                )
-        return rows[0]
+        return self._rows.row(prompt)
 
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:
     return next(i for i, (token, _) in enumerate(row) if isinstance(token, int) and token == tokenizer.end_token)
 
 
-def _with_slots(tokenizer: SDTokenizer, vectors: int) -> SDTokenizer:
-    """A copy of the tokenizer that knows our placeholder as an embedding, and refuses unknown ones."""
+def _with_embeddings(tokenizer: SDTokenizer, named: Mapping[str, EmbeddingLike]) -> SDTokenizer:
+    """A copy of the tokenizer that finds our embeddings first, and refuses unknown ones."""
     duplicate = copy.copy(tokenizer)
     duplicate.embedding_directory = tokenizer.embedding_directory or []
 
     def try_get_embedding(text: str) -> tuple[Any, str, str]:
         name, *rest = text.split()
-        if name.rstrip(",") == PLACEHOLDER:
-            leftover = [name.removeprefix(PLACEHOLDER), *rest]
-            return _Slots(vectors), PLACEHOLDER, " ".join(filter(None, leftover))
+        own = name.rstrip(",")
+        if own in named:
+            return named[own], own, " ".join(filter(None, [name.removeprefix(own), *rest]))
         embedding, name, leftover = tokenizer._try_get_embedding(text)
         if embedding is None:
             raise ValueError(f"prompt: embedding:{name} does not exist in the embeddings folder; check the name.")

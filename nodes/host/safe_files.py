@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+_DIFFERS = "{}: what was read back differs from what was written; check the disk."
 
 
 def validate_name(parameter: str, name: str) -> None:
@@ -32,15 +35,32 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     Raises FileExistsError when `path` exists and may not be overwritten, OSError when the disk is full.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _renamed_when_whole(path, overwrite) as temporary:
+        save_file(contiguous, temporary, dict(metadata))
+        _flush(temporary)
+        _compare(temporary, contiguous)
+
+
+def write_text(path: Path, text: str, overwrite: bool) -> None:
+    """The same for a text file in UTF-8, its line ends as they are in `text`."""
+    content = text.encode()
+    with _renamed_when_whole(path, overwrite) as temporary:
+        temporary.write_bytes(content)
+        _flush(temporary)
+        if temporary.read_bytes() != content:
+            raise OSError(_DIFFERS.format(path))
+
+
+@contextmanager
+def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
+    """An empty file in the folder of `path` that takes its name when the block ends well, and is gone otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         temporary.touch()
         permissions = temporary.stat().st_mode
-        save_file(contiguous, temporary, dict(metadata))
+        yield temporary
         temporary.chmod(permissions)  # safetensors makes files that only their owner may read
-        _flush(temporary)
-        _compare(temporary, contiguous)
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
         os.replace(temporary, path)
@@ -59,9 +79,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensor bytes as they will lie in the file, in hex (modelspec.hash_sha256)."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    header = int.from_bytes(content[:8], "little")
-    return "0x" + hashlib.sha256(content[8 + header :]).hexdigest()
+    digest = hashlib.sha256()
+    for name in _order_in_file(tensors):
+        digest.update(_bytes(tensors[name].detach().cpu()).numpy())
+    return "0x" + digest.hexdigest()
+
+
+def _order_in_file(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names in the order of their bytes, read off a file with one number for each; whole U-Nets are large."""
+    content = save({name: torch.zeros(1, dtype=tensor.dtype) for name, tensor in tensors.items()})
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return sorted(tensors, key=lambda name: header[name]["data_offsets"])
 
 
 def _flush(path: Path) -> None:
@@ -70,14 +98,18 @@ def _flush(path: Path) -> None:
 
 
 def _compare(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    written, _ = read(path)
-    if written.keys() != tensors.keys() or not all(_same_bits(written[name], tensors[name]) for name in tensors):
+    """Tensor by tensor, so that a whole U-Net is not held a third time."""
+    with safe_open(path, framework="pt") as file:
+        same = set(file.keys()) == tensors.keys() and all(
+            _same_bits(file.get_tensor(name), tensor) for name, tensor in tensors.items()
+        )
+    if not same:
         raise OSError(f"{path}: what was read back differs from what was written; check the disk.")
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:
-    return (
-        a.dtype == b.dtype
-        and a.shape == b.shape
-        and torch.equal(a.flatten().view(torch.uint8), b.flatten().view(torch.uint8))
-    )
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)

@@ -7,7 +7,13 @@ import os
 import pytest
 import torch
 
-TENSORS = {"a": torch.randn(3, 4), "half": torch.randn(2).half(), "count": torch.tensor(7)}
+TENSORS = {
+    "a": torch.randn(3, 4),
+    "half": torch.randn(2).half(),
+    "count": torch.tensor(7),
+    "B": torch.randn(4, 3).T,
+    "marker": torch.zeros(0),
+}
 
 
 @pytest.fixture
@@ -48,10 +54,15 @@ def test_a_failure_on_the_way_leaves_nothing_half_written(files, tmp_path, monke
 
 
 def test_a_disk_that_returns_other_bits_is_noticed(files, tmp_path, monkeypatch):
-    read = files.read
-    monkeypatch.setattr(files, "read", lambda path: ({**read(path)[0], "a": torch.zeros(3, 4)}, {}))
+    def flips_a_bit(path):
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setattr(files, "_flush", flips_a_bit)
     with pytest.raises(OSError, match="differs from what was written"):
         files.write(tmp_path / "x.safetensors", TENSORS, {}, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_is_written_as_it_is(files, tmp_path):
@@ -88,3 +99,14 @@ def test_the_hash_is_that_of_the_tensor_bytes_in_the_file(files, tmp_path):
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     assert files.tensor_hash(TENSORS) == "0x" + hashlib.sha256(content[start:]).hexdigest()
+
+
+def test_a_text_is_written_byte_for_byte_and_never_over_another_unasked(files, tmp_path):
+    path = tmp_path / "scores.csv"
+    files.write_text(path, "score,mean\nλ,1\n", overwrite=False)
+    assert path.read_bytes() == "score,mean\nλ,1\n".encode()
+    with pytest.raises(FileExistsError, match="overwrite"):
+        files.write_text(path, "other", overwrite=False)
+    assert path.read_bytes() == "score,mean\nλ,1\n".encode()
+    files.write_text(path, "other", overwrite=True)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("scores.csv", "other")]

@@ -1,0 +1,34 @@
+"""What tells in numbers whether a concept is any good: identity, and keeping to the prompt."""
+
+from .bootstrap import Estimate, estimate_mean
+from .prompt_texts import APPEARANCE_PHRASES, changes_appearance, with_category, without_identifier
+from .segments import foreground, non_subject_segment, subject_segment
+from .similarity import (
+    clip_i,
+    clip_t,
+    dino,
+    non_subject_disentanglement,
+    subject_alignment,
+    text_alignment,
+)
+from .summary import ScoreSummary, summarize
+
+__all__ = [
+    "APPEARANCE_PHRASES",
+    "Estimate",
+    "ScoreSummary",
+    "changes_appearance",
+    "clip_i",
+    "clip_t",
+    "dino",
+    "estimate_mean",
+    "foreground",
+    "non_subject_disentanglement",
+    "non_subject_segment",
+    "subject_alignment",
+    "subject_segment",
+    "summarize",
+    "text_alignment",
+    "with_category",
+    "without_identifier",
+]

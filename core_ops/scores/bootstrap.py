@@ -1,0 +1,53 @@
+"""A mean with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK = 1 << 22
+"""Resampled values held at once."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of n values; low and high bound its interval, and are None when n is 1 and there is none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def estimate_mean(
+    values: Tensor, generator: torch.Generator, resamples: int = 2000, confidence: float = 0.95
+) -> Estimate:
+    """The mean of values [n] and its interval from `resamples` draws of n values with replacement.
+
+    The values' order does not matter: they are sorted first. Raises ValueError when there is none or one is not finite.
+    """
+    if values.ndim != 1 or not values.numel():
+        raise ValueError(f"values: shape {tuple(values.shape)} came; a mean needs at least one value in a row.")
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError("values: some are not finite; look at the features that they come from.")
+    ordered = values.double().sort().values
+    count = ordered.numel()
+    mean = ordered.mean().item()
+    if count == 1:
+        return Estimate(mean, None, None, 1)
+    means = torch.cat([_resampled_means(ordered, rows, generator) for rows in _blocks(resamples, count)])
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
+    return Estimate(mean, min(low, mean), max(high, mean), count)  # rounding alone could leave equal values outside
+
+
+def _resampled_means(values: Tensor, rows: int, generator: torch.Generator) -> Tensor:
+    count = values.numel()
+    return values[torch.randint(count, (rows, count), generator=generator)].mean(dim=-1)
+
+
+def _blocks(resamples: int, count: int) -> list[int]:
+    rows = max(BLOCK // count, 1)
+    return [min(rows, resamples - start) for start in range(0, resamples, rows)]

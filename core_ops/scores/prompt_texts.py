@@ -1,0 +1,48 @@
+"""A prompt as an encoder of another program can read it: without the concept's identifier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+APPEARANCE_PHRASES = (
+    *("style", "painting", "painted", "depicted", "drawing", "sketch", "illustration", "cartoon", "brushstrokes"),
+    *("carvings", "shaped like", "reimagined", "wearing", "dressed", "costume", "outfit"),
+)
+"""What prompts say that stylize the concept or change its outfit. CoRe leaves those out of the identity scores, without
+listing them; of its Table 4 these words find the style compositions, styles and outfits, and not the colours."""
+
+# ComfyUI ends an embedding's name at white space and at these.
+_EMBEDDING = r"embedding:[^\s,()<\[]+"
+_TEMPLATE_PLACE = r"\{\}"
+
+
+def with_category(prompt: str, identifier: str, super_category: str) -> str:
+    """The prompt with the super-category in place of the identifier: what CLIP-T compares pictures with.
+
+    `embedding:NAME`, `{}` and the identifier, if it is not empty, stand for the concept. A super-category that follows
+    already ("[V] dog") is not written twice.
+    """
+    category = super_category.strip()
+    repeated = rf"(?:\s+{re.escape(category)}(?!\w))?" if category else ""
+    return _tidy(re.sub(_concept(identifier) + repeated, lambda _: category, prompt, flags=re.IGNORECASE))
+
+
+def without_identifier(prompt: str, identifier: str) -> str:
+    """The prompt with the identifier removed (SID, section 6): "[V] dog in the snow" becomes "dog in the snow"."""
+    return _tidy(re.sub(_concept(identifier), "", prompt, flags=re.IGNORECASE))
+
+
+def changes_appearance(prompt: str, phrases: Sequence[str]) -> bool:
+    """Whether the prompt has one of the phrases, as whole words in any case."""
+    words = "|".join(re.escape(phrase.strip()) for phrase in phrases if phrase.strip())
+    return bool(words) and re.search(rf"(?<!\w)(?:{words})(?!\w)", prompt, re.IGNORECASE) is not None
+
+
+def _concept(identifier: str) -> str:
+    own = rf"|(?<!\w){re.escape(identifier.strip())}(?!\w)" if identifier.strip() else ""
+    return f"(?:{_EMBEDDING}|{_TEMPLATE_PLACE}{own})"
+
+
+def _tidy(text: str) -> str:
+    return re.sub(r"\s+([,.;])", r"\1", re.sub(r"\s+", " ", text)).strip(" ,;")

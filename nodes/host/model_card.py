@@ -1,0 +1,41 @@
+"""What a file says about itself: fields that other programs read, and our own."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from . import safe_files
+
+SPECIFICATION = "1.0.1"
+PREFIX = "core_personalization."
+
+Form = Literal["textual-inversion", "lora", "model"]
+
+
+def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> dict[str, str]:
+    """sai_model_spec fields, what other tools show of a training (ss_*), and the card's entries in JSON.
+
+    card: at least architecture, base_model, resolution, phrase and steps_done.
+    """
+    phrase = card["phrase"]
+    specification = {
+        "modelspec.sai_model_spec": SPECIFICATION,
+        "modelspec.architecture": card["architecture"] + ("" if form == "model" else f"/{form}"),
+        "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
+        "modelspec.title": name,
+        "modelspec.resolution": f"{card['resolution']}x{card['resolution']}",
+        "modelspec.date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "modelspec.hash_sha256": safe_files.tensor_hash(tensors),
+        "modelspec.trigger_phrase": phrase,
+        "modelspec.usage_hint": f"Write {phrase} in a prompt where the concept goes.",
+        "ss_sd_model_name": card["base_model"],
+        "ss_base_model_version": card["architecture"],
+        "ss_steps": str(card["steps_done"]),
+        "ss_output_name": name,
+    }
+    return specification | {f"{PREFIX}{key}": json.dumps(value) for key, value in card.items()}
