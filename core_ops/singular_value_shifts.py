@@ -9,6 +9,10 @@ from torch import Tensor, nn
 class SingularValueShifts(nn.Module):
     """weight: [out, in] or a convolution's [out, in, kh, kw], whose kernel is flattened to [out, in·kh·kw]."""
 
+    u: Tensor
+    sigma: Tensor
+    v: Tensor
+
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         u, sigma, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)

@@ -27,9 +27,8 @@ class TrainableWeights:
         master = nn.Parameter(getattr(owner, attribute).detach().float())
         setattr(owner, attribute, master)
         if dtype != torch.float32:
-            parametrize.register_parametrization(owner, attribute, _Cast(dtype), unsafe=True)
-            master = owner.parametrizations[attribute].original  # type: ignore[index, union-attr]
-        self.parameters[name] = master.requires_grad_()
+            parametrize.register_parametrization(owner, attribute, _Cast(dtype), unsafe=True)  # keeps the master
+        self.parameters[name] = master
 
     def add_adapter(self, name: str, form: WeightForm) -> None:
         """Trains an adapter of a weight, which stays as it is under it."""
@@ -73,7 +72,9 @@ def make_trainable(
 
 def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     """Turns all parameters that are not trained to `dtype`."""
-    adapters = {p for m in module.modules() if isinstance(m, parametrize.ParametrizationList) for p in m[0].parameters()}
+    adapters = {
+        p for m in module.modules() if isinstance(m, parametrize.ParametrizationList) for p in m[0].parameters()
+    }
     for parameter in module.parameters():
         if not parameter.requires_grad and parameter not in adapters:
             parameter.data = parameter.data.to(dtype)

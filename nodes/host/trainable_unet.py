@@ -33,9 +33,10 @@ FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
 
 @dataclass(frozen=True)
 class WeightChoice:
-    """What is trained. rank: of the adapter (LoKr and OFT: their factor). alpha: LoRA's and LoHa's scale is alpha / rank.
+    """What is trained, and in which form.
 
-    OFT is trained without a bound on its rotation, as published.
+    rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA and LoHa are scaled by alpha / rank. OFT's rotation
+    has no bound, as published. seed: of the adapters' first values.
     """
 
     scope: str
