@@ -20,9 +20,15 @@ def text(default: str, tooltip: str, advanced: bool = False, multiline: bool = F
     return _field(io.String, default, tooltip, advanced, multiline=multiline)
 
 
-def choice(options: Sequence[str], tooltip: str, advanced: bool = False) -> Any:
-    """One of `options`; the first is the default."""
-    return _field(io.Combo, options[0], tooltip, advanced, options=list(options))
+def choice(
+    options: Sequence[str], tooltip: str, advanced: bool = False, fills: Mapping[str, Mapping[str, Any]] | None = None
+) -> Any:
+    """One of `options`; the first is the default.
+
+    fills: per option, values of other inputs that the editor fills in when the user chooses it (see web/presets.js).
+    """
+    extra = {} if fills is None else {"extra_dict": {"fills": fills}}
+    return _field(io.Combo, options[0], tooltip, advanced, options=list(options), **extra)
 
 
 def integer(default: int, minimum: int, maximum: int, tooltip: str, advanced: bool = False, **extra: Any) -> Any:
@@ -35,6 +41,12 @@ def number(default: float, minimum: float, maximum: float, tooltip: str, step: f
 
 def switch(default: bool, tooltip: str, advanced: bool = False) -> Any:
     return _field(io.Boolean, default, tooltip, advanced)
+
+
+def like(settings: type, name: str) -> Any:
+    """The field of another node's settings: the same input, range, default and tooltip."""
+    (field,) = (field for field in dataclasses.fields(settings) if field.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
 def schema_inputs(settings: type) -> list[io.Input]:

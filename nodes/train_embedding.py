@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .concept import Concept, ConceptIO
-from .embedding_inputs import HostModels, check_inputs
+from .embedding_inputs import check_inputs
 from .embedding_run import train_embedding
 from .embedding_settings import EmbeddingSettings
 from .host.run_control import releasing_memory
 from .settings import schema_inputs, validated
+from .training_inputs import HostModels
 
 
 class TrainEmbedding(io.ComfyNode):

@@ -16,8 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
 from ...core_ops.noising import NoiseSchedule, Prediction
+from ...core_ops.trainable_weights import make_trainable
 from .attention_tap import AttentionTap, cross_attention_layers
 from .module_copy import autograd_tensor, frozen_copy
+from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
 
@@ -61,14 +63,18 @@ def prediction_of(model: ModelPatcher) -> Prediction:
 
 
 class HostDenoiser:
-    """A frozen copy of a MODEL's U-Net, differentiable in its inputs.
+    """A copy of a MODEL's U-Net, differentiable in its inputs and in what `trained` makes trainable.
 
     dtype: the precision it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
     """
 
-    def __init__(self, model: ModelPatcher, dtype: torch.dtype, width: int, height: int) -> None:
+    def __init__(
+        self, model: ModelPatcher, dtype: torch.dtype, width: int, height: int, trained: WeightChoice | None = None
+    ) -> None:
         validate_model(model)
-        self.unet: UNetModel = frozen_copy(model, "diffusion_model").to(dtype)
+        unet: Any = frozen_copy(model, "diffusion_model")
+        self.trainable = trained.apply(unet, dtype) if trained else make_trainable(unet, (), None, dtype)
+        self.unet: UNetModel = unet
         self.dtype = dtype
         sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(model.load_device), prediction_of(model))

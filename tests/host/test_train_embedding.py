@@ -336,10 +336,11 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
 
 
 def trained_run(models, **settings):
-    from core_personalization.nodes.embedding_inputs import HostModels, check_inputs
+    from core_personalization.nodes.embedding_inputs import check_inputs
     from core_personalization.nodes.embedding_run import EmbeddingRun
     from core_personalization.nodes.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.settings import validated
+    from core_personalization.nodes.training_inputs import HostModels
 
     host = HostModels(*models)
     chosen = validated(EmbeddingSettings, {**SETTINGS, "concept_name": "measured", **settings})

@@ -1,0 +1,73 @@
+"""Which of a host U-Net's weights are trained, and the host's own adapters (LoRA, LoHa, LoKr, OFT) as forms of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from comfy.weight_adapter import adapter_maps
+from torch import Tensor, nn
+
+from ...core_ops.singular_value_shifts import SingularValueShifts
+from ...core_ops.trainable_weights import TrainableWeights, WeightForm, make_trainable
+
+WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
+    "whole U-Net",
+    "attention layers",
+    "cross-attention layers",
+    "keys and values of cross-attention",
+)
+_MARKS: dict[str, tuple[str, ...]] = {
+    WHOLE: ("",),
+    ATTENTION: (".attn1.", ".attn2."),
+    CROSS_ATTENTION: (".attn2.",),
+    KEYS_VALUES: (".attn2.to_k.", ".attn2.to_v."),
+}
+SCOPES = tuple(_MARKS)
+
+FULL, SINGULAR_VALUES = "full weights", "singular values"
+ADAPTERS = ("LoRA", "LoHa", "LoKr", "OFT")
+FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """What is trained, and in which form.
+
+    rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA and LoHa are scaled by alpha / rank. OFT's rotation
+    has no bound, as published. seed: of the adapters' first values.
+    """
+
+    scope: str
+    form: str
+    rank: int
+    alpha: float
+    seed: int
+
+    def apply(self, unet: nn.Module, dtype: torch.dtype) -> TrainableWeights:
+        """Makes the chosen weights of a frozen copy trainable; the rest computes in `dtype`."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
+            return make_trainable(unet, self.names(unet), self._form(), dtype)
+
+    def names(self, unet: nn.Module) -> list[str]:
+        """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
+        return [
+            name
+            for name, weight in unet.named_parameters()
+            if any(mark in name for mark in _MARKS[self.scope]) and (self.form == FULL or weight.ndim > 1)
+        ]
+
+    def _form(self) -> WeightForm | None:
+        if self.form == FULL:
+            return None
+        if self.form == SINGULAR_VALUES:
+            return SingularValueShifts
+        create: Callable[..., nn.Module] = adapter_maps[self.form].create_train
+        alpha = 0.0 if self.form == "OFT" else self.alpha
+
+        def adapter(weight: Tensor) -> nn.Module:
+            return create(weight, rank=self.rank, alpha=alpha)
+
+        return adapter

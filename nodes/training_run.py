@@ -1,0 +1,113 @@
+"""A training inside a node: progress, curves, previews and saved states; however it stops, nothing learned is lost."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..core_ops.training_loop import StepReport, TrainingLoop
+from .host import concept_files
+from .host.module_copy import autograd_mode
+from .host.run_control import RunProgress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """state_name: of the file to resume from. resume_from: what the user writes to do so. every: steps, 0 for never."""
+
+    state_name: str
+    resume_from: str
+    steps: int
+    preview_every: int
+    save_every: int
+    fingerprint: str
+
+
+class TrainingRun(ABC):
+    """A subclass makes `loop`, ready to train, and says how to preview and what to keep."""
+
+    loop: TrainingLoop
+
+    def __init__(self, plan: RunPlan, node_id: str | None) -> None:
+        self.plan, self.node_id = plan, node_id
+        self.losses: dict[str, list[float]] = {}
+        self.shares: dict[str, float] = {}
+        self._first_step = 0
+
+    @abstractmethod
+    def preview(self) -> Tensor:
+        """Pictures [H, W, 3] of the concept as it is."""
+
+    @abstractmethod
+    def keep_step(self) -> str:
+        """Writes what was learned so far under a name of this step; returns what to tell the user about it."""
+
+    def resume(self, state: Mapping[str, Any] | None) -> None:
+        """Continues from a saved state, if there is one."""
+        if state is not None:
+            self.loop.load_state_dict(state["loop"])
+            self.losses = {name: list(values) for name, values in state["losses"].items()}
+        self._first_step = self.loop.step
+
+    def train(self) -> None:
+        """Runs to the end; when it stops before, state and what was learned are written first."""
+        progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
+        try:
+            with autograd_mode():
+                for report in self.loop:
+                    self._note(report)
+                    preview = self.preview() if _due(report.step, self.plan.preview_every) else None
+                    if _due(report.step, self.plan.save_every):
+                        self.save_state()
+                        self.keep_step()
+                    progress.update(report.step, self._describe(report), preview)
+        except BaseException:
+            self._keep_what_was_learned()
+            raise
+
+    def save_state(self) -> None:
+        """Writes the state to resume from; it replaces that of an earlier step."""
+        state = {"loop": self.loop.state_dict(), "losses": self.losses, "fingerprint": self.plan.fingerprint}
+        concept_files.save_state(self.plan.state_name, state)
+
+    def _note(self, report: StepReport) -> None:
+        for name, value in {"loss": report.total, **report.terms, **report.observations}.items():
+            self.losses.setdefault(name, []).append(value)
+        if report.gradient_shares is not None:
+            self.shares = dict(report.gradient_shares)
+            for name, value in self.shares.items():
+                self.losses.setdefault(f"gradient_share.{name}", []).append(value)
+
+    def _describe(self, report: StepReport) -> str:
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
+        if len(self.shares) < 2:
+            return terms
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
+        return f"{terms} · gradient: {shares}"
+
+    def _keep_what_was_learned(self) -> None:
+        if self.loop.step == self._first_step:
+            return
+        try:
+            self.save_state()
+            kept = self.keep_step()
+        except Exception:
+            logger.exception("The state could not be saved; the error that stopped the training follows.")
+            return
+        message = (
+            f"{self.plan.resume_from}: stopped after step {self.loop.step}. Kept: {kept}, and a state to "
+            f"continue from with resume_from = {self.plan.resume_from}."
+        )
+        logger.info(message)
+        RunProgress(self.plan.steps, self.node_id).say(message)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
