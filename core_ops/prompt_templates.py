@@ -32,3 +32,8 @@ def fill(template: str, fillings: Sequence[str]) -> str:
     for place, filling in zip(PLACES, fillings, strict=False):
         template = template.replace(place, filling)
     return template
+
+
+def template_with_category(template: str, super_category: str) -> str:
+    """The template with the super-category after the concept, as AttnDreamBooth writes it: "{} dog"."""
+    return template.replace("{}", f"{{}} {super_category}")

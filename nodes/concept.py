@@ -9,6 +9,8 @@ from pathlib import Path
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..core_ops.prompt_templates import template_with_category
+
 
 @dataclass(frozen=True)
 class Concept:
@@ -33,6 +35,10 @@ class Concept:
     def phrase(self) -> str:
         """What stands for the concept in a prompt."""
         return f"{self.token} {self.super_category}" if self.with_category else self.token
+
+    def caption(self, template: str) -> str:
+        """A caption template as the concept's method writes it; {} stays."""
+        return template_with_category(template, self.super_category) if self.with_category else template
 
 
 ConceptIO = io.Custom("CORE_CONCEPT")

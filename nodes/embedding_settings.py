@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..core_ops.image_preparation import Fit
 from ..core_ops.prompt_sets import parse_templates, prompt_set
+from ..core_ops.prompt_templates import template_with_category
 from .host.precision import PRECISIONS
 from .settings import choice, integer, number, switch, text
 
@@ -192,7 +193,7 @@ class EmbeddingSettings:
 
     def caption(self, template: str) -> str:
         """A caption template as this method writes it."""
-        return template.replace("{}", f"{{}} {self.super_category}") if self.with_category else template
+        return template_with_category(template, self.super_category) if self.with_category else template
 
     def regularization_templates(self) -> tuple[str, ...]:
         """Prompts that CoRe regularizes with; none for the other methods."""

@@ -10,12 +10,14 @@ from .concept_prompt import ConceptPrompt
 from .prompt_batch import EvaluationPrompts
 from .scorecard import PersonalizationScorecard
 from .train_embedding import TrainEmbedding
+from .unet_identity_finetune import UNetIdentityFinetune
 
 
 class PersonalizationExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             TrainEmbedding,
+            UNetIdentityFinetune,
             ConceptPrompt,
             EvaluationPrompts,
             PersonalizationScorecard,

@@ -1,4 +1,4 @@
-"""Settings of "U-Net Identity Finetune": CoRe stage 2 by default, other methods as presets, and what each input means."""
+"""Settings of "U-Net Identity Finetune": CoRe stage 2 by default, other methods as presets; what each input means."""
 
 from __future__ import annotations
 

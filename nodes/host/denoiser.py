@@ -11,7 +11,7 @@ import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
@@ -96,11 +96,14 @@ class HostDenoiser:
         prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
         return prediction, tap.collect()
 
+    def recomputed_blocks(self) -> list[nn.Module]:
+        """What `checkpoint_blocks` recomputes."""
+        return [module for module in self.unet.modules() if isinstance(module, BasicTransformerBlock | ResBlock)]
+
     def checkpoint_blocks(self) -> None:
         """Recompute the U-Net's blocks in the backward pass instead of keeping their activations."""
-        for module in self.unet.modules():
-            if isinstance(module, BasicTransformerBlock | ResBlock):
-                module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+        for module in self.recomputed_blocks():
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
     def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
         text = text.expand(z_t.shape[0])

@@ -1,0 +1,208 @@
+"""The run behind "U-Net Identity Finetune": from checked inputs to written files and a patched MODEL."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core_ops.concept_embedding import ConceptEmbedding
+from ..core_ops.memory_estimate import activation_bytes, extrapolated
+from ..core_ops.recipes.identity_finetuning import FinetuningProblem, IdentityFinetuning, IdentityFinetuningConfig
+from ..core_ops.term_weighting import FixedWeights
+from ..core_ops.training_loop import STREAMS, LoopConfig, TrainingLoop
+from .concept import Concept
+from .concept_preview import PREVIEW_TEMPLATES, ConceptPreview
+from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
+from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save
+from .finetune_settings import FinetuneSettings
+from .host import concept_files
+from .host.denoiser import HostDenoiser
+from .host.memory import make_room
+from .host.module_copy import autograd_mode
+from .host.precision import dtype_for
+from .host.run_control import RunProgress
+from .host.text_encoder import HostTextEncoder
+from .host.unet_weights import unet_weights
+from .optimizers import OPTIMIZERS, STATE_BYTES, with_rate_of_its_own
+from .training_card import training_card
+from .training_images import encode_images
+from .training_inputs import HostModels
+from .training_run import RunPlan, TrainingRun
+
+GRADIENT_BYTES = 4
+MEASURE_EVERY = 10
+REMEDY = (
+    "Lower batch_size or resolution, switch gradient_checkpointing on, or choose a smaller scope, the form LoRA, or "
+    "the optimizer Adafactor."
+)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a run leaves. lora: None where no LoRA was asked for. preview: [1, H, W, 3]."""
+
+    model: Any
+    lora: dict[str, Tensor] | None
+    losses: dict[str, list[float]]
+    preview: Tensor
+    path: Path
+    concept: Concept
+    summary: str
+
+
+def finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None) -> Finetuned:
+    """The whole run; the copies of the host's models end with this function."""
+    run = FinetuneRun(host, checked, node_id)
+    run.train()
+    settings = checked.settings
+    weights, path = run.save(settings.name, settings.overwrite)
+    concept = run.refined_concept(settings.name, settings.overwrite)
+    preview, summary = run.preview().unsqueeze(0), run.summary(path, weights.kept)
+    return Finetuned(patched_model(host.model, weights), weights.lora, run.losses, preview, path, concept, summary)
+
+
+class FinetuneRun(TrainingRun):
+    """One training of a U-Net's weights: the host's models copied, the pictures encoded, ready to `train`."""
+
+    def __init__(self, host: HostModels, checked: CheckedFinetune, node_id: str | None = None) -> None:
+        self.host, self.checked = host, checked
+        settings = checked.settings
+        super().__init__(_plan(settings, checked.fingerprint), node_id)
+        problem_images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
+        class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
+        self._latent_shape = problem_images.latents.shape[1:]
+        dtype = dtype_for(settings.precision, host.model.load_device)
+        self._base = unet_weights(host.model)
+        with autograd_mode():
+            self.encoder = HostTextEncoder(host.clip)
+            self.denoiser = HostDenoiser(
+                host.model, dtype, settings.resolution, settings.resolution, settings.weight_choice()
+            )
+            device = self.encoder.device
+            self.embedding = ConceptEmbedding({name: v.to(device) for name, v in checked.concept.vectors.items()})
+            weights = list(self.denoiser.trainable.parameters.values())
+            problem = FinetuningProblem(
+                self.encoder, self.denoiser, problem_images, self.embedding, weights, class_images
+            )
+            self.memory = self._make_room(problem)
+            if settings.gradient_checkpointing:
+                self.denoiser.checkpoint_blocks()
+            self.loop = self._loop(problem, dtype)
+            self.resume(checked.resumed)
+
+    def preview(self) -> Tensor:
+        rows, caption = self.checked.rows, self.checked.concept.caption
+        prompts = [rows.concept(caption(template)) for template in PREVIEW_TEMPLATES]
+        preview = ConceptPreview(self.host, self.encoder, self.denoiser, prompts, rows.text(""))
+        return preview.draw(self.embedding.vectors, self._latent_shape)
+
+    def keep_step(self) -> str:
+        name = f"{self.checked.settings.name}-step{self.loop.step}"
+        _, path = self.save(name, overwrite=True)
+        self.refined_concept(name, overwrite=True)
+        return str(path)
+
+    def save(self, name: str, overwrite: bool) -> tuple[TrainedWeights, Path]:
+        """Writes the weights as they are now."""
+        settings = self.checked.settings
+        weights = collect(self.host.model, self._base, self.denoiser.trainable, settings)
+        new = NewFile(name, self.card(), settings.saves_unet, overwrite)
+        return weights, save(self.host.model, self._base, weights, new)
+
+    def refined_concept(self, name: str, overwrite: bool) -> Concept:
+        """The concept as it is now: written under this name when it was trained along, else the one that came."""
+        concept = self.checked.concept
+        if not self.checked.settings.train_embedding:
+            return concept
+        vectors = self.embedding.snapshot()
+        refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name))
+        concept_files.save_embedding(name, vectors, self.card() | {"phrase": refined.phrase}, overwrite)
+        return refined
+
+    def card(self) -> dict[str, Any]:
+        """What the files say about themselves."""
+        settings = self.checked.settings
+        training = {
+            "resolution": settings.resolution,
+            "phrase": self.checked.concept.phrase,
+            "super_category": self.checked.concept.super_category,
+            "with_category": self.checked.concept.with_category,
+            "steps_done": self.loop.step,
+            "settings": asdict(settings),
+            "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
+            "memory": self.memory,
+        }
+        if settings.saves_lora and settings.form in ("LoRA", "LoHa"):
+            training |= {"rank": settings.rank, "alpha": settings.alpha}
+        return training_card(self.host, training)
+
+    def summary(self, path: Path, kept: float | None) -> str:
+        """Lines for the node when it is done."""
+        terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
+        trained = sum(parameter.numel() for parameter in self.loop.recipe.parameters)
+        lines = [
+            f"{path.name}: {trained:,} numbers trained for {self.loop.step} steps",
+            terms,
+            f"The training {self.memory}.",
+        ]
+        if kept is not None:
+            lines.append(f"The LoRA keeps {kept:.1%} of the change's squared norm.")
+        return "\n".join(lines)
+
+    def _loop(self, problem: FinetuningProblem, dtype: torch.dtype) -> TrainingLoop:
+        settings = self.checked.settings
+        recipe = IdentityFinetuning(self._config(settings.batch_size), problem)
+        make = OPTIMIZERS[settings.optimizer]
+        if settings.train_embedding and settings.embedding_rate > 0:
+            make = with_rate_of_its_own(make, self.embedding.parameters, settings.embedding_rate)
+        several_terms = self.checked.alignment is not None or problem.class_images is not None
+        config = LoopConfig(
+            steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            gradient_accumulation=settings.gradient_accumulation,
+            max_gradient_norm=settings.max_gradient_norm,
+            measure_every=MEASURE_EVERY if several_terms else 0,
+            seed=settings.seed,
+            fp16_scaling=dtype == torch.float16,
+        )
+        return TrainingLoop(recipe, config, FixedWeights({"prior_preservation": settings.prior_weight}), make)
+
+    def _config(self, batch_size: int) -> IdentityFinetuningConfig:
+        return IdentityFinetuningConfig(batch_size, self.checked.settings.train_embedding, self.checked.alignment)
+
+    def _make_room(self, problem: FinetuningProblem) -> str:
+        """Measures what a step takes, and frees so much; raises ValueError before the first step if it cannot end."""
+        settings = self.checked.settings
+        trained = sum(parameter.numel() for parameter in problem.weights)
+        fixed = trained * (GRADIENT_BYTES + STATE_BYTES[settings.optimizer])
+        blocks = self.denoiser.recomputed_blocks() if settings.gradient_checkpointing else []
+
+        def measured(batch_size: int) -> int:
+            recipe = IdentityFinetuning(self._config(batch_size), problem)
+            random = {name: torch.Generator().manual_seed(0) for name in STREAMS}
+            return activation_bytes(
+                lambda: next(recipe.training_step(random).terms),
+                self.denoiser.unet.parameters(),
+                blocks,
+                settings.gradient_checkpointing,
+            )
+
+        device = self.host.model.load_device
+        line = make_room(fixed + extrapolated(measured, settings.batch_size), device, REMEDY)
+        RunProgress(settings.steps, self.node_id).say(f"The training {line}.")
+        return line
+
+
+def _plan(settings: FinetuneSettings, fingerprint: str) -> RunPlan:
+    return RunPlan(
+        settings.name + STATE_SUFFIX,
+        settings.name,
+        settings.steps,
+        settings.preview_every,
+        settings.save_every,
+        fingerprint,
+    )
