@@ -93,9 +93,16 @@ class MapLevel:
     weights: Tensor
     layers: int
 
-    def mean(self, step: int | None) -> Tensor:
-        """[B, T, H, h, w]: of one step or all; 0 where nothing was painted."""
-        return _step(self.sums, step) / _step(self.weights, step).clamp_min(_TINY)
+    def mean(self, step: int | None, size: Size | None = None) -> Tensor:
+        """[B, T, H, h, w]: of one step or all; 0 where nothing was painted. size: resized to it."""
+        sums, weights = _step(self.sums, step), _step(self.weights, step)
+        if size is not None:  # apart, so that the border of a region does not fade
+            sums, weights = resized_maps(sums, size), resized_maps(weights, size)
+        return sums / weights.clamp_min(_TINY)
+
+    def painted(self, step: int | None) -> Tensor:
+        """Where any map came, [B, 1, 1, h, w]."""
+        return _step(self.weights, step) > 0
 
     def shares(self, step: int | None) -> Tensor:
         """[B, T]: mean over heads and pixels."""
@@ -124,13 +131,13 @@ class CapturedAttention:
     def maps(self, step: int | None = None) -> Tensor:
         """Mean over layers, each counting the same, [B, T, H, h, w] at the finest resolution. step: index, or all."""
         size = tuple(self.levels[0].sums.shape[-2:])
-        merged = sum(resized_maps(level.mean(step), size) * level.layers for level in self.levels)
-        return merged / sum(level.layers for level in self.levels)  # type: ignore[operator]
+        merged = sum(level.mean(step, size) * level.layers for level in self.levels)
+        return merged * self.levels[0].painted(step) / sum(level.layers for level in self.levels)
 
     def shares(self, step: int | None = None) -> Tensor:
         """Mean probability of each word over layers, heads and pixels, [B, T]. All tokens of a prompt sum to 1."""
         shares = sum(level.shares(step) * level.layers for level in self.levels)
-        return shares / sum(level.layers for level in self.levels)  # type: ignore[operator]
+        return shares / sum(level.layers for level in self.levels)  # type: ignore[return-value]
 
 
 def canvas_bytes(sizes: Sequence[tuple[Size, int]], steps: int, images: int, words: int) -> int:

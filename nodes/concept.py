@@ -1,10 +1,11 @@
-"""The value that flows between our nodes: one learned concept."""
+"""The values that flow between our nodes: a learned concept, and a trained LoRA."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -39,6 +40,17 @@ class Concept:
     def caption(self, template: str) -> str:
         """A caption template as the concept's method writes it; {} stays."""
         return template_with_category(template, self.super_category) if self.with_category else template
+
+
+class LoraModel(dict[str, Tensor]):
+    """Core's LORA_MODEL, weights by kohya's keys, that also knows how it was trained.
+
+    card: JSON values; base_model_fingerprint among them.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+        super().__init__(tensors)
+        self.card = card
 
 
 ConceptIO = io.Custom("CORE_CONCEPT")

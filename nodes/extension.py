@@ -7,8 +7,11 @@ from comfy_api.latest import ComfyExtension, io
 from .attention_maps import AttentionMaps
 from .attention_probe import ContextAttentionProbe
 from .concept_prompt import ConceptPrompt
+from .load_concept import LoadConcept
 from .prompt_batch import EvaluationPrompts
+from .save_concept import SaveConcept
 from .scorecard import PersonalizationScorecard
+from .selective_caption import SelectiveCaption
 from .train_embedding import TrainEmbedding
 from .unet_identity_finetune import UNetIdentityFinetune
 
@@ -19,8 +22,11 @@ class PersonalizationExtension(ComfyExtension):
             TrainEmbedding,
             UNetIdentityFinetune,
             ConceptPrompt,
+            SaveConcept,
+            LoadConcept,
             EvaluationPrompts,
             PersonalizationScorecard,
+            SelectiveCaption,
             ContextAttentionProbe,
             AttentionMaps,
         ]

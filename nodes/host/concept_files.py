@@ -15,6 +15,7 @@ from ...core_ops.conditioning import Embedding
 from . import model_card, safe_files
 
 STATE_FOLDER = "core_states"
+EMBEDDING_KEY = "emb_params"
 
 
 def embedding_path(name: str) -> Path:
@@ -22,12 +23,12 @@ def embedding_path(name: str) -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0]) / f"{name}.safetensors"
 
 
-def validate_new_embedding(name: str, overwrite: bool) -> None:
-    """Raises ValueError when the name is no plain file name, or taken."""
-    safe_files.validate_name("concept_name", name)
+def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
+    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, or taken."""
+    safe_files.validate_name(parameter, name)
     if embedding_path(name).exists() and not overwrite:
         raise ValueError(
-            f"concept_name: an embedding {name!r} exists already at {embedding_path(name)}; "
+            f"{parameter}: an embedding {name!r} exists already at {embedding_path(name)}; "
             "choose another name or switch overwrite on."
         )
 
@@ -35,7 +36,7 @@ def validate_new_embedding(name: str, overwrite: bool) -> None:
 def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
     """The keys other programs expect: `emb_params` for one text encoder, `clip_l` and `clip_g` for SDXL."""
     if len(vectors) == 1:
-        return {"emb_params": next(iter(vectors.values()))}
+        return {EMBEDDING_KEY: next(iter(vectors.values()))}
     return dict(vectors)
 
 
@@ -45,6 +46,34 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
     tensors = embedding_tensors(vectors)
     safe_files.write(path, tensors, model_card.metadata("textual-inversion", name, tensors, card), overwrite)
     return path
+
+
+def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> Path:
+    """The file of this embedding where the host's tokenizer finds it by this name; written if there is none yet.
+
+    Raises ValueError when the name is no plain file name, or belongs to another embedding in any embeddings folder.
+    """
+    safe_files.validate_name("embedding_name", name)
+    tensors = embedding_tensors(vectors)
+    listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
+    found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
+    present = sorted(path for path in found if path.exists())
+    for path in present:
+        if not _holds(path, tensors):
+            raise ValueError(
+                f"embedding_name: another embedding {name!r} is at {path}; it stays. "
+                "Give this one a name of its own in embedding_name."
+            )
+    return present[0] if present else save_embedding(name, vectors, card, overwrite=False)
+
+
+def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        return safe_files.same_tensors(path, tensors)
+    except Exception:  # damaged, and so another
+        return False
 
 
 def state_path(name: str) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.sample
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
@@ -26,6 +30,25 @@ def encode(model: ModelPatcher, vae: VAE, pixels: Tensor, seed: int) -> Tensor:
             f"{model.model.latent_format.latent_channels} channels; connect the VAE that belongs to the model."
         )
     return autograd_tensor(latents).to(model.load_device, torch.float32)
+
+
+def received(model: ModelPatcher, latent: Mapping[str, Any]) -> Tensor:
+    """Latents [I, 4, h, w] of a host LATENT as `encode` gives them; empty ones of any kind of model are zeros.
+
+    Raises ValueError when they belong to another kind of model.
+    """
+    samples = latent["samples"]
+    if not samples.is_nested and samples.ndim == 4:
+        samples = comfy.sample.fix_empty_latent_channels(model, samples, latent.get("downscale_ratio_spacial"))
+    channels = model.model.latent_format.latent_channels
+    if samples.is_nested or samples.ndim != 4 or samples.shape[1] != channels:
+        raise ValueError(
+            f"latent: it has shape {tuple(samples.shape)}, this model needs [batch, {channels}, height, width]; "
+            "make it with the model's own VAE, or with Empty Latent Image."
+        )
+    if torch.count_nonzero(samples):
+        samples = model.model.process_latent_in(samples)
+    return autograd_tensor(samples).to(model.load_device, torch.float32)
 
 
 def decode(model: ModelPatcher, vae: VAE, latents: Tensor) -> Tensor:

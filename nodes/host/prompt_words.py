@@ -96,9 +96,10 @@ class _Reader:
         tokenizer = self._host_tokenizer()
         duplicate = copy.copy(tokenizer)
         duplicate.embedding_directory = tokenizer.embedding_directory or []
+        host_try_get_embedding = duplicate._try_get_embedding
 
         def try_get_embedding(text: str) -> tuple[Any, str, str]:
-            embedding, name, leftover = tokenizer._try_get_embedding(text)
+            embedding, name, leftover = host_try_get_embedding(text)
             name = name.strip(",")
             if embedding is None:
                 raise ValueError(

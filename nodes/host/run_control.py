@@ -6,10 +6,12 @@ import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import torch
+from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 from server import PromptServer
 from torch import Tensor
@@ -53,6 +55,11 @@ def show_text(text: str, node_id: str | None) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)
+
+
+def blocked_output(message: str) -> Any:
+    """An output that stops, with this message, whatever is connected to it; the node's other outputs work."""
+    return ExecutionBlocker(message)
 
 
 def check_cancelled() -> None:

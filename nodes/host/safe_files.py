@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
+
+LARGEST_HEADER = 32 * 2**20
+"""Of a file from anywhere: a hundred times what a LoRA with its metadata and a preview needs."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _DIFFERS = "{}: what was read back differs from what was written; check the disk."
@@ -38,12 +41,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     with _renamed_when_whole(path, overwrite) as temporary:
         save_file(contiguous, temporary, dict(metadata))
         _flush(temporary)
-        _compare(temporary, contiguous)
+        if not same_tensors(temporary, contiguous):
+            raise OSError(_DIFFERS.format(path))
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
     """The same for a text file in UTF-8, its line ends as they are in `text`."""
-    content = text.encode()
+    write_bytes(path, text.encode(), overwrite)
+
+
+def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
+    """The same for a file of any kind."""
     with _renamed_when_whole(path, overwrite) as temporary:
         temporary.write_bytes(content)
         _flush(temporary)
@@ -77,6 +85,27 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
+def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """`read` of a file from anywhere.
+
+    Raises ValueError unless it is a whole safetensors file, its header of sane size and all its numbers finite.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > LARGEST_HEADER:
+            raise ValueError(f"a header of {header} bytes")
+        tensors, metadata = read(path)
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{parameter}: {path.name} is damaged or no safetensors file ({error}); get it anew."
+        ) from error
+    for name, tensor in tensors.items():
+        if not bool(tensor.float().isfinite().all()):
+            raise ValueError(f"{parameter}: {path.name} is damaged: {name[:120]!r} holds NaN or infinity; get it anew.")
+    return tensors, metadata
+
+
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensor bytes as they will lie in the file, in hex (modelspec.hash_sha256)."""
     digest = hashlib.sha256()
@@ -97,14 +126,12 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _compare(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensor by tensor, so that a whole U-Net is not held a third time."""
+def same_tensors(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds exactly these, bit for bit; one at a time, for a whole U-Net is large."""
     with safe_open(path, framework="pt") as file:
-        same = set(file.keys()) == tensors.keys() and all(
+        return set(file.keys()) == tensors.keys() and all(
             _same_bits(file.get_tensor(name), tensor) for name, tensor in tensors.items()
         )
-    if not same:
-        raise OSError(f"{path}: what was read back differs from what was written; check the disk.")
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

@@ -30,10 +30,15 @@ def encoder_names(clip: CLIP) -> tuple[str, ...]:
     return names
 
 
+def encoder_widths(clip: CLIP) -> dict[str, int]:
+    """Width of the input embeddings of each text encoder."""
+    encoders: dict[str, Any] = {name: getattr(clip.cond_stage_model, name) for name in encoder_names(clip)}
+    return {name: module.transformer.get_input_embeddings().weight.shape[1] for name, module in encoders.items()}
+
+
 def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
     """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
-    encoders: list[Any] = [getattr(clip.cond_stage_model, name) for name in encoder_names(clip)]
-    width = sum(encoder.transformer.get_input_embeddings().weight.shape[1] for encoder in encoders)
+    width = sum(encoder_widths(clip).values())
     needed = model.model.model_config.unet_config["context_dim"]
     if width != needed:
         raise ValueError(

@@ -21,7 +21,10 @@ NODE_IDS = (
     "CoReConceptPrompt",
     "CoReContextAttentionProbe",
     "CoReEvaluationPrompts",
+    "CoReLoadConcept",
+    "CoReSaveConcept",
     "CoReScorecard",
+    "CoReSelectiveCaption",
     "CoReTrainEmbedding",
 )
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
@@ -43,6 +46,7 @@ def nodes() -> dict[str, Any]:
 def settings() -> dict[str, type]:
     """The dataclasses whose fields are inputs of a node."""
     from core_personalization.nodes.attention_settings import MapSettings, ProbeSettings
+    from core_personalization.nodes.caption_settings import CaptionSettings
     from core_personalization.nodes.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.prompt_batch_settings import PromptBatchSettings
     from core_personalization.nodes.scorecard_settings import ScorecardSettings
@@ -52,6 +56,7 @@ def settings() -> dict[str, type]:
         "CoReContextAttentionProbe": ProbeSettings,
         "CoReEvaluationPrompts": PromptBatchSettings,
         "CoReScorecard": ScorecardSettings,
+        "CoReSelectiveCaption": CaptionSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
     }
 

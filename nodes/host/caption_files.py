@@ -1,0 +1,127 @@
+"""Captions beside their pictures, as core's *Load Image-Text (from Folder)* reads them: picture.png, picture.txt."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+import node_helpers
+import numpy as np
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from . import safe_files
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Those that core's dataset nodes read."""
+
+INPUT, OUTPUT = "input", "output"
+
+
+@dataclass(frozen=True)
+class CaptionPlace:
+    """Where one caption goes. picture: the file it describes; new: whether that file is written too."""
+
+    picture: Path
+    new: bool
+
+    @property
+    def caption(self) -> Path:
+        return self.picture.with_suffix(".txt")
+
+
+def places(root: str, folder: str, pictures: Sequence[Tensor], overwrite: bool) -> list[CaptionPlace]:
+    """Where the captions of pictures [3, H, W] go in a folder within the host's input or output folder.
+
+    A folder that has pictures must have these, and each caption goes beside its own, found by its pixels: an IMAGE does
+    not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
+    Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
+    """
+    target = _folder(root, folder)
+    files = sorted(_picture_files(target))
+    found = _beside(files, pictures, folder) if files else _new_places(target, len(pictures))
+    taken = [place.caption for place in found if place.caption.exists()]
+    if taken and not overwrite:
+        raise ValueError(
+            f"save_folder: {taken[0]} exists already; choose another save_folder, or switch overwrite on to replace "
+            f"{len(taken)} captions."
+        )
+    return found
+
+
+def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Sequence[str]) -> None:
+    """Writes each caption, and the picture [3, H, W] if it is new; what may be replaced was settled by `places`."""
+    for place, picture, caption in zip(found, pictures, captions, strict=True):
+        if place.new:
+            safe_files.write_bytes(place.picture, _png(picture), overwrite=False)
+        safe_files.write_text(place.caption, caption, overwrite=True)
+
+
+def _folder(root: str, name: str) -> Path:
+    base = folder_paths.get_input_directory() if root == INPUT else folder_paths.get_output_directory()
+    target = Path(base) / name.strip()
+    if not name.strip() or "\0" in name or not folder_paths.is_within_directory(base, str(target)):
+        raise ValueError(
+            f"save_folder: {name!r} is not a folder within ComfyUI's {root} folder; give a name such as 'my-dog'."
+        )
+    if target.resolve() == Path(base).resolve():
+        raise ValueError(f"save_folder: {name!r} is ComfyUI's {root} folder itself; name a folder in it.")
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"save_folder: {target} is a file; name a folder.")
+    return target
+
+
+def _beside(files: Sequence[Path], pictures: Sequence[Tensor], folder: str) -> list[CaptionPlace]:
+    by_content: dict[str, list[Path]] = {}
+    for file in files:
+        for content in _contents_as_loaded(file):
+            by_content.setdefault(content, []).append(file)
+    found = []
+    for index, picture in enumerate(pictures):
+        same = by_content.get(_content(_eight_bit(picture)))
+        if not same:
+            raise ValueError(
+                f"save_folder: {folder!r} has pictures, but none of them is image {index + 1}; name the folder "
+                "that the images were loaded from, unchanged, or a new folder."
+            )
+        # The same picture twice has a file each, if there are as many.
+        found.append(CaptionPlace(same.pop(0) if len(same) > 1 else same[0], new=False))
+    return found
+
+
+def _new_places(target: Path, count: int) -> list[CaptionPlace]:
+    """Named as core's *Save Image-Text* names them by default."""
+    return [CaptionPlace(target / f"image_{index:05d}.png", new=True) for index in range(count)]
+
+
+def _picture_files(target: Path) -> Iterator[Path]:
+    if target.is_dir():
+        yield from (file for file in target.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
+
+
+def _contents_as_loaded(file: Path) -> set[str]:
+    """What core's loaders make of the file: its dataset nodes leave it as it lies, *Load Image* turns it upright."""
+    image = node_helpers.pillow(Image.open, str(file))
+    if image.mode == "I":
+        image = image.point(lambda value: value * (1 / 255))
+    return {_content(np.asarray(version.convert("RGB"))) for version in (image, ImageOps.exif_transpose(image))}
+
+
+def _content(pixels: np.ndarray) -> str:
+    """pixels: [H, W, 3], 8 bit."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def _eight_bit(picture: Tensor) -> np.ndarray:
+    """[3, H, W] in 0…1 → [H, W, 3]."""
+    return (picture.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
+
+
+def _png(picture: Tensor) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(_eight_bit(picture)).save(content, "PNG")
+    return content.getvalue()

@@ -1,0 +1,63 @@
+"""A LoRA from anywhere onto a MODEL and a CLIP, by core's own function; what does not fit is refused beforehand.
+
+Core itself logs a line and goes on: a picture without the concept would be the only sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.lora
+import comfy.sd
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+from torch import Tensor
+
+
+def apply_lora(
+    model: ModelPatcher, clip: CLIP, lora: Mapping[str, Tensor], strength: float
+) -> tuple[ModelPatcher, CLIP]:
+    """Patched clones; raises ValueError when a weight of the LoRA has no counterpart, or one of another shape."""
+    _validate(model, clip, dict(lora))
+    return comfy.sd.load_lora_for_models(model, clip, dict(lora), strength, strength)
+
+
+def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
+    stray = [key for key in lora if not any(key[: dot.start()] in names for dot in re.finditer(r"\.", key))]
+    if stray:
+        raise ValueError(f"file: {len(stray)} of its {len(lora)} LoRA weights are not of this model: {_some(stray)}.")
+    weights = {**model.model.state_dict(), **clip.cond_stage_model.state_dict()}
+    try:
+        patches = comfy.lora.load_lora(lora, names, log_missing=False)
+    except Exception as error:
+        raise ValueError(f"file: its LoRA cannot be read ({error}).") from error
+    wrong = [key for key, patch in patches.items() if not _fits(patch, key, weights[key])]
+    if wrong or (lora and not patches):
+        raise ValueError(f"file: its LoRA does not fit the shapes of this model: {_some(wrong or list(lora))}.")
+
+
+def _fits(patch: Any, key: str, weight: Tensor) -> bool:
+    """Whether the host could add it: its own arithmetic, on tensors without content."""
+    if isinstance(patch, tuple):
+        return patch[1][0].shape == weight.shape
+    added: list[Tensor] = []
+
+    def note(difference: Tensor) -> Tensor:
+        added.append(difference)
+        return difference
+
+    blank = torch.empty(weight.shape, device="meta")
+    try:
+        patched = patch.calculate_weight(blank, key, 1.0, 1.0, None, note)
+    except Exception:
+        return False
+    return bool(added) and patched.shape == weight.shape
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(repr(key[:120]) for key in keys[:3]) + (", …" if len(keys) > 3 else "")

@@ -1,0 +1,83 @@
+"""Text about a picture from a vision-language text encoder, through core's own generation interface.
+
+The calls and sampling values are those of core's node *Generate Text*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.utils
+import torch
+from comfy.sd import CLIP
+from comfy.text_encoders.llama import BaseGenerate
+from torch import Tensor
+
+MOST_PIXELS = 1024 * 1024
+"""Larger pictures are made smaller: their tokens grow with their pixels, and a caption needs no more."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """max_tokens: where an answer is cut off. temperature: 0 for the likeliest word each time."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
+
+
+def validate_reader(clip: CLIP) -> None:
+    """Raises ValueError unless the text encoder generates text, and reads pictures with it."""
+    kind = type(clip.cond_stage_model).__name__
+    remedy = "load a vision-language model that core's Generate Text takes with an image, such as Qwen3-VL or Gemma 3."
+    if not any(isinstance(module, BaseGenerate) for module in clip.cond_stage_model.modules()):
+        raise ValueError(f"vision_clip: {kind} generates no text; {remedy}")
+    if not any(_is_picture(token) for token in _entries(_tokenize(clip, "x", torch.zeros(1, 64, 64, 3)))):
+        raise ValueError(f"vision_clip: {kind} reads no pictures; {remedy}")
+
+
+def describe(clip: CLIP, question: str, picture: Tensor, generation: Generation) -> str:
+    """The model's answer to a question about one picture [3, H, W] in 0…1."""
+    sampling: dict[str, Any] = {"do_sample": False}
+    if generation.temperature > 0:
+        sampling = {
+            "do_sample": True,
+            "temperature": generation.temperature,
+            "top_k": 64,
+            "top_p": 0.95,
+            "min_p": 0.05,
+            "repetition_penalty": 1.05,
+            "seed": generation.seed,
+        }
+    tokens = _tokenize(clip, question, _at_most(picture.unsqueeze(0), MOST_PIXELS).movedim(1, -1))
+    return clip.decode(clip.generate(tokens, max_length=generation.max_tokens, **sampling))
+
+
+def _tokenize(clip: CLIP, question: str, image: Tensor) -> Any:
+    """image: [1, H, W, 3]."""
+    return clip.tokenize(
+        question, image=image, skip_template=False, min_length=1, thinking=False, video=None, audio=None
+    )
+
+
+def _entries(tokens: Any) -> Iterator[Any]:
+    """All entries of all rows of what a tokenizer gives: rows, or rows by name."""
+    for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
+        for row in rows:
+            yield from (entry[0] for entry in row)
+
+
+def _is_picture(token: Any) -> bool:
+    return isinstance(token, dict) and token.get("type") == "image"
+
+
+def _at_most(image: Tensor, pixels: int) -> Tensor:
+    """[1, 3, H, W], made smaller in its proportions when it has more pixels."""
+    height, width = image.shape[-2:]
+    if height * width <= pixels:
+        return image
+    scale = math.sqrt(pixels / (height * width))
+    return comfy.utils.common_upscale(image, round(width * scale), round(height * scale), "area", "disabled")

@@ -1,0 +1,413 @@
+"""Save Concept and Load Concept on real ComfyUI objects, and files that mean harm."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families.build import FAMILIES
+from families.load import load_family
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+WORD = "zebra"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folders() -> Path:
+    """As ComfyUI's main.py does: its loaders also look into the output folder."""
+    import folder_paths
+
+    output = Path(folder_paths.get_output_directory())
+    folder_paths.add_model_folder_path("loras", str(output / "loras"))
+    (output / "loras").mkdir(exist_ok=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def embeddings() -> Path:
+    import folder_paths
+
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+@pytest.fixture(scope="module")
+def sd1(embeddings):
+    return load_family("sd1", embedding_directory=str(embeddings))
+
+
+def make_concept(models: Any, name: str, **changes: Any) -> Any:
+    """A concept as training leaves it: an embedding file with its card."""
+    from core_personalization.nodes.concept import Concept
+    from core_personalization.nodes.host import concept_files
+    from core_personalization.nodes.host.model_identity import architecture, base_model_fingerprint
+    from core_personalization.nodes.host.text_encoder import encoder_widths
+
+    model, clip, _ = models
+    random = torch.Generator().manual_seed(len(name))
+    vectors = {key: 0.02 * torch.randn(2, width, generator=random) for key, width in encoder_widths(clip).items()}
+    card = {
+        "architecture": architecture(model, clip),
+        "base_model": "base.safetensors",
+        "base_model_fingerprint": base_model_fingerprint(model),
+        "pack_version": "0.0",
+        "resolution": 64,
+        "phrase": f"embedding:{name}",
+        "steps_done": 3,
+        "settings": {"super_category": WORD, "with_category": True, "steps": 3},
+        "final_terms": {"diffusion": 0.5},
+        "gradient_shares": {},
+        **changes,
+    }
+    path = concept_files.save_embedding(name, vectors, card, overwrite=True)
+    return Concept(name, WORD, vectors, path, with_category=True)
+
+
+def make_lora(model: Any) -> dict[str, torch.Tensor]:
+    from core_personalization.core_ops.low_rank import LowRank
+    from core_personalization.nodes.host.unet_files import lora_state_dict
+
+    random = torch.Generator().manual_seed(5)
+    weights = model.model.diffusion_model.state_dict()
+    paths = [path for path in weights if path.endswith(("attn2.to_k.weight", "out_layers.3.weight"))]
+    pairs = {}
+    for path in paths:
+        out, *rest = weights[path].shape
+        up = torch.randn(out, 2, *(1,) * (len(rest) - 1), generator=random)
+        pairs[path] = LowRank(up, 0.05 * torch.randn(2, *rest, generator=random), alpha=2.0)
+    return lora_state_dict(model, pairs)
+
+
+def save(concept: Any, lora: Any = None, preview: Any = None, **settings: Any) -> Path:
+    from core_personalization.nodes.save_concept import SaveConcept
+
+    values = {"name": "", "description": "", "overwrite": True, **settings}
+    with torch.inference_mode():
+        return Path(SaveConcept.execute(concept, **values, lora=lora, preview=preview).args[0])
+
+
+def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
+    """model, clip, concept, prompt, card, preview."""
+    from core_personalization.nodes.load_concept import LoadConcept
+
+    values = {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False, **settings}
+    with torch.inference_mode():
+        return LoadConcept.execute(models[0], models[1], file, **values).args
+
+
+def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:
+    """Two steps of core's KSampler, from the same noise."""
+    from nodes import common_ksampler
+
+    with torch.inference_mode():
+        positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        (out,) = common_ksampler(model, 0, 2, 3.0, "euler", "normal", positive, negative, latent)
+        return out["samples"].clone()
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_what_is_loaded_draws_what_was_saved(family, embeddings, caplog):
+    """On another machine, where the embedding is not there yet."""
+    from comfy_extras.nodes_train import LoraModelLoader
+
+    models = load_family(family, embedding_directory=str(embeddings))
+    model, clip, _ = models
+    concept, lora = make_concept(models, f"round-{family}"), make_lora(model)
+    path = save(concept, lora, description="Works well with snow.")
+    with_lora = LoraModelLoader.execute(model, lora, 1.0).args[0]
+    prompt = f"a photo of a {concept.phrase} in the snow"
+    expected, base = sample(with_lora, clip, prompt), sample(model, clip, prompt)
+    concept.path.unlink()
+    without_embedding = sample(with_lora, clip, prompt)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        loaded_model, loaded_clip, loaded, phrase, card, _ = load(models, f"loras/{path.name}")
+    assert caplog.messages == []
+    assert phrase == concept.phrase == f"embedding:round-{family} {WORD}"
+    assert torch.equal(sample(loaded_model, loaded_clip, prompt), expected)
+    assert not torch.allclose(expected, base, atol=1e-3)
+    assert not torch.allclose(expected, without_embedding, atol=1e-3)
+    assert loaded.vectors.keys() == concept.vectors.keys()
+    assert all(torch.equal(loaded.vectors[key], concept.vectors[key]) for key in concept.vectors)
+    assert "Works well with snow." in card
+
+
+def test_core_loads_its_lora_and_names_only_the_embedding_as_not_loaded(sd1, caplog):
+    from nodes import LoraLoader
+
+    path = save(make_concept(sd1, "in-core"), make_lora(sd1[0]))
+    with caplog.at_level(logging.INFO):
+        model, _ = LoraLoader().load_lora(sd1[0], sd1[1], path.name, 1.0, 1.0)
+    assert caplog.messages == ["lora key not loaded: bundle_emb.in-core.string_to_param.*"]
+    prompt = "a photo of a dog"
+    assert not torch.allclose(sample(model, sd1[1], prompt), sample(sd1[0], sd1[1], prompt), atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_core_reads_the_file_as_an_embedding_where_it_lies_among_them(family, embeddings):
+    models = load_family(family, embedding_directory=str(embeddings))
+    concept = make_concept(models, "among-them")
+    path = save(concept, make_lora(models[0]))
+    (embeddings / "renamed.safetensors").write_bytes(path.read_bytes())
+    tokens = models[1].tokenize("a embedding:renamed")
+    for encoder, vectors in concept.vectors.items():
+        row = tokens[encoder.removeprefix("clip_")][0]
+        found = [entry[0] for entry in row if isinstance(entry[0], torch.Tensor)]
+        assert torch.equal(torch.stack(found), vectors)
+    (embeddings / "renamed.safetensors").unlink()
+
+
+def test_the_embeddings_keys_are_those_of_the_bundle_form(sd1):
+    keys = set(load_file(save(make_concept(sd1, "keys"))))
+    assert keys == {"bundle_emb.keys.string_to_param.*"}
+
+
+def test_the_card_is_complete_and_the_preview_comes_back(sd1):
+    from core_personalization.nodes.concept import LoraModel
+    from core_personalization.nodes.host.model_identity import base_model_fingerprint
+    from safetensors import safe_open
+
+    picture = torch.rand(1, 8, 8, 3).repeat_interleave(100, 1).repeat_interleave(100, 2)  # 800 pixels a side
+    training = {"base_model_fingerprint": base_model_fingerprint(sd1[0]), "steps": 9}
+    lora = LoraModel(make_lora(sd1[0]), training)
+    path = save(make_concept(sd1, "card"), lora, picture, description="mine", name="file-of-card")
+    assert path.name == "file-of-card.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    ours = [key for key in metadata if key.startswith("core_personalization.")]
+    own = {key.removeprefix("core_personalization."): json.loads(metadata[key]) for key in ours}
+    assert own["phrase"] == f"embedding:card {WORD}"
+    assert own["super_category"] == WORD and own["with_category"] is True
+    assert own["base_model"] == "base.safetensors"
+    assert own["base_model_fingerprint"] == training["base_model_fingerprint"]
+    assert own["settings"]["steps"] == 3 and own["lora"]["steps"] == 9 and own["description"] == "mine"
+    assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["modelspec.trigger_phrase"] == own["phrase"]
+    *_, preview = load(sd1, f"loras/{path.name}")
+    assert preview.shape == (1, 512, 512, 3)
+    smaller = torch.nn.functional.interpolate(picture.movedim(-1, 1), 512, mode="area").movedim(1, -1)
+    assert float((preview - smaller).abs().mean()) < 0.03
+
+
+def test_a_loaded_concept_can_be_saved_again(sd1):
+    first = save(make_concept(sd1, "again"), make_lora(sd1[0]))
+    _, _, concept, *_ = load(sd1, f"loras/{first.name}", embedding_name="again-two")
+    second = save(concept, {key: tensor for key, tensor in load_file(first).items() if "bundle" not in key})
+    assert second.name == "again-two.safetensors"
+    assert load(sd1, f"loras/{second.name}")[3] == f"embedding:again-two {WORD}"
+
+
+def test_an_embedding_of_the_training_node_is_loaded_as_it_is(sd1):
+    concept = make_concept(sd1, "plain")
+    model, clip, loaded, phrase, *_ = load(sd1, f"embeddings/{concept.path.name}")
+    assert (model, clip) == (sd1[0], sd1[1])
+    assert (loaded.path, loaded.super_category, phrase) == (concept.path, WORD, concept.phrase)
+
+
+def test_an_embedding_of_that_name_is_never_replaced(sd1, embeddings):
+    path = save(make_concept(sd1, "taken"), make_lora(sd1[0]))
+    other = embeddings / "taken.safetensors"
+    save_file({"emb_params": torch.ones(1, 768)}, other)
+    before = other.read_bytes()
+    with pytest.raises(ValueError, match=r"embedding_name: another embedding 'taken' is at"):
+        load(sd1, f"loras/{path.name}")
+    assert other.read_bytes() == before
+    assert load(sd1, f"loras/{path.name}", embedding_name="free")[3].startswith("embedding:free")
+
+
+def test_an_embedding_of_that_name_in_a_folder_below_is_seen_too(sd1, embeddings):
+    """Core looks into all of them, in no certain order."""
+    path = save(concept := make_concept(sd1, "below"))
+    concept.path.unlink()
+    (embeddings / "mine").mkdir()
+    (embeddings / "mine" / "below.pt").touch()
+    with pytest.raises(ValueError, match=r"embedding_name: another embedding 'below' is at .*below\.pt"):
+        load(sd1, f"loras/{path.name}")
+
+
+def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1, embeddings):
+    path = save(make_concept(sd1, "strict", base_model_fingerprint="0" * 64))
+    with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \(stable-diffusion-v1\); load that base"):
+        load(sd1, f"loras/{path.name}")
+    assert load(sd1, f"loras/{path.name}", any_base_of_same_family=True)[3] == f"embedding:strict {WORD}"
+    sd2 = load_family("sd2", embedding_directory=str(embeddings))
+    for switch in (False, True):
+        with pytest.raises(ValueError, match=r"stable-diffusion-v2-512.*made for 'base\.safetensors'.*another family"):
+            load(sd2, f"loras/{path.name}", any_base_of_same_family=switch)
+
+
+def test_the_fingerprint_is_that_of_the_base_while_a_finetune_of_biases_is_in_place(sd1):
+    import comfy.model_management
+    from core_personalization.nodes.host.model_identity import base_model_fingerprint
+
+    before = base_model_fingerprint(sd1[0])
+    patched = sd1[0].clone()
+    patched.add_patches({"diffusion_model.out.0.bias": ("diff", (torch.ones(320),))})
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([patched], force_full_load=True)
+    assert float(sd1[0].model.diffusion_model.out[0].bias.mean()) > 0.5
+    assert base_model_fingerprint(patched) == base_model_fingerprint(sd1[0]) == before
+
+
+def test_the_node_runs_again_when_the_file_has_changed(sd1):
+    import os
+
+    from core_personalization.nodes.load_concept import LoadConcept
+
+    path = save(make_concept(sd1, "changing"))
+    before = LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0)
+    os.utime(path, (1, 1))
+    assert LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0) != before
+
+
+def test_what_does_not_belong_together_is_not_saved(sd1, folders):
+    from core_personalization.nodes.concept import LoraModel
+
+    concept = make_concept(sd1, "apart")
+    with pytest.raises(ValueError, match=r"lora: it was trained on 'other'"):
+        save(concept, LoraModel(make_lora(sd1[0]), {"base_model": "other", "base_model_fingerprint": "1"}))
+    with pytest.raises(ValueError, match=r"lora: 'x' holds NaN"):
+        save(concept, {"x": torch.tensor([float("nan")])})
+    with pytest.raises(ValueError, match=r"name: '\.\./apart' cannot be used"):
+        save(concept, name="../apart")
+    make_concept(sd1, "apart", steps_done=4)
+    save_file({"emb_params": torch.ones(1, 768)}, concept.path)
+    with pytest.raises(ValueError, match=r"concept: .* holds another embedding by now"):
+        save(concept)
+    concept.path.unlink()
+    with pytest.raises(ValueError, match=r"concept: its embedding file .* is gone"):
+        save(concept)
+    assert not list((folders / "loras").glob("apart*"))
+
+
+def jpeg(side: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side)).save(buffer, "JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def hostile(case: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Writes a good file's content with one thing wrong."""
+    card = "core_personalization."
+    key = next(key for key in tensors if key.startswith("bundle_emb."))
+    down = next(key for key in tensors if key.endswith("attn2_to_k.lora_down.weight"))
+    alpha = next(key for key in tensors if key.endswith(".alpha"))
+    changed_tensors: dict[str, Any] = {
+        "a path for a name": {"bundle_emb.../../evil.string_to_param.*": tensors[key], key: None},
+        "an absolute path for a name": {"bundle_emb./tmp/evil.string_to_param.*": tensors[key], key: None},
+        "two embeddings": {"bundle_emb.other.string_to_param.*": tensors[key].clone()},
+        "an unknown form": {"bundle_emb.x.y": tensors[key], key: None},
+        "NaN": {down: torch.full_like(tensors[down], float("nan"))},
+        "an embedding of numbers": {key: torch.ones(768)},
+        "too many vectors": {key: torch.ones(76, 768)},
+        "another width": {key: torch.ones(1, 1024)},
+        "another shape": {down: torch.ones(2, 5)},
+        "a reshaping": {down.replace("lora_down.weight", "reshape_weight"): torch.tensor([10**6, 10**6])},
+        "an alpha of many": {alpha: torch.ones(3)},
+        "weights of another model": {"lora_unet_nothing.lora_up.weight": torch.ones(1)},
+        "no embedding": {key: None},
+    }
+    changed_metadata: dict[str, dict[str, str]] = {
+        "no card": {"drop": card},
+        "a card that is no JSON": {card + "settings": "{"},
+        "a card nested too deep": {card + "settings": "[" * 100_000},
+        "a card of another type": {card + "base_model": "[1]"},
+        "an endless card": {card + "settings": json.dumps({"a": "x" * 300_000})},
+        "markup in a prompt": {card + "super_category": json.dumps("dog (cat:9)")},
+        "a preview that is no JPEG": {"modelspec.thumbnail": "data:image/jpeg;base64,AAAA"},
+        "a preview of another kind": {"modelspec.thumbnail": "data:text/html;base64,AAAA"},
+        "an enormous preview": {"modelspec.thumbnail": jpeg(3000)},
+    }
+    tensors = {k: v for k, v in {**tensors, **changed_tensors.get(case, {})}.items() if v is not None}
+    change = changed_metadata.get(case, {})
+    metadata = {} if "drop" in change else {**metadata, **change}
+    save_file(tensors, path, metadata)
+    content = path.read_bytes()
+    damaged = {
+        "a truncated file": content[:-100],
+        "a truncated header": content[:50],
+        "an empty file": b"",
+        "a lying header": content[:8] + content[8:].replace(b'"data_offsets":[0,', b'"data_offsets":[9,', 1),
+        "a pickle": pickle.dumps({"a": 1}),
+        "a huge header": (2**40).to_bytes(8, "little") + content[8:],
+    }
+    path.write_bytes(damaged.get(case, content))
+
+
+HOSTILE = {
+    "a path for a name": "embedding_name: '../../evil' cannot be used",
+    "an absolute path for a name": "embedding_name: '/tmp/evil' cannot be used",
+    "two embeddings": "bundles 2 embeddings",
+    "an unknown form": "an embedding in an unknown form",
+    "NaN": "holds NaN or infinity",
+    "an embedding of numbers": r"shapes \{'string_to_param.\*': \[768\]\}",
+    "too many vectors": r"\[76, 768\]",
+    "another width": "its embedding is for text encoders",
+    "another shape": "does not fit the shapes of this model",
+    "a reshaping": "does not fit the shapes of this model",
+    "an alpha of many": "its LoRA cannot be read",
+    "weights of another model": "are not of this model: 'lora_unet_nothing",
+    "no embedding": "holds no embedding",
+    "no card": "no card of this pack",
+    "a card that is no JSON": "its card cannot be read",
+    "a card nested too deep": "its card cannot be read",
+    "a card of another type": "base_model of its card is a list, not a str",
+    "an endless card": "settings of its card is longer than",
+    "markup in a prompt": r"super-category 'dog \(cat:9\)' is not one or a few plain words",
+    "a preview that is no JPEG": "its preview cannot be read",
+    "a preview of another kind": "its preview cannot be read",
+    "an enormous preview": "3000x3000 pixels",
+    "a truncated file": "is damaged or no safetensors file",
+    "a truncated header": "is damaged or no safetensors file",
+    "an empty file": "is damaged or no safetensors file",
+    "a lying header": "is damaged or no safetensors file",
+    "a pickle": "is damaged or no safetensors file",
+    "a huge header": "a header of 1099511627776 bytes",
+}
+
+
+@pytest.fixture(scope="module")
+def good(sd1) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from core_personalization.nodes.host.safe_files import read
+
+    concept = make_concept(sd1, "good")
+    found = read(save(concept, make_lora(sd1[0]), torch.rand(1, 8, 8, 3)))
+    concept.path.unlink()
+    return found
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_file_is_refused_with_the_reason_and_nothing_is_written(case, good, sd1, folders):
+    path = folders / "loras" / "hostile.safetensors"
+    hostile(case, *good, path)
+    before = {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")}
+    with pytest.raises(ValueError, match=HOSTILE[case]):
+        load(sd1, "loras/hostile.safetensors")
+    assert {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")} == before
+
+
+def test_the_file_that_the_hostile_ones_are_made_from_is_good(good, sd1, folders):
+    hostile("nothing wrong", *good, folders / "loras" / "hostile.safetensors")
+    assert load(sd1, "loras/hostile.safetensors")[3] == f"embedding:good {WORD}"
+
+
+def test_markup_in_a_card_is_shown_as_text(sd1):
+    description = "<script>alert(1)</script>\n<img src=x onerror=y>"
+    card = load(sd1, f"loras/{save(make_concept(sd1, 'markup'), description=description).name}")[4]
+    assert "<" not in card and "&lt;script&gt;" in card
+
+
+@pytest.mark.parametrize("file", ["loras/../../secret.safetensors", "checkpoints/secret.safetensors", "secret", ""])
+def test_only_listed_files_are_opened(sd1, folders, file):
+    (folders / "secret.safetensors").touch()
+    with pytest.raises(ValueError, match=r"file: there is no"):
+        load(sd1, file)
