@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families.build import FAMILIES
+from families.hashing import weights_hash
 from families.load import load_family
 
 SETTINGS: dict[str, Any] = {
@@ -52,15 +52,6 @@ def execute(models, images=None, masks=None, captions=None, **settings):
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
     with torch.inference_mode():
         return TrainEmbedding.execute([model], [clip], [vae], images or pictures(), masks, captions, **values).args
-
-
-def weights_hash(models) -> str:
-    model, clip, vae = models
-    digest = hashlib.sha256()
-    for module in (model.model, clip.cond_stage_model, vae.first_stage_model):
-        for name, tensor in module.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def host_conditioning(clip, prompt: str) -> torch.Tensor:
