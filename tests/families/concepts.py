@@ -68,3 +68,15 @@ def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
     values = {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False, **settings}
     with torch.inference_mode():
         return LoadConcept.execute(models[0], models[1], file, **values).args
+
+
+def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:
+    """Two steps of core's KSampler, from the same noise."""
+    from nodes import common_ksampler
+
+    with torch.inference_mode():
+        positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        (out,) = common_ksampler(model, 0, 2, 3.0, "euler", "normal", positive, negative, latent)
+        return out["samples"].clone()

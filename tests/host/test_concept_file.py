@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from driver import quick_start
 from families.build import FAMILIES
-from families.concepts import WORD, load, make_concept, make_lora, save
+from families.concepts import WORD, load, make_concept, make_lora, sample, save
 from families.load import load_family
 from safetensors.torch import load_file, save_file
 
@@ -37,18 +36,6 @@ def embeddings() -> Path:
 @pytest.fixture(scope="module")
 def sd1(embeddings):
     return load_family("sd1", embedding_directory=str(embeddings))
-
-
-def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:
-    """Two steps of core's KSampler, from the same noise."""
-    from nodes import common_ksampler
-
-    with torch.inference_mode():
-        positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        latent = {"samples": torch.zeros(1, 4, 8, 8)}
-        (out,) = common_ksampler(model, 0, 2, 3.0, "euler", "normal", positive, negative, latent)
-        return out["samples"].clone()
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -128,6 +115,7 @@ def test_the_card_is_complete_and_the_preview_comes_back(sd1):
     assert own["base_model_fingerprint"] == training["base_model_fingerprint"]
     assert own["settings"]["steps"] == 3 and own["lora"]["steps"] == 9 and own["description"] == "mine"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["modelspec.description"] == "mine"
     assert metadata["modelspec.trigger_phrase"] == own["phrase"]
     *_, preview = load(sd1, f"loras/{path.name}")
     assert preview.shape == (1, 512, 512, 3)
