@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +70,15 @@ def low_rank(difference: Tensor, rank: int) -> LowRank:
     )
 
 
-def extract_lora(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], rank: int) -> ExtractedLora:
+def extract_lora(
+    base: Mapping[str, Tensor],
+    tuned: Mapping[str, Tensor],
+    rank: int,
+    before_each: Callable[[int, int], object] = lambda done, total: None,
+) -> ExtractedLora:
     """What `tuned` changed; weights that are equal in both are left out. `rank` is clipped to each weight's own.
 
+    before_each: called with the numbers of weights done and of all, for progress and cancel.
     Raises ValueError when a tuned weight has no counterpart of its shape in `base`.
     """
     if rank < 1:
@@ -80,7 +86,8 @@ def extract_lora(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], rank: 
     pairs: dict[str, LowRank] = {}
     differences: dict[str, Tensor] = {}
     kept = total = 0.0
-    for name, weight in tuned.items():
+    for done, (name, weight) in enumerate(tuned.items()):
+        before_each(done, len(tuned))
         if name not in base or base[name].shape != weight.shape:
             raise ValueError(f"tuned: {name} {list(weight.shape)} is not among the base model's weights.")
         difference = weight.detach().float() - base[name].detach().to(weight.device).float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -68,9 +68,9 @@ class AlignedPair:
 def _context_tokens(row: TokenRow) -> list[tuple]:
     """The context as comparable values, for every encoder; fixed vectors compare by content."""
     return [
-        tuple(
-            tuple(token.tolist()) if isinstance(token, Tensor) else token
-            for token in map(tokens.__getitem__, row.context)
-        )
-        for _, tokens in sorted(row.tokens.items())
+        tuple(_comparable(tokens[position]) for position in row.context) for _, tokens in sorted(row.tokens.items())
     ]
+
+
+def _comparable(token: int | Tensor | ConceptSlot) -> Hashable:
+    return token if isinstance(token, int | ConceptSlot) else tuple(token.tolist())

@@ -7,11 +7,13 @@ from comfy_api.latest import ComfyExtension, io
 from .attention_maps import AttentionMaps
 from .attention_probe import ContextAttentionProbe
 from .concept_prompt import ConceptPrompt
+from .context_similarity import ContextSimilarity
 from .load_concept import LoadConcept
 from .prompt_batch import EvaluationPrompts
 from .save_concept import SaveConcept
 from .scorecard import PersonalizationScorecard
 from .selective_caption import SelectiveCaption
+from .test_time_optimize import TestTimeOptimize
 from .train_embedding import TrainEmbedding
 from .unet_identity_finetune import UNetIdentityFinetune
 
@@ -29,4 +31,6 @@ class PersonalizationExtension(ComfyExtension):
             SelectiveCaption,
             ContextAttentionProbe,
             AttentionMaps,
+            ContextSimilarity,
+            TestTimeOptimize,
         ]

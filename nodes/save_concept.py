@@ -73,7 +73,9 @@ class SaveConcept(io.ComfyNode):
         weights = dict(lora or {})
         _validate_lora(weights)
         card = dataclasses.replace(_card_of(concept, lora), description=description.strip())
-        extra = {} if preview is None else {KEY: encode_thumbnail(preview)}
+        extra = {"modelspec.description": card.description}
+        if preview is not None:
+            extra[KEY] = encode_thumbnail(preview)
         path = concept_bundles.save_concept(
             name, concept.name, concept.vectors, weights, (card.entries(concept.phrase), extra), overwrite
         )

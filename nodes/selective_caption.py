@@ -67,4 +67,7 @@ class SelectiveCaption(io.ComfyNode):
         with releasing_memory("max_tokens or the size of the images"):
             made = make_captions(checked, cls.hidden.unique_id if cls.hidden else None)
         texts = [caption.text for caption in made]
-        return io.NodeOutput(texts, report_of(checked, made), ui=ui.PreviewText("\n".join(texts)))
+        # The pictures too: a folder is loaded in no certain order, and a typed line is for the picture of its place.
+        shown = ui.PreviewImage([picture.movedim(0, -1) for picture in checked.pictures], cls=cls).as_dict()
+        shown |= ui.PreviewText("\n".join(texts)).as_dict()
+        return io.NodeOutput(texts, report_of(checked, made), ui=shown)

@@ -12,12 +12,13 @@ from torch import Tensor
 from ..core_ops.prompt_templates import PLACES, fill, validate_template
 from ..core_ops.token_rows import AlignedPair
 from .concept import Concept
+from .concept_check import validate_vectors
 from .host import concept_files, latents
 from .host.denoiser import validate_model
 from .host.module_copy import autograd_tensor
 from .host.precision import dtype_for
 from .host.prompt_rows import Slots, TemplateRows
-from .host.text_encoder import encoder_widths, validate_clip
+from .host.text_encoder import validate_clip
 from .test_time_settings import TestTimeSettings
 from .training_inputs import HostModels
 
@@ -111,7 +112,8 @@ def check_inputs(
     validate_clip(host.clip, host.model)
     dtype_for(settings.precision, host.model.load_device)
     concepts = _prompt_concepts(given, settings)
-    _check_vectors(host, concepts.concepts)
+    for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
+        validate_vectors(socket, concept, host.clip)
     rows = TemplateRows(host.clip, concepts.named())
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
         if not rows.words(concept.super_category)[0]:
@@ -133,17 +135,6 @@ def _prompt_concepts(given: Sequence[Concept | None], settings: TestTimeSettings
     if None in given[: len(concepts)]:
         raise ValueError(f"concept_3: {concepts[-1].name!r} is connected without a concept_2; connect it there.")
     return PromptConcepts(concepts, [True, settings.optimize_2, settings.optimize_3][: len(concepts)])
-
-
-def _check_vectors(host: HostModels, concepts: Sequence[Concept]) -> None:
-    widths = encoder_widths(host.clip)
-    for socket, concept in zip(SOCKETS, concepts, strict=False):
-        own = {name: vectors.shape[-1] for name, vectors in concept.vectors.items()}
-        if own != widths:
-            raise ValueError(
-                f"{socket}: {concept.name!r} is an embedding for {own}, this model needs {widths}; "
-                "it was made for another base model."
-            )
 
 
 def _starting_latents(host: HostModels, start: StartingPoint, settings: TestTimeSettings) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .form import with_articles
 from .vocabulary import (
+    BEINGS,
     BODY_PARTS,
     DESCRIBING,
     DETERMINERS,
@@ -23,19 +24,26 @@ from .vocabulary import (
 Fits = Callable[[str], bool]
 """Whether a caption with {} has room in one row of the text encoder."""
 
-_PART = "|".join(sorted(BODY_PARTS))
+_BODY_PART = "|".join(sorted(BODY_PARTS))
+_ANY_PART = "|".join(sorted(BODY_PARTS | OBJECT_PARTS))
 _VERBS = frozenset(PROGRESSIVES.values())
 _JOINED = "|".join(sorted(DETERMINERS | {"another", "several", "two", "three", "four"}))
 _LEADING = "|".join(sorted(PREPOSITIONS | {"with", "while", "as"} | _VERBS))
 # Each alternative is the beginning of a new clause; a comma and what joins to it are one beginning.
 _BOUNDARY = re.compile(
     rf"(?=,\s)|(?<!,)(?=\s(?:{_LEADING})\s)|(?<!,)(?=\sand\s(?:{_JOINED})\s)"
-    rf"|(?<!,)(?=\sand\s(?:[\w-]+\s){{0,2}}(?:{_PART})\b)"
+    rf"|(?<!,)(?=\sand\s(?:[\w-]+\s){{0,2}}(?:{_ANY_PART})\b)"
 )
 _DANGLING = re.compile(
     rf"(?:[\s,]+(?:{'|'.join(sorted(PREPOSITIONS | DETERMINERS | JOINING | _VERBS | {'of', 'to', 'is'}))}))*[\s,]*$",
     re.IGNORECASE,
 )
+
+
+_WORD = r"(?:\w+-)*(?:" + "|".join(sorted(DESCRIBING, key=len, reverse=True)) + r")"
+_RUN = rf"(?<![\w-])(?:very\s+)?{_WORD}(?:(?:,\s*|\s+and\s+|\s+){_WORD})*(?:,\s*|\s+)"
+_DETAILS = re.compile(rf"{_RUN}(?=[a-z])", re.IGNORECASE)
+_LOOKS_OF_PART = re.compile(rf"{_RUN}(?=(?:{_BODY_PART})\b)", re.IGNORECASE)
 
 
 def clauses(text: str) -> list[str]:
@@ -44,26 +52,29 @@ def clauses(text: str) -> list[str]:
 
 
 def without_descriptions(text: str, style: bool) -> tuple[str, list[str]]:
-    """The text after the subject without clauses that only describe it, and those clauses."""
+    """The text after the subject without clauses that only describe it, and what was taken out."""
     kept: list[str] = []
     removed: list[str] = []
     joining = ""
-    for clause in clauses(text):
-        if _of_style(clause) if style else _of_subject(clause, attached=not kept):
-            removed.append(clause.strip(" ,"))
+    for clause in clauses(re.sub(r"\s+in colou?r\b", "", text, flags=re.IGNORECASE)):
+        if _of_style(clause) if style else _of_subject(clause, kept):
+            follows = removed and clause.startswith(" and ")
+            removed[-1:] = [removed[-1] + clause] if follows else [*removed[-1:], clause.strip(" ,")]
             opened = re.match("[ ,]*with ", clause)
             joining = opened[0] if opened else joining
-        else:
-            kept.append(re.sub("^,? and ", joining, clause) if joining else clause)
-            joining = ""
+            continue
+        clause = re.sub("^,? and ", joining, clause) if joining else clause
+        if not (style or _another_being(kept)):
+            removed += [words.strip(" ,") for words in _LOOKS_OF_PART.findall(clause)]
+            clause = _LOOKS_OF_PART.sub("", clause)
+        kept.append(clause)
+        joining = ""
     return "".join(kept), removed
 
 
 def without_details(text: str) -> str:
     """Case 2: every thing by its plain noun."""
-    word = r"(?:\w+-)*(?:" + "|".join(sorted(DESCRIBING, key=len, reverse=True)) + r")"
-    run = rf"(?<![\w-])(?:very\s+)?{word}(?:(?:,\s*|\s+and\s+|\s+){word})*(?:,\s*|\s+)(?=[a-z])"
-    return with_articles(re.sub(run, "", text, flags=re.IGNORECASE))
+    return with_articles(_DETAILS.sub("", text))
 
 
 def shortened(opening: str, rest: str, fits: Fits) -> str:
@@ -79,16 +90,23 @@ def shortened(opening: str, rest: str, fits: Fits) -> str:
     return _DANGLING.sub("", " ".join(words))
 
 
-def _of_subject(clause: str, attached: bool) -> bool:
-    """Every word describes, is a part of the subject, or fills in, and at least one does not only fill in.
+def _of_subject(clause: str, before: Sequence[str]) -> bool:
+    """Every word describes, is a part of the subject, or fills in, and at least one describes.
 
-    attached: nothing else came between it and the subject. What other things have too, such as a handle, is the
-    subject's only then, or when "its".
+    before: the clauses between the subject and this one. What other things have too, such as a handle, is the
+    subject's only when there are none, or when it is "its".
     """
     words = words_of(clause)
-    own = BODY_PARTS | OBJECT_PARTS if attached or "its" in words else BODY_PARTS
+    if "its" not in words and _another_being(before):
+        return False
+    own = BODY_PARTS | OBJECT_PARTS if not before or "its" in words else BODY_PARTS
     telling = [word for word in words if word not in FILLING]
-    return bool(telling) and all(describes(word) or word in own for word in telling)
+    return any(map(describes, telling)) and all(describes(word) or word in own for word in telling)
+
+
+def _another_being(before: Sequence[str]) -> bool:
+    """Whether the last clause ends with somebody else, whose hair and eyes then follow."""
+    return bool(before) and not BEINGS.isdisjoint(words_of(before[-1])[-1:])
 
 
 def _of_style(clause: str) -> bool:

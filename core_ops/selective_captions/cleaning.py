@@ -23,6 +23,7 @@ _PREAMBLE = re.compile(
     r"here(?:'s| is| are)\b[^:.\n]{0,120}:\s*|based on (?:the|this) image[^,:.\n]{0,40}[,:]\s*)",
     re.IGNORECASE,
 )
+_ABBREVIATED = re.compile(r"\b(St|Mr|Mrs|Ms|Dr|No|vs|approx|a\.m|p\.m|e\.g|i\.e)\.(?=,?\s)", re.IGNORECASE)
 _REMARK = re.compile(
     r"^\W*(?:let me know|i hope|hope this|would you like|if you (?:need|would|want|have)|please note|note that|note:|"
     r"feel free|is there anything|this (?:caption|description|sentence)|i (?:have|avoided|did not|didn't))",
@@ -50,7 +51,7 @@ def plain_text(answer: str) -> tuple[str, list[str]]:
 
 def sentences(text: str) -> list[str]:
     """The plain text's sentences, without their full stops."""
-    parts = re.split(r"(?<=[.!?])\s+", text)
+    parts = re.split(r"(?<=[.!?])\s+", _ABBREVIATED.sub(r"\1", text))
     return [part for part in (re.sub(r"[\s.!?,]+$", "", part).lstrip(" ,.!?") for part in parts) if part]
 
 

@@ -50,7 +50,10 @@ class CaptionForm:
     @property
     def spoken_opening(self) -> str:
         """The opening as the model is to write it, with the class in place of the concept."""
-        spoken = with_articles(self.opening.replace("{}", self.super_category))
+        opening = self.opening
+        if re.search(r"[^su]s$", self.super_category):  # "a photo of sunglasses"
+            opening = re.sub(r"\ban? \{\}", "{}", opening)
+        spoken = with_articles(opening.replace("{}", self.super_category))
         return spoken[0].upper() + spoken[1:]
 
 

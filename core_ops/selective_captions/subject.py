@@ -27,6 +27,7 @@ _MEDIUM = (
     r"photo|photograph|picture|image|shot|snapshot|portrait|close-?up|view|scene|illustration|drawing|painting|cartoon|"
     r"sketch|render|rendering|depiction|artwork"
 )
+_SEEN = r"(?:seen|shown|pictured|depicted|captured|photographed)"
 _SHOWING = (
     r"(?:is\s+|that\s+|which\s+)?(?:of|shows?|showing|depicts?|depicting|featur(?:es?|ing)|captur(?:es?|ing)|presents?|"
     r"displays?|contains?)"
@@ -46,7 +47,8 @@ _UNNAMED = re.compile(
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
-    rf"(?<![\w'-])(?P<article>{'|'.join(sorted(DETERMINERS))})\s+(?P<modifiers>(?:{_MODIFIER},?\s+){{0,7}})$",
+    rf"(?<![\w'-])(?P<article>{'|'.join(sorted(DETERMINERS))})\s+"
+    rf"(?:(?:pair|set|piece|group)\s+of\s+)?(?P<modifiers>(?:{_MODIFIER},?\s+){{0,7}})$",
     re.IGNORECASE,
 )
 _APPOSITION = re.compile(
@@ -118,8 +120,11 @@ def _strip_lead_in(lead: str) -> str:
 
 def predicate(text: str) -> str:
     """What is said of the subject, as it goes on from it: "is sitting", "that sits", "has" lose their verb."""
+    text = re.sub(r"^'s\s+(?!\w+ing\b)", ", its ", text)
     text = re.sub(r"^,?\s*(?:which|that|who)\s+(?=(?:is|are|was|has|have|\w+s)\b)", " ", text, flags=re.IGNORECASE)
-    text = re.sub(r"^,?\s*(?:(?:is|are|was|were|has been|can be)\s+(?:being\s+|seen\s+)?|'s\s+)", " ", text, flags=re.I)
+    text = re.sub(
+        rf"^,?\s*(?:(?:is|are|was|were|has been|can be)\s+(?:being\s+)?(?:{_SEEN}\s+)?|'s\s+)", " ", text, flags=re.I
+    )
     text = re.sub(r"^,?\s*(?:has|have)\s+", " with ", text, flags=re.IGNORECASE)
     verb = re.match(rf"\s*({'|'.join(PROGRESSIVES)})\b", text, re.IGNORECASE)
     return f" {PROGRESSIVES[verb[1].lower()]}{text[verb.end() :]}" if verb else text
@@ -141,7 +146,7 @@ def _class_after(form: CaptionForm) -> str:
 
 
 def _class_mentions(text: str, form: CaptionForm) -> Iterator[re.Match[str]]:
-    for found in re.finditer(rf"(?<![\w'-]){_category(form)}{_NOT_COMPOUND}", text, re.IGNORECASE):
+    for found in re.finditer(rf"(?<![\w'-]){_category(form)}(?='s\b|{_NOT_COMPOUND})", text, re.IGNORECASE):
         *_, modifiers = _phrase_start(text, found.start())
         if not OTHERS & set(words_of(modifiers)):
             yield found

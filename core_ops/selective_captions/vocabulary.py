@@ -26,7 +26,7 @@ AUXILIARIES = _set("is are was were be been being has have had does do can could
 # What a describing clause may consist of besides describing words and parts.
 FILLING = _set("""
     a an the its it his her their and with that which who is are was has have very also both all two four quite
-    rather mostly slightly""")
+    rather mostly slightly made of front side top back upper lower left right outer inner""")
 
 # Colours, coats and patterns, sizes and shapes, materials and surfaces, age, looks.
 DESCRIBING = _set("""
@@ -41,7 +41,8 @@ DESCRIBING = _set("""
     small little tiny large big huge miniature mini giant medium-sized round rounded oval square rectangular
     cylindrical spherical triangular flat curved floppy pointy pointed perky bushy droopy
     wooden metal metallic ceramic porcelain plastic glass leather cotton wool woolen fabric clay stone rubber paper
-    canvas denim velvet stuffed knitted crocheted handmade painted glazed polished weathered worn rusty vintage
+    canvas denim velvet stuffed knitted crocheted handmade painted glazed polished weathered worn rusty vintage zippered
+    wood steel iron brass linen silk ribbed quilted
     old young new adult elderly aged modern antique ancient
     cute adorable beautiful pretty lovely handsome elegant majestic charming sweet fierce purebred""")
 
@@ -61,6 +62,11 @@ OBJECT_PARTS = _set("""
     handle handles spout lid rim base surface strap straps pocket pockets zipper zippers buckle buckles wheels
     wheel frame lens lenses sole soles laces label logo pattern design finish texture shape color colour print stripe
     petals petal stem leaves dial knob button buttons trim lining edges edge seams details detail""")
+
+# Others in the picture who have body parts of their own.
+BEINGS = _set("""
+    man woman boy girl child kid baby toddler person people men women children someone lady guy couple owner friend
+    dog cat puppy kitten horse cow sheep goat bird duck rabbit animal figure statue doll""")
 
 STYLE_WORDS = _set("""
     style stylized stylised brushwork brushstroke brushstrokes stroke strokes impasto watercolor watercolour acrylic

@@ -5,6 +5,7 @@ Core itself logs a line and goes on: a picture without the concept would be the 
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -51,9 +52,12 @@ def _fits(patch: Any, key: str, weight: Tensor) -> bool:
         added.append(difference)
         return difference
 
+    # Without its scale: that of OFT is compared with the content.
+    unscaled = copy.copy(patch)
+    unscaled.weights = tuple(0.0 if isinstance(part, float | int) else part for part in patch.weights)
     blank = torch.empty(weight.shape, device="meta")
     try:
-        patched = patch.calculate_weight(blank, key, 1.0, 1.0, None, note)
+        patched = unscaled.calculate_weight(blank, key, 1.0, 1.0, None, note)
     except Exception:
         return False
     return bool(added) and patched.shape == weight.shape

@@ -62,6 +62,14 @@ def _listed(widths: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {width}" for name, width in widths.items())
 
 
+def host_outputs(clip: CLIP, row: TokenRow) -> TextConditioning:
+    """What the host's CLIP makes of a row without slots, on the CPU; prompt weights are not applied."""
+    widths = encoder_widths(clip)
+    tokens = {name.removeprefix("clip_"): [[(token, 1.0) for token in row.tokens[name]]] for name in widths}
+    context: Tensor = clip.encode_from_tokens(tokens).float().cpu()
+    return TextConditioning(dict(zip(widths, context.split(list(widths.values()), dim=-1), strict=True)), context)
+
+
 class _DifferentiableLayer(CLIPLayer):
     """The host's layer adds its residuals in place, over values that the backward pass needs."""
 

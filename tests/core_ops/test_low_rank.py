@@ -95,6 +95,13 @@ def test_only_what_changed_is_extracted_matrices_apart_from_biases():
     assert extracted.kept == pytest.approx(extracted.pairs["b.weight"].kept)
 
 
+def test_it_tells_how_far_it_is_and_can_be_stopped():
+    weights = {"a": torch.randn(4, 4), "b": torch.randn(4)}
+    told: list[tuple[int, int]] = []
+    extract_lora(weights, weights, 1, before_each=lambda done, total: told.append((done, total)))
+    assert told == [(0, 2), (1, 2)]
+
+
 def test_the_share_kept_is_over_all_matrices_together():
     base = {"large": torch.zeros(6, 8), "small": torch.zeros(6, 8)}
     tuned = {"large": 10 * torch.outer(torch.ones(6), torch.ones(8)), "small": torch.randn(6, 8)}

@@ -45,6 +45,15 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return base
 
 
+@pytest.fixture(autouse=True)
+def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
+    from core_personalization.core_ops.ddim import DDIMConfig
+    from core_personalization.nodes import concept_preview
+
+    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
+
+
 @dataclass(frozen=True)
 class RunningServer:
     """A real ComfyUI with this pack as its only custom node. process.base has its folders."""

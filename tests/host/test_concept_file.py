@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import logging
-import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from driver import quick_start
 from families.build import FAMILIES
+from families.concepts import WORD, load, make_concept, make_lora, sample, save
 from families.load import load_family
-from PIL import Image
 from safetensors.torch import load_file, save_file
-
-WORD = "zebra"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,77 +36,6 @@ def embeddings() -> Path:
 @pytest.fixture(scope="module")
 def sd1(embeddings):
     return load_family("sd1", embedding_directory=str(embeddings))
-
-
-def make_concept(models: Any, name: str, **changes: Any) -> Any:
-    """A concept as training leaves it: an embedding file with its card."""
-    from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host import concept_files
-    from core_personalization.nodes.host.model_identity import architecture, base_model_fingerprint
-    from core_personalization.nodes.host.text_encoder import encoder_widths
-
-    model, clip, _ = models
-    random = torch.Generator().manual_seed(len(name))
-    vectors = {key: 0.02 * torch.randn(2, width, generator=random) for key, width in encoder_widths(clip).items()}
-    card = {
-        "architecture": architecture(model, clip),
-        "base_model": "base.safetensors",
-        "base_model_fingerprint": base_model_fingerprint(model),
-        "pack_version": "0.0",
-        "resolution": 64,
-        "phrase": f"embedding:{name}",
-        "steps_done": 3,
-        "settings": {"super_category": WORD, "with_category": True, "steps": 3},
-        "final_terms": {"diffusion": 0.5},
-        "gradient_shares": {},
-        **changes,
-    }
-    path = concept_files.save_embedding(name, vectors, card, overwrite=True)
-    return Concept(name, WORD, vectors, path, with_category=True)
-
-
-def make_lora(model: Any) -> dict[str, torch.Tensor]:
-    from core_personalization.core_ops.low_rank import LowRank
-    from core_personalization.nodes.host.unet_files import lora_state_dict
-
-    random = torch.Generator().manual_seed(5)
-    weights = model.model.diffusion_model.state_dict()
-    paths = [path for path in weights if path.endswith(("attn2.to_k.weight", "out_layers.3.weight"))]
-    pairs = {}
-    for path in paths:
-        out, *rest = weights[path].shape
-        up = torch.randn(out, 2, *(1,) * (len(rest) - 1), generator=random)
-        pairs[path] = LowRank(up, 0.05 * torch.randn(2, *rest, generator=random), alpha=2.0)
-    return lora_state_dict(model, pairs)
-
-
-def save(concept: Any, lora: Any = None, preview: Any = None, **settings: Any) -> Path:
-    from core_personalization.nodes.save_concept import SaveConcept
-
-    values = {"name": "", "description": "", "overwrite": True, **settings}
-    with torch.inference_mode():
-        return Path(SaveConcept.execute(concept, **values, lora=lora, preview=preview).args[0])
-
-
-def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
-    """model, clip, concept, prompt, card, preview."""
-    from core_personalization.nodes.load_concept import LoadConcept
-
-    values = {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False, **settings}
-    with torch.inference_mode():
-        return LoadConcept.execute(models[0], models[1], file, **values).args
-
-
-def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:
-    """Two steps of core's KSampler, from the same noise."""
-    from nodes import common_ksampler
-
-    with torch.inference_mode():
-        positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
-        negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
-        latent = {"samples": torch.zeros(1, 4, 8, 8)}
-        (out,) = common_ksampler(model, 0, 2, 3.0, "euler", "normal", positive, negative, latent)
-        return out["samples"].clone()
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -191,6 +115,7 @@ def test_the_card_is_complete_and_the_preview_comes_back(sd1):
     assert own["base_model_fingerprint"] == training["base_model_fingerprint"]
     assert own["settings"]["steps"] == 3 and own["lora"]["steps"] == 9 and own["description"] == "mine"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert metadata["modelspec.description"] == "mine"
     assert metadata["modelspec.trigger_phrase"] == own["phrase"]
     *_, preview = load(sd1, f"loras/{path.name}")
     assert preview.shape == (1, 512, 512, 3)
@@ -289,117 +214,6 @@ def test_what_does_not_belong_together_is_not_saved(sd1, folders):
     assert not list((folders / "loras").glob("apart*"))
 
 
-def jpeg(side: int) -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side)).save(buffer, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def hostile(case: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> None:
-    """Writes a good file's content with one thing wrong."""
-    card = "core_personalization."
-    key = next(key for key in tensors if key.startswith("bundle_emb."))
-    down = next(key for key in tensors if key.endswith("attn2_to_k.lora_down.weight"))
-    alpha = next(key for key in tensors if key.endswith(".alpha"))
-    changed_tensors: dict[str, Any] = {
-        "a path for a name": {"bundle_emb.../../evil.string_to_param.*": tensors[key], key: None},
-        "an absolute path for a name": {"bundle_emb./tmp/evil.string_to_param.*": tensors[key], key: None},
-        "two embeddings": {"bundle_emb.other.string_to_param.*": tensors[key].clone()},
-        "an unknown form": {"bundle_emb.x.y": tensors[key], key: None},
-        "NaN": {down: torch.full_like(tensors[down], float("nan"))},
-        "an embedding of numbers": {key: torch.ones(768)},
-        "too many vectors": {key: torch.ones(76, 768)},
-        "another width": {key: torch.ones(1, 1024)},
-        "another shape": {down: torch.ones(2, 5)},
-        "a reshaping": {down.replace("lora_down.weight", "reshape_weight"): torch.tensor([10**6, 10**6])},
-        "an alpha of many": {alpha: torch.ones(3)},
-        "weights of another model": {"lora_unet_nothing.lora_up.weight": torch.ones(1)},
-        "no embedding": {key: None},
-    }
-    changed_metadata: dict[str, dict[str, str]] = {
-        "no card": {"drop": card},
-        "a card that is no JSON": {card + "settings": "{"},
-        "a card nested too deep": {card + "settings": "[" * 100_000},
-        "a card of another type": {card + "base_model": "[1]"},
-        "an endless card": {card + "settings": json.dumps({"a": "x" * 300_000})},
-        "markup in a prompt": {card + "super_category": json.dumps("dog (cat:9)")},
-        "a preview that is no JPEG": {"modelspec.thumbnail": "data:image/jpeg;base64,AAAA"},
-        "a preview of another kind": {"modelspec.thumbnail": "data:text/html;base64,AAAA"},
-        "an enormous preview": {"modelspec.thumbnail": jpeg(3000)},
-    }
-    tensors = {k: v for k, v in {**tensors, **changed_tensors.get(case, {})}.items() if v is not None}
-    change = changed_metadata.get(case, {})
-    metadata = {} if "drop" in change else {**metadata, **change}
-    save_file(tensors, path, metadata)
-    content = path.read_bytes()
-    damaged = {
-        "a truncated file": content[:-100],
-        "a truncated header": content[:50],
-        "an empty file": b"",
-        "a lying header": content[:8] + content[8:].replace(b'"data_offsets":[0,', b'"data_offsets":[9,', 1),
-        "a pickle": pickle.dumps({"a": 1}),
-        "a huge header": (2**40).to_bytes(8, "little") + content[8:],
-    }
-    path.write_bytes(damaged.get(case, content))
-
-
-HOSTILE = {
-    "a path for a name": "embedding_name: '../../evil' cannot be used",
-    "an absolute path for a name": "embedding_name: '/tmp/evil' cannot be used",
-    "two embeddings": "bundles 2 embeddings",
-    "an unknown form": "an embedding in an unknown form",
-    "NaN": "holds NaN or infinity",
-    "an embedding of numbers": r"shapes \{'string_to_param.\*': \[768\]\}",
-    "too many vectors": r"\[76, 768\]",
-    "another width": "its embedding is for text encoders",
-    "another shape": "does not fit the shapes of this model",
-    "a reshaping": "does not fit the shapes of this model",
-    "an alpha of many": "its LoRA cannot be read",
-    "weights of another model": "are not of this model: 'lora_unet_nothing",
-    "no embedding": "holds no embedding",
-    "no card": "no card of this pack",
-    "a card that is no JSON": "its card cannot be read",
-    "a card nested too deep": "its card cannot be read",
-    "a card of another type": "base_model of its card is a list, not a str",
-    "an endless card": "settings of its card is longer than",
-    "markup in a prompt": r"super-category 'dog \(cat:9\)' is not one or a few plain words",
-    "a preview that is no JPEG": "its preview cannot be read",
-    "a preview of another kind": "its preview cannot be read",
-    "an enormous preview": "3000x3000 pixels",
-    "a truncated file": "is damaged or no safetensors file",
-    "a truncated header": "is damaged or no safetensors file",
-    "an empty file": "is damaged or no safetensors file",
-    "a lying header": "is damaged or no safetensors file",
-    "a pickle": "is damaged or no safetensors file",
-    "a huge header": "a header of 1099511627776 bytes",
-}
-
-
-@pytest.fixture(scope="module")
-def good(sd1) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    from core_personalization.nodes.host.safe_files import read
-
-    concept = make_concept(sd1, "good")
-    found = read(save(concept, make_lora(sd1[0]), torch.rand(1, 8, 8, 3)))
-    concept.path.unlink()
-    return found
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_refused_with_the_reason_and_nothing_is_written(case, good, sd1, folders):
-    path = folders / "loras" / "hostile.safetensors"
-    hostile(case, *good, path)
-    before = {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")}
-    with pytest.raises(ValueError, match=HOSTILE[case]):
-        load(sd1, "loras/hostile.safetensors")
-    assert {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")} == before
-
-
-def test_the_file_that_the_hostile_ones_are_made_from_is_good(good, sd1, folders):
-    hostile("nothing wrong", *good, folders / "loras" / "hostile.safetensors")
-    assert load(sd1, "loras/hostile.safetensors")[3] == f"embedding:good {WORD}"
-
-
 def test_markup_in_a_card_is_shown_as_text(sd1):
     description = "<script>alert(1)</script>\n<img src=x onerror=y>"
     card = load(sd1, f"loras/{save(make_concept(sd1, 'markup'), description=description).name}")[4]
@@ -411,3 +225,51 @@ def test_only_listed_files_are_opened(sd1, folders, file):
     (folders / "secret.safetensors").touch()
     with pytest.raises(ValueError, match=r"file: there is no"):
         load(sd1, file)
+
+
+@pytest.fixture(scope="module")
+def shared(server) -> str:
+    """A concept of the embedded checkpoint, loaded and saved in one graph of a real server; the file's name."""
+    from comfy.sd import load_checkpoint_guess_config
+
+    base = server.process.base
+    quick_start.fill_base_folder(base)
+    with torch.inference_mode():
+        models = load_checkpoint_guess_config(str(base.checkpoints / quick_start.CHECKPOINT))[:3]
+    concept = make_concept(models, "from-a-friend")
+    (base.embeddings / concept.path.name).write_bytes(concept.path.read_bytes())
+    concept.path.unlink()
+    loaded = {
+        "model": ["1", 0],
+        "clip": ["1", 1],
+        "file": "embeddings/from-a-friend.safetensors",
+        "strength": 1.0,
+        "embedding_name": "",
+        "any_base_of_same_family": False,
+    }
+    saved = {"concept": ["2", 2], "preview": ["2", 5], "name": "shared", "description": "hello", "overwrite": True}
+    server.client.submit(
+        {
+            "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": quick_start.CHECKPOINT}},
+            "2": {"class_type": "CoReLoadConcept", "inputs": loaded},
+            "3": {"class_type": "CoReSaveConcept", "inputs": saved},
+        }
+    )
+    (base.embeddings / concept.path.name).unlink()
+    return "shared.safetensors"
+
+
+def test_the_template_draws_a_concept_that_someone_shared(server, shared):
+    workflow = json.loads(quick_start.WORKFLOW.with_name("load_shared_concept.json").read_text(encoding="utf-8"))
+    prompt = server.client.convert(workflow)
+    for node in prompt.values():
+        if node["class_type"] == "CoReLoadConcept":
+            node["inputs"]["file"] = f"loras/{shared}"
+        if node["class_type"] == "KSampler":
+            node["inputs"]["steps"] = 2
+    execution = server.client.submit(prompt)
+    shown = {prompt[node_id]["class_type"]: ui for node_id, ui in execution.outputs.items()}
+    assert len(shown["SaveImage"]["images"]) == 2
+    (card,) = shown["PreviewAny"]["text"]
+    assert card.startswith(f"trigger: embedding:from-a-friend {WORD}\n") and "description: hello" in card
+    assert (server.process.base.embeddings / "from-a-friend.safetensors").is_file()

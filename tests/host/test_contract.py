@@ -20,11 +20,13 @@ NODE_IDS = (
     "CoReAttentionMaps",
     "CoReConceptPrompt",
     "CoReContextAttentionProbe",
+    "CoReContextSimilarity",
     "CoReEvaluationPrompts",
     "CoReLoadConcept",
     "CoReSaveConcept",
     "CoReScorecard",
     "CoReSelectiveCaption",
+    "CoReTestTimeOptimize",
     "CoReTrainEmbedding",
 )
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
@@ -47,16 +49,20 @@ def settings() -> dict[str, type]:
     """The dataclasses whose fields are inputs of a node."""
     from core_personalization.nodes.attention_settings import MapSettings, ProbeSettings
     from core_personalization.nodes.caption_settings import CaptionSettings
+    from core_personalization.nodes.context_similarity import SimilaritySettings
     from core_personalization.nodes.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.prompt_batch_settings import PromptBatchSettings
     from core_personalization.nodes.scorecard_settings import ScorecardSettings
+    from core_personalization.nodes.test_time_settings import TestTimeSettings
 
     return {
         "CoReAttentionMaps": MapSettings,
         "CoReContextAttentionProbe": ProbeSettings,
+        "CoReContextSimilarity": SimilaritySettings,
         "CoReEvaluationPrompts": PromptBatchSettings,
         "CoReScorecard": ScorecardSettings,
         "CoReSelectiveCaption": CaptionSettings,
+        "CoReTestTimeOptimize": TestTimeSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
     }
 

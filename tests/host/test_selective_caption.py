@@ -305,6 +305,7 @@ def test_through_comfyuis_executor_captions_are_shown_and_passed_on(run):
     assert executor.success, executor.status_messages
     shown = {data["node"]: data["output"] for event, data in messages.sent if event == "executed"}
     assert shown["2"]["text"] == ["\n".join([CAPTION] * 3)]
+    assert len(shown["2"]["images"]) == 3
     assert CAPTION in shown["3"]["text"][0]
     texts = [data for event, data in messages.sent if event == "progress_text"]
     assert [text.split(" · ")[0] for text in texts[:3]] == ["step 1/3", "step 2/3", "step 3/3"]

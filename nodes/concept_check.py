@@ -1,0 +1,23 @@
+"""Whether a concept belongs to a text encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .concept import Concept
+from .host.text_encoder import encoder_widths
+
+
+def validate_vectors(parameter: str, concept: Concept, clip: Any) -> None:
+    """Raises ValueError, beginning with `parameter`, when the embedding was made for another kind of model."""
+    own = {name: vectors.shape[-1] for name, vectors in concept.vectors.items()}
+    needed = encoder_widths(clip)
+    if own != needed:
+        raise ValueError(
+            f"{parameter}: {concept.name!r} is an embedding for {_shown(own)}, this model needs {_shown(needed)}; "
+            "it was made for another base model."
+        )
+
+
+def _shown(widths: dict[str, int]) -> str:
+    return " and ".join(f"{name} of width {width}" for name, width in widths.items())
