@@ -72,9 +72,8 @@ class FinetuneRun(TrainingRun):
         self.host, self.checked = host, checked
         settings = checked.settings
         super().__init__(_plan(settings, checked.fingerprint), node_id)
-        problem_images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
-        class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
-        self._latent_shape = problem_images.latents.shape[1:]
+        self.images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
+        self.class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
         dtype = dtype_for(settings.precision, host.model.load_device)
         self._base = unet_weights(host.model)
         with autograd_mode():
@@ -86,7 +85,7 @@ class FinetuneRun(TrainingRun):
             self.embedding = ConceptEmbedding({name: v.to(device) for name, v in checked.concept.vectors.items()})
             weights = list(self.denoiser.trainable.parameters.values())
             problem = FinetuningProblem(
-                self.encoder, self.denoiser, problem_images, self.embedding, weights, class_images
+                self.encoder, self.denoiser, self.images, self.embedding, weights, self.class_images
             )
             self.memory = self._make_room(problem)
             if settings.gradient_checkpointing:
@@ -98,7 +97,7 @@ class FinetuneRun(TrainingRun):
         rows, caption = self.checked.rows, self.checked.concept.caption
         prompts = [rows.concept(caption(template)) for template in PREVIEW_TEMPLATES]
         preview = ConceptPreview(self.host, self.encoder, self.denoiser, prompts, rows.text(""))
-        return preview.draw(self.embedding.vectors, self._latent_shape)
+        return preview.draw(self.embedding.vectors, self.images.latents.shape[1:])
 
     def keep_step(self) -> str:
         name = f"{self.checked.settings.name}-step{self.loop.step}"

@@ -166,7 +166,7 @@ def test_gradients_reach_exactly_the_scope(sd1, scope, inside):
 
 def test_everything_connected(sd1):
     concept = a_concept(sd1, with_category=True, vectors=2)
-    model, lora, losses, _, path, refined = execute(
+    _, lora, losses, _, path, refined = execute(
         sd1,
         concept,
         images=[*pictures(1), torch.rand(1, 80, 70, 4)],
