@@ -18,9 +18,9 @@ from .charts import as_image, colored, new_figure
 PAGE_CELL, FRAME_CELL = 256, 128
 """Longest side in pixels of a picture on a page, and on a frame, of which there are many."""
 SMALLEST_SIDE = 96
-LETTER = 7
+LETTER = 8
 """Width in pixels of a letter under a picture, about."""
-LABEL_HEIGHT, TITLE_HEIGHT, MARGIN = 34, 30, 8
+LABEL_HEIGHT, TITLE_HEIGHT, MARGIN = 46, 32, 10
 
 
 @dataclass(frozen=True)

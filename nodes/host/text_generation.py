@@ -33,9 +33,11 @@ def validate_reader(clip: CLIP) -> None:
     """Raises ValueError unless the text encoder generates text, and reads pictures with it."""
     kind = type(clip.cond_stage_model).__name__
     remedy = "load a vision-language model that core's Generate Text takes with an image, such as Qwen3-VL or Gemma 3."
-    if not any(isinstance(module, BaseGenerate) for module in clip.cond_stage_model.modules()):
+    generators = [module for module in clip.cond_stage_model.modules() if isinstance(module, BaseGenerate)]
+    if not generators:
         raise ValueError(f"vision_clip: {kind} generates no text; {remedy}")
-    if not any(_is_picture(token) for token in _entries(_tokenize(clip, "x", torch.zeros(1, 64, 64, 3)))):
+    sees = any(hasattr(module, "preprocess_embed") for module in generators)
+    if not sees or not any(map(_is_picture, _entries(_tokenize(clip, "x", torch.zeros(1, 64, 64, 3))))):
         raise ValueError(f"vision_clip: {kind} reads no pictures; {remedy}")
 
 

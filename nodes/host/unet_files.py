@@ -77,15 +77,9 @@ def lora_state_dict(
 
 
 def save_adapter(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], overwrite: bool) -> Path:
-    """Writes LoRA, LoHa, LoKr or OFT weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them.
-
-    The card's rank and alpha, where it has them, are also what other tools show (ss_network_dim, ss_network_alpha).
-    """
+    """Writes LoRA, LoHa, LoKr or OFT weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them."""
     path = new_file_path("loras", name)
-    shown = {"rank": "ss_network_dim", "alpha": "ss_network_alpha"}
-    network = {theirs: str(card[ours]) for ours, theirs in shown.items() if card.get(ours) is not None}
-    network["ss_network_module"] = "networks.lora"
-    safe_files.write(path, tensors, model_card.metadata("lora", name, tensors, card) | network, overwrite)
+    safe_files.write(path, tensors, model_card.metadata("lora", name, tensors, card), overwrite)
     return path
 
 

@@ -40,11 +40,15 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     args.base_directory = str(base)
     import folder_paths
 
-    for folder in (*folder_paths.get_folder_paths("embeddings"), folder_paths.get_output_directory()):
+    output = Path(folder_paths.get_output_directory())
+    for kind in ("loras", "diffusion_models"):  # ComfyUI's main.py has its loaders look into the output folder, too
+        folder_paths.add_model_folder_path(kind, str(output / kind))
+    for folder in (*folder_paths.get_folder_paths("embeddings"), output, output / "loras"):
         Path(folder).mkdir(parents=True, exist_ok=True)
     return base
 
 
+<<<<<<< HEAD
 @pytest.fixture(autouse=True)
 def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
@@ -52,6 +56,13 @@ def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     from core_personalization.nodes import concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
+=======
+@pytest.fixture(scope="session")
+def output_folder(comfyui: Path) -> Path:
+    import folder_paths
+
+    return Path(folder_paths.get_output_directory())
+>>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -71,3 +82,17 @@ def server(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     base = BaseFolder.make(tmp_path_factory.mktemp("server"))
     with ComfyUIServer(comfyui_path, base) as process:
         yield RunningServer(process, ComfyUIClient(process.address))
+
+
+@pytest.fixture(scope="session")
+def vision_models(comfyui: Path, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of small random-weight models: clip, dino, dinov2."""
+    from families import vision
+
+    folder = tmp_path_factory.mktemp("vision")
+    saved = {
+        "clip": vision.save_clip(folder / "clip", comfyui_path / "comfy" / "sd1_tokenizer"),
+        "dino": vision.save_dino(folder / "dino"),
+        "dinov2": vision.save_dinov2(folder / "dinov2"),
+    }
+    return {name: str(path) for name, path in saved.items()}

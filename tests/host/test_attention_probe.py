@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -497,3 +498,17 @@ def test_words_are_found_as_the_tokenizer_splits_them(sd1, comfyui):
     assert [word.label for word in watched] == ["SUPERCALIFRAGILISTIC", "dogs", "dogs (2)", "dog's", "my-cat", "24"]
     with pytest.raises(ValueError, match="share a token"):
         watch_phrases(prompt, phrases)
+
+
+@pytest.mark.long
+def test_the_probe_takes_little_time(sd1):
+    """Of the processor, A B A B in one run, everything watched; the small U-Net is the worst case."""
+    sampling = Sampling(height=32, width=32)
+    models = sd1.model, probed(sd1)[0]
+    seconds: tuple[list[float], list[float]] = [], []
+    for _ in range(3):
+        for model, taken in zip(models, seconds, strict=True):
+            start = time.process_time()
+            sample(sd1, model, sampling)
+            taken.append(time.process_time() - start)
+    assert min(seconds[1]) < 1.15 * min(seconds[0])

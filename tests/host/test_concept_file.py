@@ -15,17 +15,6 @@ from families.load import load_family
 from safetensors.torch import load_file, save_file
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folders() -> Path:
-    """As ComfyUI's main.py does: its loaders also look into the output folder."""
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    folder_paths.add_model_folder_path("loras", str(output / "loras"))
-    (output / "loras").mkdir(exist_ok=True)
-    return output
-
-
 @pytest.fixture(scope="module")
 def embeddings() -> Path:
     import folder_paths
@@ -194,7 +183,7 @@ def test_the_node_runs_again_when_the_file_has_changed(sd1):
     assert LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0) != before
 
 
-def test_what_does_not_belong_together_is_not_saved(sd1, folders):
+def test_what_does_not_belong_together_is_not_saved(sd1, output_folder):
     from core_personalization.nodes.concept import LoraModel
 
     concept = make_concept(sd1, "apart")
@@ -211,7 +200,7 @@ def test_what_does_not_belong_together_is_not_saved(sd1, folders):
     concept.path.unlink()
     with pytest.raises(ValueError, match=r"concept: its embedding file .* is gone"):
         save(concept)
-    assert not list((folders / "loras").glob("apart*"))
+    assert not list((output_folder / "loras").glob("apart*"))
 
 
 def test_markup_in_a_card_is_shown_as_text(sd1):
@@ -221,8 +210,8 @@ def test_markup_in_a_card_is_shown_as_text(sd1):
 
 
 @pytest.mark.parametrize("file", ["loras/../../secret.safetensors", "checkpoints/secret.safetensors", "secret", ""])
-def test_only_listed_files_are_opened(sd1, folders, file):
-    (folders / "secret.safetensors").touch()
+def test_only_listed_files_are_opened(sd1, output_folder, file):
+    (output_folder / "secret.safetensors").touch()
     with pytest.raises(ValueError, match=r"file: there is no"):
         load(sd1, file)
 

@@ -28,6 +28,7 @@ NODE_IDS = (
     "CoReSelectiveCaption",
     "CoReTestTimeOptimize",
     "CoReTrainEmbedding",
+    "CoReUNetIdentityFinetune",
 )
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
 
@@ -51,6 +52,7 @@ def settings() -> dict[str, type]:
     from core_personalization.nodes.caption_settings import CaptionSettings
     from core_personalization.nodes.context_similarity import SimilaritySettings
     from core_personalization.nodes.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.finetune_settings import FinetuneSettings
     from core_personalization.nodes.prompt_batch_settings import PromptBatchSettings
     from core_personalization.nodes.scorecard_settings import ScorecardSettings
     from core_personalization.nodes.test_time_settings import TestTimeSettings
@@ -64,6 +66,7 @@ def settings() -> dict[str, type]:
         "CoReSelectiveCaption": CaptionSettings,
         "CoReTestTimeOptimize": TestTimeSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
+        "CoReUNetIdentityFinetune": FinetuneSettings,
     }
 
 

@@ -17,17 +17,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folders() -> Path:
-    """As ComfyUI's main.py does: its loaders also look into the output folder."""
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    folder_paths.add_model_folder_path("loras", str(output / "loras"))
-    (output / "loras").mkdir(exist_ok=True)
-    return output
-
-
 @pytest.fixture(scope="module")
 def embeddings() -> Path:
     import folder_paths
@@ -137,15 +126,15 @@ def good(sd1) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_is_refused_with_the_reason_and_nothing_is_written(case, good, sd1, folders):
-    path = folders / "loras" / "hostile.safetensors"
+def test_a_hostile_file_is_refused_with_the_reason_and_nothing_is_written(case, good, sd1, output_folder):
+    path = output_folder / "loras" / "hostile.safetensors"
     hostile(case, *good, path)
-    before = {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")}
+    before = {file: file.stat().st_mtime_ns for file in output_folder.parent.rglob("*")}
     with pytest.raises(ValueError, match=HOSTILE[case]):
         load(sd1, "loras/hostile.safetensors")
-    assert {file: file.stat().st_mtime_ns for file in folders.parent.rglob("*")} == before
+    assert {file: file.stat().st_mtime_ns for file in output_folder.parent.rglob("*")} == before
 
 
-def test_the_file_that_the_hostile_ones_are_made_from_is_good(good, sd1, folders):
-    hostile("nothing wrong", *good, folders / "loras" / "hostile.safetensors")
+def test_the_file_that_the_hostile_ones_are_made_from_is_good(good, sd1, output_folder):
+    hostile("nothing wrong", *good, output_folder / "loras" / "hostile.safetensors")
     assert load(sd1, "loras/hostile.safetensors")[3] == f"embedding:good {WORD}"

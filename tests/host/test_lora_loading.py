@@ -10,17 +10,6 @@ from families.concepts import load, make_concept, sample, save
 from families.load import load_family
 
 
-@pytest.fixture(scope="module", autouse=True)
-def folders() -> Path:
-    """As ComfyUI's main.py does: its loaders also look into the output folder."""
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    folder_paths.add_model_folder_path("loras", str(output / "loras"))
-    (output / "loras").mkdir(exist_ok=True)
-    return output
-
-
 @pytest.fixture(scope="module")
 def embeddings() -> Path:
     import folder_paths

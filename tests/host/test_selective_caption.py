@@ -61,8 +61,11 @@ def accepted_by_the_training_nodes(captions: list[str]) -> bool:
 
 
 def test_a_vision_language_model_answers_and_the_answer_is_repaired(reader):
+    before = {name: value.clone() for name, value in reader.cond_stage_model.state_dict().items()}
     captions, report = execute(vision_clip=reader)
     assert captions == [CAPTION] * 3
+    after = reader.cond_stage_model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert accepted_by_the_training_nodes(captions)
     assert "image 2 (model)" in report and "removed about the subject: fluffy brown" in report
 
@@ -216,7 +219,7 @@ def test_where_to_save_is_settled_before_the_model_is_asked(folder, random_reade
 # Refusals
 
 
-def test_what_cannot_be_captioned_is_refused(clip, reader, monkeypatch):
+def test_what_cannot_be_captioned_is_refused(clip, reader):
     def refused(message: str, *args: Any, **settings: Any) -> None:
         with pytest.raises(ValueError, match=message):
             execute(*args, **settings)
@@ -233,8 +236,17 @@ def test_what_cannot_be_captioned_is_refused(clip, reader, monkeypatch):
     refused("start: .* 0 times", own_captions=OWN, start="a photo")
     refused("start: .* alone does not fit", own_captions=OWN, clip=clip, vectors=64, start="a {}, " + "very " * 10)
     refused("case: 'Case 5' is not one of", case="Case 5")
-    monkeypatch.setattr(reader.tokenizer, "llama_template_images", reader.tokenizer.llama_template)
-    refused("reads no pictures", vision_clip=reader)
+
+
+@pytest.mark.parametrize("lacks", ["the place in its prompt", "the vision tower"])
+def test_a_model_that_reads_no_pictures_is_refused(reader, monkeypatch, lacks):
+    """As Qwen-Image's prompt, into which core's Generate Text puts no image; as Gemma 3 without vision."""
+    if lacks == "the vision tower":
+        monkeypatch.delattr(type(reader.cond_stage_model.qwen3vl_8b.transformer).__mro__[1], "preprocess_embed")
+    else:
+        monkeypatch.setattr(reader.tokenizer, "llama_template_images", reader.tokenizer.llama_template)
+    with pytest.raises(ValueError, match="reads no pictures"):
+        execute(vision_clip=reader)
 
 
 # The whole node, run by ComfyUI

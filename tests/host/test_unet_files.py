@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,21 +23,8 @@ CARD = {
     "phrase": "embedding:my-cat",
     "steps_done": 7,
     "settings": {"rank": 4},
-    "rank": 4,
-    "alpha": 4.0,
 }
 COMPLAINTS = ("not loaded", "missing", "unexpected", "error", "left over")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def folders() -> Path:
-    """As ComfyUI's main.py does: its loaders also look into the output folder."""
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    for kind in ("loras", "diffusion_models"):
-        folder_paths.add_model_folder_path(kind, str(output / kind))
-    return output
 
 
 @pytest.fixture
@@ -181,16 +167,17 @@ def test_core_takes_it_as_a_lora_model(sd1, bypass, quiet):
     assert relative(predict(sd1, loaded), predict(sd1, with_weights(sd1, matrices))) < 1e-5
 
 
-def test_core_saves_it_and_reads_it_back(sd1, folders, quiet):
+def test_core_saves_it_and_reads_it_back(sd1, output_folder, quiet):
     """Save LoRA Weights, then Load LoRA."""
     from comfy_extras.nodes_train import SaveLoRA
+    from core_personalization.nodes.concept import LoraModel
     from safetensors.torch import load_file
 
     from nodes import LoraLoader
 
-    lora = lora_of(sd1, 4)
+    lora = LoraModel(lora_of(sd1, 4), {"steps": 1})
     SaveLoRA.execute(lora, "loras/by-core")
-    (path,) = (folders / "loras").glob("by-core*.safetensors")
+    (path,) = (output_folder / "loras").glob("by-core*.safetensors")
     written = load_file(path)
     assert all(torch.equal(written[key], lora[key]) for key in lora)
     LoraLoader().load_lora(sd1.model, sd1.clip, path.name, 1.0, 1.0)
@@ -199,6 +186,7 @@ def test_core_saves_it_and_reads_it_back(sd1, folders, quiet):
 @pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT"])
 def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
     from comfy.weight_adapter import adapter_maps
+    from core_personalization.nodes.host.safe_files import read
     from core_personalization.nodes.host.unet_files import kohya_names, save_adapter
 
     from nodes import LoraLoader
@@ -211,8 +199,9 @@ def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
     expected = trained(sd1.base[path]).detach()
     tensors = {f"{kohya_names(sd1.model)[path]}.{key}": weight for key, weight in trained.state_dict().items()}
     name = f"sd1-{adapter}"
-    save_adapter(name, tensors, CARD, overwrite=True)
-    loaded, _ = LoraLoader().load_lora(sd1.model, sd1.clip, f"{name}.safetensors", 1.0, 1.0)
+    path_of_file = save_adapter(name, tensors, CARD, overwrite=True)
+    assert read(path_of_file)[1]["ss_network_module"] == "lycoris.kohya"
+    loaded, _ = LoraLoader().load_lora(sd1.model, sd1.clip, path_of_file.name, 1.0, 1.0)
     assert relative(predict(sd1, loaded), predict(sd1, with_weights(sd1, {path: expected}))) < 1e-5
 
 
@@ -255,13 +244,13 @@ def test_diffusers_adds_to_every_module_what_core_adds(family):
     assert all(torch.allclose(merged[key], expected[key], atol=1e-5) for key in merged)
 
 
-def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, folders, quiet):
+def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_folder, quiet):
     from core_personalization.nodes.host.unet_files import save_unet
 
     from nodes import UNETLoader
 
     path = save_unet(f"whole-{family.name}", family.model, family.tuned, CARD, overwrite=True)
-    assert path.parent == folders / "diffusion_models"
+    assert path.parent == output_folder / "diffusion_models"
     loaded = UNETLoader().load_unet(path.name, "default")[0]
     assert type(loaded.model) is type(family.model.model)
     assert loaded.model.model_type == family.model.model.model_type
@@ -301,7 +290,7 @@ def test_the_number_format_is_that_of_the_base(loaded, stored):
 
 
 @pytest.mark.parametrize("change", ["missing", "more"])
-def test_a_unet_with_other_weights_is_not_written(sd1, folders, change):
+def test_a_unet_with_other_weights_is_not_written(sd1, output_folder, change):
     from core_personalization.nodes.host.unet_files import save_unet
 
     weights = {**sd1.base, "more": torch.zeros(1)}
@@ -309,7 +298,7 @@ def test_a_unet_with_other_weights_is_not_written(sd1, folders, change):
         del weights["more"], weights["out.0.bias"]
     with pytest.raises(ValueError, match=r"tensors: (more|out\.0\.bias) are missing or not of this U-Net"):
         save_unet("wrong", sd1.model, weights, CARD, overwrite=False)
-    assert not (folders / "diffusion_models" / "wrong.safetensors").exists()
+    assert not (output_folder / "diffusion_models" / "wrong.safetensors").exists()
 
 
 def test_the_file_says_what_it_is(sd1):
@@ -329,11 +318,10 @@ def test_the_file_says_what_it_is(sd1):
     assert json.loads(metadata["core_personalization.settings"]) == {"rank": 4}
 
 
-def test_a_taken_name_or_one_with_a_path_is_refused_before_the_work(folders):
+def test_a_taken_name_or_one_with_a_path_is_refused_before_the_work(output_folder):
     from core_personalization.nodes.host.unet_files import validate_new_file
 
-    (folders / "loras").mkdir(exist_ok=True)
-    (folders / "loras" / "taken.safetensors").touch()
+    (output_folder / "loras" / "taken.safetensors").touch()
     with pytest.raises(ValueError, match=r"file_name: .*taken.* exists already"):
         validate_new_file("loras", "taken", overwrite=False, parameter="file_name")
     validate_new_file("loras", "taken", overwrite=True)

@@ -1,0 +1,202 @@
+"""What "Personalization Scorecard" refuses, and what it does not do: use the network, keep models, change the host."""
+
+from __future__ import annotations
+
+import gc
+import math
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families.scoring import GENERATED, MASKS, REFERENCES, execute, overall, without_drawing
+from safetensors.torch import load_file, save_file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn(comfyui):
+    with without_drawing():
+        yield
+
+
+@pytest.fixture
+def scorecards(comfyui) -> Path:
+    """The folder that the node writes to, emptied."""
+    import folder_paths
+
+    folder = Path(folder_paths.get_output_directory()) / "scorecards"
+    for file in folder.glob("*"):
+        file.unlink()
+    return folder
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    (
+        ({"references": []}, "references: none came"),
+        ({"generated": []}, "generated: none came"),
+        ({"generated": [torch.full((1, 16, 16, 3), math.nan)], "prompts": ["a cat"]}, "generated: picture 0 .*finite"),
+        ({"references": [torch.full((1, 16, 16, 3), math.inf)]}, "references: picture 0 .*finite"),
+        ({"references": [torch.ones(1, 16, 16, 5)]}, "references: picture 0 has 5 channels"),
+        ({"reference_masks": MASKS["reference_masks"][:2]}, "reference_masks: 2 came for 3 images"),
+        ({"reference_masks": [torch.ones(1, 9, 9)] * 3}, "reference_masks: mask 0 is"),
+        ({"reference_masks": [torch.zeros(1, *p.shape[1:3]) for p in REFERENCES]}, "reference_masks: mask 0 is empty"),
+        ({"reference_masks": [m * math.nan for m in MASKS["reference_masks"]]}, "reference_masks: mask 0 .*finite"),
+        ({**MASKS, "generated_masks": [torch.ones(1, 9, 9)] * 7}, "generated_masks: mask 0 is"),
+        ({"generated_masks": MASKS["generated_masks"]}, "generated_masks: came without reference_masks"),
+        ({"prompts": []}, "prompts: none came"),
+        ({"prompts": ["a", "b"]}, "prompts: 2 came for 7 pictures in 7 batches"),
+        ({"prompts": ["embedding:my-cat"], "super_category": ""}, "prompts: .*super_category"),
+        ({"clip_model": " "}, "clip_model: it is empty"),
+        ({"clip_model": "no-such/model"}, "clip_model: 'no-such/model' cannot be loaded: there is no such folder"),
+        ({"dino_model": "no-such-model"}, "dino_model: .*allow_downloads"),
+        ({"scorecard_name": "../mine"}, "scorecard_name"),
+        ({"batch_size": 0}, "batch_size: 0 is out of range"),
+        ({"compare_with": ["{}"]}, "compare_with: the text is no scorecard"),
+        ({"compare_with": ["a table"]}, "compare_with: the text is no scorecard"),
+    ),
+)
+def test_bad_input_is_refused_with_its_name(vision_models, scorecards, change, message):
+    with pytest.raises(ValueError, match=message):
+        execute(vision_models, **change)
+    assert not list(scorecards.glob("*"))
+
+
+def test_a_model_of_another_kind_or_without_its_weights_is_refused(vision_models, tmp_path):
+    with pytest.raises(ValueError, match=r"clip_model: .* is of type 'vit'"):
+        execute(vision_models, clip_model=vision_models["dino"])
+    with pytest.raises(ValueError, match=r"dino_model: .* is of type 'clip'"):
+        execute(vision_models, dino_model=vision_models["clip"])
+    source = Path(vision_models["dino"])
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((source / name).read_bytes())
+    with pytest.raises(ValueError, match=r"dino_model: .* model.safetensors"):
+        execute(vision_models, dino_model=str(tmp_path))
+    weights = load_file(source / "model.safetensors")
+    lost = next(name for name in weights if "layernorm" in name)
+    save_file(
+        {name: weight for name, weight in weights.items() if name != lost},
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(ValueError, match=r"dino_model: .* lack 1 tensors"):
+        execute(vision_models, dino_model=str(tmp_path))
+
+
+def test_a_model_that_gives_nan_is_refused(vision_models, tmp_path):
+    for file in Path(vision_models["dino"]).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(
+        {name: weight * math.nan for name, weight in weights.items()}, tmp_path / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(ValueError, match=r"dino_model: .* not finite"):
+        execute(vision_models, dino_model=str(tmp_path))
+
+
+# The network, the host, and what is written
+
+
+@pytest.fixture
+def connections(monkeypatch) -> list[Any]:
+    """Sockets are closed; every attempt is kept."""
+    tried: list[Any] = []
+
+    def refuse(*where: Any, **_: Any) -> Any:
+        tried.append(where)
+        raise OSError("no network in this test")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    return tried
+
+
+def test_nothing_uses_the_network_unless_allowed(vision_models, connections):
+    execute(vision_models, **MASKS)
+    execute(vision_models, dino_model=vision_models["dinov2"])
+    with pytest.raises(ValueError, match="allow_downloads"):
+        execute(vision_models, clip_model="openai/clip-vit-base-patch32")
+    assert connections == []
+
+
+def test_folders_need_no_network_even_when_allowed(vision_models, connections):
+    execute(vision_models, allow_downloads=True)
+    assert connections == []
+
+
+def test_allowed_downloads_are_tried(vision_models, connections, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between attempts
+    with pytest.raises(ValueError, match=r"clip_model: .*check the id and the network"):
+        execute(vision_models, clip_model="openai/clip-vit-base-patch32", allow_downloads=True)
+    assert connections
+
+
+def test_a_folder_inside_comfyuis_models_is_found_by_its_name(vision_models):
+    import folder_paths
+
+    place = Path(folder_paths.models_dir) / "clip_vision" / "small-clip"
+    place.mkdir(parents=True, exist_ok=True)
+    for file in Path(vision_models["clip"]).iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    assert overall(execute(vision_models, clip_model="clip_vision/small-clip")) == overall(execute(vision_models))
+
+
+def test_the_host_holds_the_models_while_they_are_used_and_not_longer(vision_models):
+    import comfy.model_management as management
+    from core_personalization.nodes.host.vision_models import DinoEncoder, VisionSource
+
+    with torch.inference_mode():
+        encoder = DinoEncoder(VisionSource("dino_model", vision_models["dino"]))
+        encoder.pictures([torch.zeros(3, 16, 16)])
+    assert any(type(patcher.model).__name__ == "_Network" for patcher in management.loaded_models())
+    management.unload_all_models()
+    encoder.pictures([torch.zeros(3, 16, 16)])  # the host took it away; it is loaded again
+    del encoder
+    gc.collect()
+    management.cleanup_models()
+    assert not any(type(patcher.model).__name__ == "_Network" for patcher in management.loaded_models())
+
+
+def test_the_global_generator_and_the_pictures_are_left_alone(vision_models):
+    before, copies = torch.random.get_rng_state(), [picture.clone() for picture in (*REFERENCES, *GENERATED)]
+    execute(vision_models, **MASKS)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(copies, (*REFERENCES, *GENERATED), strict=True))
+
+
+def test_cancel_stops_between_passes_and_writes_nothing(vision_models, scorecards, monkeypatch):
+    import comfy.model_management as management
+    from core_personalization.nodes.host.vision_models import VisionEncoder
+
+    passes = []
+    encode = VisionEncoder.pictures
+
+    def cancel_after_two(self, batch):
+        passes.append(len(batch))
+        if len(passes) == 2:
+            management.interrupt_current_processing(True)
+        return encode(self, batch)
+
+    monkeypatch.setattr(VisionEncoder, "pictures", cancel_after_two)
+    with pytest.raises(management.InterruptProcessingException):
+        execute(vision_models, batch_size=2)
+    assert passes == [2, 2]
+    assert not list(scorecards.glob("*"))
+
+
+def test_progress_reaches_the_end(vision_models, monkeypatch):
+    from core_personalization.nodes import scorecard_run
+
+    steps = []
+    monkeypatch.setattr(scorecard_run.RunProgress, "update", lambda self, step, text: steps.append((step, text)))
+    execute(vision_models, **MASKS, batch_size=4)
+    assert [step for step, _ in steps] == sorted({step for step, _ in steps})
+    # 7 generated + 5 of their foregrounds, twice; 3 references, twice, and in two segments
+    assert steps[-1][0] == 7 + 5 + 5 + 3 * 4
+    assert {text for _, text in steps} >= {"CLIP, generated pictures", "DINO, generated foregrounds"}
