@@ -17,6 +17,7 @@ from .attention_probe import ProbeIO
 from .attention_settings import THRESHOLD, MapSettings
 from .host.attention_probe import AttentionProbe
 from .settings import schema_inputs, validated
+from .tables import markdown_table
 
 
 class AttentionMaps(io.ComfyNode):
@@ -110,19 +111,14 @@ def share_table(captured: CapturedAttention) -> str:
         rows.append(("(other tokens)", rest[:, 0]))
     rows.append(("sum", torch.stack([row for _, row in rows]).sum(dim=0)))
     images = [f"image {number + 1}" for number in range(captured.images)]
-    lines = [["token", *images, "mean"], [":--", *["--:"] * (len(images) + 1)]]
-    lines += [[_escaped(label), *(f"{float(share):.4f}" for share in [*row, row.mean()])] for label, row in rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    notes = [note for note in (captured.note,) if note]
-    return "\n\n".join([f'Share of attention, "{_escaped(captured.prompt)}"', table, *notes])
+    cells = [[label, *(f"{float(share):.4f}" for share in [*row, row.mean()])] for label, row in rows]
+    table = markdown_table(["token", *images, "mean"], cells)
+    prompt = " ".join(captured.prompt.split())
+    return "\n\n".join([f"Share of attention, “{prompt}”", table, *filter(None, [captured.note])])
 
 
 SMALLEST_REST = 5e-5
 """What four decimals would show as 0."""
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _panel(named: tuple[str, AttentionProbe], latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
