@@ -48,7 +48,6 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return base
 
 
-<<<<<<< HEAD
 @pytest.fixture(autouse=True)
 def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
@@ -56,13 +55,13 @@ def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     from core_personalization.nodes import concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
-=======
+
+
 @pytest.fixture(scope="session")
 def output_folder(comfyui: Path) -> Path:
     import folder_paths
 
     return Path(folder_paths.get_output_directory())
->>>>>>> main
 
 
 @dataclass(frozen=True)
