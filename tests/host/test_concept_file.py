@@ -120,6 +120,23 @@ def test_a_loaded_concept_can_be_saved_again(sd1):
     assert load(sd1, f"loras/{second.name}")[3] == f"embedding:again-two {WORD}"
 
 
+def test_what_the_training_node_learned_is_shared_with_its_settings(sd1):
+    from core_personalization.nodes.train_embedding import TrainEmbedding
+
+    settings = {"concept_name": "trained", "super_category": WORD, "steps": 1, "batch_size": 1, "resolution": 64}
+    settings |= {"rescale_from": 1, "rescale_to": 1, "preview_every": 0, "save_every": 0, "overwrite": True}
+    with torch.inference_mode():
+        images = [torch.rand(1, 64, 64, 3)]
+        models = ([model] for model in sd1)
+        concept = TrainEmbedding.execute(*models, images, **{key: [value] for key, value in settings.items()}).args[0]
+    path = save(concept)
+    concept.path.unlink()
+    _, _, loaded, phrase, card, _ = load(sd1, f"loras/{path.name}")
+    assert (phrase, loaded.super_category) == ("embedding:trained", WORD)
+    assert all(torch.equal(loaded.vectors[key], concept.vectors[key]) for key in concept.vectors)
+    assert "steps_done: 1\n" in card and '"rescale_to": 1' in card
+
+
 def test_an_embedding_of_the_training_node_is_loaded_as_it_is(sd1):
     concept = make_concept(sd1, "plain")
     model, clip, loaded, phrase, *_ = load(sd1, f"embeddings/{concept.path.name}")

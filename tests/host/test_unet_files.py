@@ -244,6 +244,14 @@ def test_diffusers_adds_to_every_module_what_core_adds(family):
     assert all(torch.allclose(merged[key], expected[key], atol=1e-5) for key in merged)
 
 
+def test_diffusers_refuses_a_file_with_biases(sd1):
+    """Why `lora_state_dict` writes them only when asked."""
+    from diffusers import StableDiffusionPipeline
+
+    with pytest.raises(ValueError, match="have not been correctly renamed"):
+        StableDiffusionPipeline.lora_state_dict(lora_of(sd1, 2))
+
+
 def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_folder, quiet):
     from core_personalization.nodes.host.unet_files import save_unet
 
