@@ -336,6 +336,28 @@ def test_passes_that_a_guidance_method_adds_are_not_counted(sd1):
         assert torch.equal(level.weights, torch.full_like(level.weights, level.layers))
 
 
+@pytest.mark.parametrize(("part", "prompt"), [("conditional", PROMPT), ("unconditional", NEGATIVE)])
+def test_a_guider_that_hands_on_the_parts_in_another_order(sd1, part, prompt):
+    """Core's DualCFGGuider: negative, middle, positive."""
+    import comfy.sample
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+
+    with_probe, probe = probed(sd1, part=part, prompt=prompt)
+    with torch.inference_mode():
+        guider = Guider_DualCFG(with_probe)
+        guider.set_conds(encode(sd1, PROMPT), encode(sd1, "a park"), encode(sd1, NEGATIVE))
+        guider.set_cfg(3.0, 2.0)
+        latent = torch.zeros(1, 4, 8, 12)
+        noise = comfy.sample.prepare_noise(latent, SEED)
+        sigmas = comfy.samplers.calculate_sigmas(with_probe.get_model_object("model_sampling"), "normal", 2)
+        latents = guider.sample(noise, latent, comfy.samplers.ksampler("euler"), sigmas, disable_pbar=True, seed=SEED)
+    captured = probe.captured(latents)
+    assert_whole(captured)
+    for level in captured.levels:
+        assert torch.equal(level.weights, torch.full_like(level.weights, level.layers))
+
+
 def test_a_controlnet_acts_and_is_not_counted(sd1):
     import comfy.cldm.cldm
     import comfy.controlnet
