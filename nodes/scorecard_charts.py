@@ -31,9 +31,9 @@ def score_chart(card: Scorecard) -> Tensor:
         panel.axvline(summary.overall.mean, color="tab:blue", linewidth=0.8, alpha=0.5)
         panel.set_title(TITLES[score])
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_yticks(range(len(labels)), labels, parse_math=False)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
-    figure.suptitle(f"{card.name} · mean and 95% interval")
+    figure.suptitle(f"{card.name} · mean and 95% interval", parse_math=False)
     return as_image(figure)
 
 
@@ -57,7 +57,8 @@ def pareto_chart(cards: Sequence[Scorecard], identity: str, text: str) -> Tensor
     axes.plot(*zip(*front, strict=True), color="grey", linestyle="--", linewidth=1, zorder=0, label="Pareto front")
     axes.set_ylabel(f"{TITLES[shared]} (more of the concept)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    for entry in axes.legend().get_texts():
+        entry.set_parse_math(False)
     return as_image(figure)
 
 
@@ -78,8 +79,7 @@ def _arms(estimate: Estimate) -> list[list[float]] | None:
 
 
 def _short(prompt: str) -> str:
-    plain = prompt.replace("$", r"\$")  # or matplotlib would read formulas
-    return plain if len(plain) <= LABEL_LENGTH else plain[: LABEL_LENGTH - 1] + "…"
+    return prompt if len(prompt) <= LABEL_LENGTH else prompt[: LABEL_LENGTH - 1] + "…"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
