@@ -83,7 +83,8 @@ class VisionEncoder:
 
     def pictures(self, pictures: Sequence[Tensor]) -> Tensor:
         """[B, D] in fp32 on the CPU. Raises ValueError when a feature is not finite."""
-        eight_bit = [rearrange(p.clamp(0, 1) * 255, "C H W -> H W C").round().byte().cpu().numpy() for p in pictures]
+        eight_bit = [(picture.clamp(0, 1) * 255).round().byte().cpu() for picture in pictures]
+        eight_bit = [rearrange(picture, "C H W -> H W C").contiguous().numpy() for picture in eight_bit]
         prepared = self._processor(images=eight_bit, input_data_format="channels_last", return_tensors="pt")
         model = self.load()
         pixels = prepared["pixel_values"].to(self._patcher.load_device, self._dtype)
