@@ -13,6 +13,15 @@ from .settings import choice, integer, number, switch, text
 CORE, CORE_REFERENCE = "CoRe", "CoRe (reference code)"
 ATTNDREAMBOOTH, TEXTUAL_INVERSION = "AttnDreamBooth stage 1", "Textual Inversion"
 METHODS = (CORE, CORE_REFERENCE, ATTNDREAMBOOTH, TEXTUAL_INVERSION)
+CORE_VALUES = {"steps": 300, "batch_size": 6, "learning_rate": 5e-3}
+PUBLISHED = {
+    CORE: CORE_VALUES,
+    CORE_REFERENCE: CORE_VALUES,
+    # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
+    ATTNDREAMBOOTH: {"steps": 60, "batch_size": 8, "learning_rate": 1e-3, "augmentation": 16},
+    # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
+    TEXTUAL_INVERSION: CORE_VALUES,
+}
 FIXED, BALANCED = "fixed", "balanced"
 OWN_PROMPTS = "own"
 
@@ -31,9 +40,9 @@ class EmbeddingSettings:
     method: str = choice(
         METHODS,
         "CoRe regularizes the words around the concept (default). 'Reference code' follows the authors' program where "
-        "it differs. "
-        "AttnDreamBooth stage 1 learns a word before the super-category; published: 60 steps, batch 8, rate 0.001. "
-        "Textual Inversion is the baseline without regularization.",
+        "it differs. AttnDreamBooth stage 1 learns a word before the super-category. Textual Inversion is the baseline "
+        "without regularization. Choosing one fills in its steps, batch size, learning rate and augmentation.",
+        fills=PUBLISHED,
     )
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import ComfyExtension, io
 
 from .attention_maps import AttentionMaps
 from .attention_probe import ContextAttentionProbe
 from .concept_prompt import ConceptPrompt
 from .context_similarity import ContextSimilarity
+from .host import editor_scripts
 from .load_concept import LoadConcept
 from .prompt_batch import EvaluationPrompts
 from .save_concept import SaveConcept
@@ -17,8 +20,13 @@ from .test_time_optimize import TestTimeOptimize
 from .train_embedding import TrainEmbedding
 from .unet_identity_finetune import UNetIdentityFinetune
 
+EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
+
 
 class PersonalizationExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             TrainEmbedding,

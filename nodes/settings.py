@@ -25,7 +25,7 @@ def choice(
 ) -> Any:
     """One of `options`; the first is the default.
 
-    fills: per option, values of other inputs that the editor fills in when the user chooses it (see web/presets.js).
+    fills: per option, values of other inputs that the editor fills in when the user chooses it (see editor/presets.js).
     """
     extra = {} if fills is None else {"extra_dict": {"fills": fills}}
     return _field(io.Combo, options[0], tooltip, advanced, options=list(options), **extra)

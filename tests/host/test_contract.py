@@ -144,3 +144,27 @@ def test_a_workflow_gives_every_setting_a_legal_value(settings, workflow):
         if node["type"] in settings:
             names = [field.name for field in fields(settings[node["type"]])]
             validated(settings[node["type"]], dict(zip(names, node["widgets_values"], strict=True)))
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_what_a_choice_fills_in_are_legal_values_of_other_inputs(nodes, settings, node_id):
+    from core_personalization.nodes.settings import validated
+
+    for declared in nodes[node_id].GET_SCHEMA().inputs:
+        fills = declared.as_dict().get("fills")
+        if fills:
+            assert list(fills) == declared.options
+            for option, values in fills.items():
+                assert declared.id not in values
+                validated(settings[node_id], {declared.id: option, **values})
+
+
+def test_choosing_the_default_method_fills_in_the_defaults(nodes):
+    filled = 0
+    for node in nodes.values():
+        inputs = {declared.id: declared.as_dict() for declared in node.GET_SCHEMA().inputs}
+        for declared in inputs.values():
+            for name, value in declared.get("fills", {}).get(declared.get("default"), {}).items():
+                assert inputs[name]["default"] == value, f"{node.__name__}: {name}"
+                filled += 1
+    assert filled

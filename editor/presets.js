@@ -1,0 +1,51 @@
+// Inputs that fill in others: such an input of the server's has "fills", {option: {input: value}} (nodes/settings.py).
+// Only a choice made by hand fills in. Loading, pasting and undoing bring their own values, through configure().
+import { app } from "../../scripts/app.js";
+
+app.registerExtension({
+  name: "CorePersonalization.Presets",
+
+  nodeCreated(node) {
+    const { required, optional } = node.constructor.nodeData?.input ?? {};
+    const inputs = { ...required, ...optional };
+    for (const [name, [, options]] of Object.entries(inputs)) {
+      if (node.comfyClass.startsWith("CoRe") && options?.fills) fillOnChoice(node, name, options.fills, inputs);
+    }
+  },
+});
+
+function fillOnChoice(node, name, fills, inputs) {
+  const preset = node.widgets.find((widget) => widget.name === name);
+  let chosen = preset.value;
+
+  const configured = node.onConfigure;
+  node.onConfigure = function (...args) {
+    chosen = preset.value;
+    return configured?.apply(this, args);
+  };
+
+  const called = preset.callback;
+  preset.callback = function (...args) {
+    const result = called?.apply(this, args);
+    // The editor also calls this when nothing was chosen, as after renaming the widget.
+    if (preset.value !== chosen) fillIn(node, valuesOf(preset.value, fills, inputs));
+    chosen = preset.value;
+    return result;
+  };
+}
+
+// Of all inputs that any option names: the option's own value, or else the default.
+function valuesOf(option, fills, inputs) {
+  const names = Object.values(fills).flatMap(Object.keys);
+  const defaults = names.map((name) => [name, inputs[name][1].default]);
+  return { ...Object.fromEntries(defaults), ...fills[option] };
+}
+
+function fillIn(node, values) {
+  for (const widget of node.widgets) {
+    if (!(widget.name in values)) continue;
+    widget.value = values[widget.name];
+    widget.callback?.(widget.value, app.canvas, node);
+  }
+  node.setDirtyCanvas(true, true);
+}
