@@ -31,44 +31,8 @@ class PersonalizationScorecard(io.ComfyNode):
             search_aliases=["clip score", "clip-i", "clip-t", "dino score", "evaluate concept", "metrics", "benchmark"],
             is_input_list=True,
             is_output_node=True,
-            inputs=[
-                io.Image.Input("references", tooltip="Pictures of the concept, as a batch or a list, of any sizes."),
-                io.Image.Input("generated", tooltip="Pictures drawn with the concept, as a batch or a list."),
-                io.String.Input(
-                    "prompts",
-                    force_input=True,
-                    tooltip="What they were drawn with: one prompt per picture, one per batch of a list, or one for "
-                    "all; as a list or one per line.",
-                ),
-                io.Mask.Input(
-                    "reference_masks",
-                    optional=True,
-                    tooltip="One per reference: white is the concept. Needed for SA and NSD.",
-                ),
-                io.Mask.Input(
-                    "generated_masks",
-                    optional=True,
-                    tooltip="One per generated picture: white is the concept. With masks on both sides, CLIP-I and "
-                    "DINO compare foregrounds only, as in CoRe's paper.",
-                ),
-                ConceptIO.Input(
-                    "concept", optional=True, tooltip="Gives name and super-category where they are empty below."
-                ),
-                io.String.Input(
-                    "compare_with",
-                    optional=True,
-                    force_input=True,
-                    tooltip="The output scores of another scorecard, which has those before it: all come into pareto.",
-                ),
-                *schema_inputs(ScorecardSettings),
-            ],
-            outputs=[
-                io.String.Output("scores", display_name="scores", tooltip="Everything as JSON, for compare_with."),
-                io.String.Output("table", display_name="table", tooltip="Markdown, for Preview as Text."),
-                io.Image.Output("chart", display_name="chart", tooltip="Every score, overall and per prompt."),
-                io.Image.Output("pareto", display_name="pareto", tooltip="Identity against text alignment."),
-                io.String.Output("csv_file", display_name="csv_file", tooltip="Where the CSV was written."),
-            ],
+            inputs=[*_sockets(), *schema_inputs(ScorecardSettings)],
+            outputs=_outputs(),
             hidden=[io.Hidden.unique_id],
         )
 
@@ -98,9 +62,50 @@ class PersonalizationScorecard(io.ComfyNode):
         with releasing_memory("batch_size"):
             card = score(checked, node_id)
         cards = [*checked.compared, card]
-        chart, pareto = score_chart(card), pareto_chart(cards, settings.pareto_identity, settings.pareto_text)
         text = to_json(cards)
         path = score_files.save(card.name, csv_table(card), text, settings.overwrite)
+        chart, pareto = score_chart(card), pareto_chart(cards, settings.pareto_identity, settings.pareto_text)
         RunProgress(1, node_id).say(one_line(card))
         shown = [image for part in (chart, pareto) for image in ui.PreviewImage(part, cls=cls).as_dict()["images"]]
         return io.NodeOutput(text, markdown(card), chart, pareto, str(path), ui={"images": shown})
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        io.Image.Input("references", tooltip="Pictures of the concept, as a batch or a list, of any sizes."),
+        io.Image.Input("generated", tooltip="Pictures drawn with the concept, as a batch or a list."),
+        io.String.Input(
+            "prompts",
+            force_input=True,
+            tooltip="What they were drawn with: one prompt per picture, one per batch of a list, or one for "
+            "all; as a list or one per line.",
+        ),
+        io.Mask.Input(
+            "reference_masks",
+            optional=True,
+            tooltip="One per reference: white is the concept. Needed for SA and NSD.",
+        ),
+        io.Mask.Input(
+            "generated_masks",
+            optional=True,
+            tooltip="One per generated picture: white is the concept. With masks on both sides, CLIP-I and "
+            "DINO compare foregrounds only, as in CoRe's paper.",
+        ),
+        ConceptIO.Input("concept", optional=True, tooltip="Gives name and super-category where they are empty below."),
+        io.String.Input(
+            "compare_with",
+            optional=True,
+            force_input=True,
+            tooltip="The output scores of another scorecard, which has those before it: all come into pareto.",
+        ),
+    ]
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        io.String.Output("scores", display_name="scores", tooltip="Everything as JSON, for compare_with."),
+        io.String.Output("table", display_name="table", tooltip="Markdown, for Preview as Text."),
+        io.Image.Output("chart", display_name="chart", tooltip="Every score, overall and per prompt."),
+        io.Image.Output("pareto", display_name="pareto", tooltip="Identity against text alignment."),
+        io.String.Output("csv_file", display_name="csv_file", tooltip="Where the CSV was written."),
+    ]

@@ -13,6 +13,7 @@ from ..core_ops.scores import changes_appearance, with_category, without_identif
 from ..core_ops.scores.segments import INSIDE
 from .concept import Concept
 from .host.prompt_syntax import without_weights
+from .host.safe_files import validate_name
 from .host.vision_models import VisionSource
 from .scorecard_data import Scorecard, from_json
 from .scorecard_settings import ScorecardSettings
@@ -78,12 +79,17 @@ def picture_set(name: str, images: Sequence[Tensor], masks_name: str, masks: Seq
 
 
 def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> list[str]:
-    """One prompt per picture: for every picture, for every batch of the list, or one for all. A text may hold several,
-    one per line."""
-    lines = [line.strip() for text in prompts for line in text.splitlines() if line.strip()]
+    """One prompt per picture, from one for every picture, for every batch of the list, or for all.
+
+    A single text may hold them, one per line. Raises ValueError when their number does not fit, or one is empty.
+    """
+    lines = [line for line in prompts[0].splitlines() if line.strip()] if len(prompts) == 1 else prompts
+    lines = [" ".join(line.split()) for line in lines]
     batches = [batch.shape[0] for batch in images]
     if not lines:
         raise ValueError("prompts: none came; connect the prompts that the pictures were drawn with.")
+    if "" in lines:
+        raise ValueError(f"prompts: prompt {lines.index('')} is empty; a picture is scored against what was asked for.")
     if len(lines) == sum(batches):
         return lines
     if len(lines) == 1:
@@ -145,5 +151,6 @@ def check_inputs(
     check_references(references, generated)
     super_category = settings.super_category or (concept.super_category if concept else "")
     name = settings.scorecard_name or (concept.name if concept else "scorecard")
+    validate_name("scorecard_name", name)
     scored = scored_prompts(prompts, settings, super_category)
     return CheckedScorecard(name, settings, references, generated, scored, compared)

@@ -37,8 +37,8 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
     clip = ClipEncoder(checked.clip)
     dino = DinoEncoder(checked.dino) if checked.dino else None
     jobs = _jobs(checked, clip, dino)
-    features = _encode(jobs, checked.settings.batch_size, node_id)
-    values = _values(checked, clip, features)
+    features = _text_features(checked, clip) | _encode(jobs, checked.settings.batch_size, node_id)
+    values = _values(checked, features)
     rows = {name: range(len(checked.prompts.prompts)) if name in TEXT_SCORES else _kept(checked) for name in values}
     prompts, settings = checked.prompts.prompts, checked.settings
     summaries = {
@@ -70,15 +70,15 @@ def _jobs(checked: CheckedScorecard, clip: ClipEncoder, dino: DinoEncoder | None
     jobs["references"] = Job(clip, _pictures(references, form), f"CLIP, reference {shown}")
     if checked.masked:
         jobs["foregrounds"] = Job(clip, _pictures(generated, form, kept), "CLIP, generated foregrounds")
-    if dino:
-        jobs["dino_references"] = Job(dino, _pictures(references, form), f"DINO, reference {shown}")
-        jobs["dino_generated"] = Job(dino, _pictures(generated, form, kept), f"DINO, generated {shown}")
     if references.masks is not None:
         jobs["subjects"] = Job(clip, _pictures(references, scores.subject_segment), "CLIP, subject segments")
         with_surroundings = [row for row, mask in enumerate(references.masks) if mask.min() < INSIDE]
         if with_surroundings:
             cut = _pictures(references, scores.non_subject_segment, with_surroundings)
             jobs["surroundings"] = Job(clip, cut, "CLIP, non-subject segments")
+    if dino:
+        jobs["dino_references"] = Job(dino, _pictures(references, form), f"DINO, reference {shown}")
+        jobs["dino_generated"] = Job(dino, _pictures(generated, form, kept), f"DINO, generated {shown}")
     return jobs
 
 
@@ -117,13 +117,20 @@ def _batches(pictures: Sequence[Lazy], size: int) -> Iterator[Sequence[Lazy]]:
         yield pictures[start : start + size]
 
 
-def _values(checked: CheckedScorecard, clip: ClipEncoder, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _text_features(checked: CheckedScorecard, clip: ClipEncoder) -> dict[str, Tensor]:
+    """[G, D] each, every different text being encoded once."""
+    texts = {"prompts": checked.prompts.read, "bare_prompts": checked.prompts.without_identifier}
+    different = list(dict.fromkeys(text for each in texts.values() for text in each))
+    encoded = clip.texts(different)
+    return {name: encoded[[different.index(text) for text in each]] for name, each in texts.items()}
+
+
+def _values(checked: CheckedScorecard, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each score per picture: [G] for text scores, [rows that count] for identity scores."""
-    prompts = checked.prompts
     generated, kept = features["generated"], features["generated"][_kept(checked)]
     found = {
-        "clip_t": scores.clip_t(generated, _text_features(clip, prompts.read)),
-        "text_alignment": scores.text_alignment(generated, _text_features(clip, prompts.without_identifier)),
+        "clip_t": scores.clip_t(generated, features["prompts"]),
+        "text_alignment": scores.text_alignment(generated, features["bare_prompts"]),
     }
     if "references" in features:
         found["clip_i"] = scores.clip_i(features.get("foregrounds", kept), features["references"])
@@ -134,12 +141,6 @@ def _values(checked: CheckedScorecard, clip: ClipEncoder, features: Mapping[str,
     if "surroundings" in features:
         found["non_subject_disentanglement"] = scores.non_subject_disentanglement(kept, features["surroundings"])
     return found
-
-
-def _text_features(clip: ClipEncoder, texts: Sequence[str]) -> Tensor:
-    """[G, D], each different text being encoded once."""
-    different = list(dict.fromkeys(texts))
-    return clip.texts(different)[[different.index(text) for text in texts]]
 
 
 def _spread(values: Tensor, rows: Sequence[int], count: int) -> list[float | None]:

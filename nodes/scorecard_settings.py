@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core_ops.scores import APPEARANCE_PHRASES
-from .host.safe_files import validate_name
 from .scorecard_data import TEXT_SCORES
 from .settings import choice, integer, switch, text
 
@@ -64,8 +63,6 @@ class ScorecardSettings:
     def __post_init__(self) -> None:
         if not self.clip_model.strip():
             raise ValueError("clip_model: it is empty; name a folder or an id, such as 'openai/clip-vit-base-patch32'.")
-        if self.scorecard_name:
-            validate_name("scorecard_name", self.scorecard_name)
 
     @property
     def appearance_phrases(self) -> tuple[str, ...]:

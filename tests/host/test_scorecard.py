@@ -219,6 +219,7 @@ def test_prompts_may_come_per_picture_per_batch_or_as_lines(vision_models):
     for prompts in (per_picture, list(PROMPTS), ["\n".join(PROMPTS)], ["\n".join(per_picture)]):
         assert prompt_of_each_picture(prompts, batches) == per_picture
     assert prompt_of_each_picture(["a cat"], batches) == ["a cat"] * 7
+    assert prompt_of_each_picture(["a cat\nin a hat", "a  dog"], batches) == ["a cat in a hat"] * 3 + ["a dog"] * 4
     card = card_of(execute(vision_models, generated=batches, prompts=list(PROMPTS), dino_model=""))
     assert card["prompts"] == per_picture
 

@@ -51,6 +51,8 @@ def scorecards(comfyui) -> Path:
         ({**MASKS, "generated_masks": [torch.ones(1, 9, 9)] * 7}, "generated_masks: mask 0 is"),
         ({"generated_masks": MASKS["generated_masks"]}, "generated_masks: came without reference_masks"),
         ({"prompts": []}, "prompts: none came"),
+        ({"prompts": [" "]}, "prompts: none came"),
+        ({"prompts": ["a cat", " "]}, "prompts: prompt 1 is empty"),
         ({"prompts": ["a", "b"]}, "prompts: 2 came for 7 pictures in 7 batches"),
         ({"prompts": ["embedding:my-cat"], "super_category": ""}, "prompts: .*super_category"),
         ({"clip_model": " "}, "clip_model: it is empty"),
