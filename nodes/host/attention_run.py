@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import get_attn_precision
 from einops import rearrange
 from torch import Tensor
 
@@ -245,11 +244,10 @@ class WatchedCall:
         height, width = extra["activations_shape"][-2:]
         if q.shape[1] != height * width or k.shape[1] < self.keys:
             raise ValueError("model: a patch on it changes the pixels or tokens of cross-attention; take it off.")
-        upcast = get_attn_precision(extra["attn_precision"], q.dtype) or q.dtype
         for number, entry in self.entries.items():
             rows = slice(number * self.images, (number + 1) * self.images)
             weights = self._weights(entry, k.shape[1])
-            maps = word_attention(q[rows].to(upcast), k[rows].to(upcast), extra["n_heads"], weights, plan.each_head)
+            maps = word_attention(q[rows], k[rows], extra["n_heads"], weights, plan.each_head)
             maps = rearrange(maps.cpu(), "B T H (h w) -> B T H h w", h=height)
             self.run.add(plan.layers[layer].halvings, self.step, maps, entry)
 

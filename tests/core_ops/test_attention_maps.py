@@ -123,6 +123,13 @@ def test_word_attention_is_the_softmax_summed_over_the_words_tokens(qk, monkeypa
     assert torch.allclose(word_attention(q, k, 2, weights, each_head=True), each, atol=1e-7)
 
 
+def test_half_precision_does_not_blur_the_probabilities(qk):
+    q, k = (10 * x.bfloat16() for x in qk)
+    weights = token_weights([WatchedWord("b", (2, 4))], 5, 5)
+    expected = loop_attention(q.float(), k.float(), 2, [2, 4])
+    assert (word_attention(q, k, 2, weights, each_head=True)[:, 0] - expected).abs().max() < 1e-5
+
+
 def test_a_repeated_context_gives_the_same_attention(qk):
     q, k = qk
     words = [WatchedWord("b", (2, 4))]
