@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -553,3 +557,31 @@ def test_the_probe_takes_little_time(sd1):
             sample(sd1, model, sampling)
             taken.append(time.process_time() - start)
     assert min(seconds[1]) < 1.15 * min(seconds[0])
+
+
+def peak_memory(action: Callable[[], object]) -> int:
+    """Bytes: of the GPU where the model is on one, else of this process (Linux alone can forget an earlier peak)."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        action()
+        return torch.cuda.max_memory_allocated()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pytest.skip("the peak of memory cannot be reset here")
+    action()
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@pytest.mark.long
+def test_the_probe_takes_little_memory(sd1):
+    """With means only, at 512 pixels."""
+    sampling = Sampling(height=64, width=64, steps=1)
+    with_probe, _ = probed(sd1, each_step=False)
+    sample(sd1, sd1.model, sampling)
+    plain = peak_memory(lambda: sample(sd1, sd1.model, sampling))
+    watched = peak_memory(lambda: sample(sd1, with_probe, sampling))
+    print(f"{plain / 2**20:.0f} MiB without, {watched / 2**20:.0f} MiB with the probe")
+    assert watched < 1.05 * plain
