@@ -73,7 +73,7 @@ def picture_set(name: str, images: Sequence[Tensor], masks_name: str, masks: Seq
     validate_pictures(name, pictures)
     if masks is None:
         return PictureSet(pictures, None)
-    singles = [mask.clamp(0, 1) for batch in masks for mask in batch.float()]
+    singles = [mask for batch in masks for mask in batch.float()]
     validate_masks(masks_name, singles, pictures)
     return PictureSet(pictures, singles)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from .scorecard_data import TEXT_SCORES, TITLES, Scorecard
 from .scorecard_inputs import CheckedScorecard, PictureSet
 from .version import pack_version
 
+T = TypeVar("T")
 Lazy = Callable[[], Tensor]
 """Makes a picture [3, H, W] when it is its turn: hundreds of cut-out copies need not lie in memory."""
 
@@ -94,7 +95,7 @@ def _picture(whole: PictureSet, row: int, form: Callable[[Tensor, Tensor], Tenso
     picture = rgb(whole.pictures[row])
     if form is None or whole.masks is None:
         return picture
-    return form(picture, whole.masks[row].to(picture.device))
+    return form(picture, whole.masks[row].to(picture.device).clamp(0, 1))
 
 
 def _encode(jobs: Mapping[str, Job], batch_size: int, node_id: str | None) -> dict[str, Tensor]:
@@ -112,16 +113,16 @@ def _encode(jobs: Mapping[str, Job], batch_size: int, node_id: str | None) -> di
     return features
 
 
-def _batches(pictures: Sequence[Lazy], size: int) -> Iterator[Sequence[Lazy]]:
-    for start in range(0, len(pictures), size):
-        yield pictures[start : start + size]
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _text_features(checked: CheckedScorecard, clip: ClipEncoder) -> dict[str, Tensor]:
     """[G, D] each, every different text being encoded once."""
     texts = {"prompts": checked.prompts.read, "bare_prompts": checked.prompts.without_identifier}
     different = list(dict.fromkeys(text for each in texts.values() for text in each))
-    encoded = clip.texts(different)
+    encoded = torch.cat([clip.texts(batch) for batch in _batches(different, checked.settings.batch_size)])
     return {name: encoded[[different.index(text) for text in each]] for name, each in texts.items()}
 
 

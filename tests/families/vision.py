@@ -44,7 +44,7 @@ def _spread(model, seed: int):
     """Weights large enough that pictures and texts get features that differ."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1 or name.endswith("class_embedding"):
                 weight.normal_(0, 0.15, generator=generator)
     return model.eval()
