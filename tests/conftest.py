@@ -1,4 +1,4 @@
-"""The pack, loaded as ComfyUI loads it, under the name `core_personalization`; and the tiers.
+"""The pack, loaded as ComfyUI loads it, under the name `core_personalization`; the tiers; and a ComfyUI server.
 
 from core_personalization.core_ops.losses import context_embedding_loss
 """
@@ -6,13 +6,22 @@ from core_personalization.core_ops.losses import context_embedding_loss
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from driver.client import ComfyUIClient
+    from driver.server import ComfyUIServer
+
 ROOT = Path(__file__).resolve().parent.parent
-HOST_TESTS = ROOT / "tests" / "host"
+# By folder: the markers of all tests in it.
+TIERS = {ROOT / "tests" / "host": ("host",), ROOT / "tests" / "browser": ("host", "browser")}
 PACK_NAME = "core_personalization"
 
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
@@ -34,8 +43,10 @@ load_pack()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(HOST_TESTS):
-            item.add_marker(pytest.mark.host)
+        for folder, markers in TIERS.items():
+            if item.path.is_relative_to(folder):
+                for marker in markers:
+                    item.add_marker(marker)
     left_out = {"long"} if "long" not in config.option.markexpr else set()
     if any(item.get_closest_marker("gpu") for item in items) and not has_cuda():
         left_out.add("gpu")
@@ -49,3 +60,31 @@ def has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def comfyui_path() -> Path:
+    """ComfyUI's source tree; scripts/test.py names it."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.fail("These tests need ComfyUI. Run them with: python scripts/test.py", pytrace=False)
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A real ComfyUI with this pack as its only custom node. process.base has its folders."""
+
+    process: ComfyUIServer
+    client: ComfyUIClient
+
+
+@pytest.fixture(scope="session")
+def server(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    from driver.base_folder import BaseFolder
+    from driver.client import ComfyUIClient
+    from driver.server import ComfyUIServer
+
+    base = BaseFolder.make(tmp_path_factory.mktemp("server"))
+    with ComfyUIServer(comfyui_path, base) as process:
+        yield RunningServer(process, ComfyUIClient(process.address))

@@ -11,6 +11,6 @@ def serve(folder: Path, name: str) -> None:
     WEB_DIRECTORY would offer them at /extensions/<the pack's folder>, and the editor loads nothing from addresses with
     "extensions/core" in them: in a folder called core-personalization they would be passed over in silence.
     """
-    import nodes  # ComfyUI's
+    import nodes  # ComfyUI's own
 
-    nodes.EXTENSION_WEB_DIRS[name] = str(folder)
+    nodes.EXTENSION_WEB_DIRS[name] = str(folder)  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,6 +21,11 @@ from .precision import dtype_for
 DINO_TYPES = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Architectures (transformers' model_type) whose first token is the picture's."""
 
+_UNUSED = ("pooler.", "embeddings.mask_token")
+"""Weights that no score uses and that published files may lack."""
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError)
+
 
 @dataclass(frozen=True)
 class VisionSource:
@@ -54,8 +59,12 @@ def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
     """Raises ValueError when the model cannot be found, or is none of these architectures."""
     from transformers import AutoConfig
 
-    with _explaining(source):
+    try:
         config = source.load_with(AutoConfig)
+    except _LOADING_ERRORS as error:
+        raise ValueError(
+            f"{source.input_name}: {source.model!r} cannot be loaded: {_not_found(source, error)}"
+        ) from error
     if config.model_type not in model_types:
         raise ValueError(
             f"{source.input_name}: {source.model!r} is of type {config.model_type!r}; "
@@ -165,7 +174,7 @@ def _load_model(source: VisionSource) -> nn.Module:
     # Weights that are missing are drawn from the global generator before this can refuse them.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _only_errors_logged():
         model, report = source.load_with(AutoModel, use_safetensors=True, output_loading_info=True)
-    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    missing = [name for name in report["missing_keys"] if not name.startswith(_UNUSED)]
     if missing:
         raise ValueError(f"its weights lack {len(missing)} tensors, such as {min(missing)!r}")
     return model.requires_grad_(False).eval()
@@ -178,23 +187,29 @@ def _pooled(features: Any) -> Tensor:
 
 @contextmanager
 def _explaining(source: VisionSource) -> Iterator[None]:
-    """Turns what transformers raises for a model that cannot be had into an error that says what to do."""
+    """Turns what transformers raises for a model that is found but not whole into an error that says what it needs."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"{source.input_name}: {source.model!r} cannot be loaded: {_reason(source, error)}") from error
+    except _LOADING_ERRORS as error:
+        raise ValueError(
+            f"{source.input_name}: {source.model!r} cannot be loaded: {_first_line(error)}; it needs config.json, "
+            "model.safetensors (no other format), the processor's files and, for CLIP, the tokenizer's."
+        ) from error
 
 
-def _reason(source: VisionSource, error: Exception) -> str:
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+def _not_found(source: VisionSource, error: Exception) -> str:
     if source.is_folder:
-        return f"{first_line}; the folder needs config.json, model.safetensors and the processor's files."
+        return f"{_first_line(error)}; the folder needs a config.json, as save_pretrained writes it."
     if not source.allow_downloads:
         return (
             "there is no such folder, and no such model in Hugging Face's cache; name a folder (absolute, or inside "
             "ComfyUI's models folder), or switch allow_downloads on to fetch it from Hugging Face."
         )
-    return f"{first_line}; check the id and the network."
+    return f"{_first_line(error)}; check the id and the network."
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager

@@ -1,28 +1,11 @@
-"""ComfyUI itself: in this process (`comfyui`), and as a server of its own (`server`)."""
+"""ComfyUI itself, in this process."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from driver.client import ComfyUIClient
-    from driver.server import ComfyUIServer
-
-
-@pytest.fixture(scope="session")
-def comfyui_path() -> Path:
-    """ComfyUI's source tree; scripts/test.py names it."""
-    path = os.environ.get("COMFYUI_PATH")
-    if not path:
-        pytest.fail("These tests need ComfyUI. Run them with: python scripts/test.py", pytrace=False)
-    return Path(path)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,25 +45,6 @@ def output_folder(comfyui: Path) -> Path:
     import folder_paths
 
     return Path(folder_paths.get_output_directory())
-
-
-@dataclass(frozen=True)
-class RunningServer:
-    """A real ComfyUI with this pack as its only custom node. process.base has its folders."""
-
-    process: ComfyUIServer
-    client: ComfyUIClient
-
-
-@pytest.fixture(scope="session")
-def server(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    from driver.base_folder import BaseFolder
-    from driver.client import ComfyUIClient
-    from driver.server import ComfyUIServer
-
-    base = BaseFolder.make(tmp_path_factory.mktemp("server"))
-    with ComfyUIServer(comfyui_path, base) as process:
-        yield RunningServer(process, ComfyUIClient(process.address))
 
 
 @pytest.fixture(scope="session")

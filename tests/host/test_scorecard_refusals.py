@@ -91,6 +91,24 @@ def test_a_model_of_another_kind_or_without_its_weights_is_refused(vision_models
         execute(vision_models, dino_model=str(tmp_path))
 
 
+def test_a_cached_model_in_another_format_is_not_called_missing(vision_models, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--somebody--dino"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc", encoding="ascii")
+    snapshot = cached / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "preprocessor_config.json"):
+        (snapshot / name).write_bytes((Path(vision_models["dino"]) / name).read_bytes())
+    (snapshot / "pytorch_model.bin").write_bytes(b"pickled")
+    with pytest.raises(ValueError, match=r"'somebody/dino' cannot be loaded: .*model.safetensors \(no other format\)"):
+        execute(vision_models, dino_model="somebody/dino")
+    (snapshot / "model.safetensors").write_bytes((Path(vision_models["dino"]) / "model.safetensors").read_bytes())
+    assert overall(execute(vision_models, dino_model="somebody/dino")) == overall(execute(vision_models))
+
+
 def test_code_that_lies_beside_a_model_is_not_run(vision_models, tmp_path):
     marker = tmp_path / "it-ran"
     (tmp_path / "theirs.py").write_text(

@@ -1,0 +1,51 @@
+"""ComfyUI's editor in a headless Chromium that the machine has; without one these tests are skipped, and say why."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser.editor import Editor
+from driver import quick_start
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (group test)")
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on the PATH")
+    with playwright.sync_playwright() as driver:
+        # Chromium refuses its sandbox to root, which test machines often are; it opens nothing but our own server.
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def editor(chromium: Browser, server) -> Iterator[Editor]:
+    """A fresh editor on a server that has the demo's checkpoint and pictures."""
+    quick_start.fill_base_folder(server.process.base)
+    place_concepts(server.process.base.embeddings, server.process.output / "loras")
+    context = chromium.new_context(viewport={"width": 1600, "height": 1000})
+    yield Editor.open(context.new_page(), server.process.address)
+    context.close()
+
+
+def place_concepts(embeddings: Path, loras: Path) -> None:
+    """The concepts that templates name as their users' own; enough to be listed and chosen."""
+    import torch
+    from safetensors.torch import save_file
+
+    for file in (embeddings / "patchwork-dog.safetensors", loras / "my-concept.safetensors"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            save_file({"emb_params": torch.zeros(1, 768)}, file)

@@ -1,0 +1,90 @@
+"""What a user does in ComfyUI's editor, as methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+Workflow = Mapping[str, Any]
+
+_WIDGET_PLACE = """([id, name]) => {
+    const node = app.graph.getNodeById(id), widget = node.widgets.find((widget) => widget.name === name);
+    const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
+    return [box.left + (node.pos[0] + node.size[0] / 2 + offset[0]) * scale,
+            box.top + (node.pos[1] + widget.y + 10 + offset[1]) * scale];
+}"""
+_VALUES = "(id) => Object.fromEntries(app.graph.getNodeById(id).widgets.map((widget) => [widget.name, widget.value]))"
+
+
+@dataclass
+class Editor:
+    """errors: what no code of the page caught, and what ours wrote to the console."""
+
+    page: Page
+    address: str
+    errors: list[str] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, page: Page, address: str) -> Editor:
+        editor = cls(page, address)
+        page.on("pageerror", lambda error: editor.errors.append(str(error)))
+        page.on("console", lambda message: editor.errors.append(message.text) if "ersonalization" in message.text else 0)
+        editor.set("Comfy.TutorialCompleted", True)  # Otherwise a first start shows the template browser.
+        editor.reload()
+        return editor
+
+    def reload(self) -> None:
+        self.page.goto(f"http://{self.address}")
+        self.page.wait_for_function("() => window.app?.vueAppReady && app.graph?.nodes.length > 0")
+
+    def set(self, setting: str, value: Any) -> None:
+        self.page.request.post(f"http://{self.address}/api/settings/{setting}", data=json.dumps(value))
+
+    def load(self, workflow: Workflow, name: str = "test") -> None:
+        self.page.evaluate("([graph, name]) => app.loadGraphData(graph, true, true, name)", [workflow, name])
+        self.page.wait_for_timeout(300)  # What is missing is shown a moment later.
+
+    def evaluate(self, expression: str, argument: Any = None) -> Any:
+        return self.page.evaluate(expression, argument)
+
+    def values(self, node_id: int) -> dict[str, Any]:
+        return self.page.evaluate(_VALUES, node_id)
+
+    def set_value(self, node_id: int, name: str, value: Any) -> None:
+        script = "([id, name, value]) => app.graph.getNodeById(id).widgets.find((w) => w.name === name).value = value"
+        self.page.evaluate(script, [node_id, name, value])
+
+    def choose(self, node_id: int, name: str, option: str) -> None:
+        """An option of a list, by mouse, on the node as the canvas draws it."""
+        self.page.mouse.click(*self.page.evaluate(_WIDGET_PLACE, [node_id, name]))
+        self.page.get_by_role("menuitem", name=option, exact=True).click()
+
+    def press(self, keys: str) -> None:
+        self.page.keyboard.press(keys)
+        self.page.wait_for_timeout(500)  # The editor restores a graph after the key event.
+
+    @property
+    def run_button(self) -> Locator:
+        return self.page.get_by_role("button", name="Run", exact=True)
+
+    def run(self) -> dict[str, Any]:
+        """Clicks Run. Returns the server's answer: prompt_id, or error and node_errors."""
+        with self.page.expect_response(lambda answer: answer.url.endswith("/api/prompt")) as waiting:
+            self.run_button.click()
+        return waiting.value.json()
+
+    def stop_all(self) -> None:
+        for path, body in (("queue", {"clear": True}), ("interrupt", {})):
+            self.page.request.post(f"http://{self.address}/api/{path}", data=body)
+        while any(self.page.request.get(f"http://{self.address}/api/queue").json().values()):
+            self.page.wait_for_timeout(100)
+
+    def complaints(self) -> list[str]:
+        """Texts of the dialogs, overlays and messages that stand on the screen."""
+        shown = self.page.locator("[role=dialog]:visible, [data-testid=error-overlay]:visible, .p-toast-message:visible")
+        return shown.all_inner_texts()

@@ -1,0 +1,105 @@
+"""Choosing a preset fills in other inputs; loading, pasting and undoing do not."""
+
+from __future__ import annotations
+
+import pytest
+
+GRAPHS = {
+    "CoReUNetIdentityFinetune": ("preset", "AttnDreamBooth stage 2"),
+    "CoReTrainEmbedding": ("method", "AttnDreamBooth stage 1"),
+}
+NODE = 1
+
+
+@pytest.fixture(scope="module")
+def tables(server):
+    """Per node: defaults of its inputs, and values that each option fills in, both as the server declares them."""
+
+    def read(node_id: str, name: str):
+        inputs = server.client.get(f"/object_info/{node_id}")[node_id]["input"]
+        options = {key: spec[-1] for kind in ("required", "optional") for key, spec in inputs[kind].items()}
+        fills = options[name]["fills"]
+        named = {key for values in fills.values() for key in values}
+        return {option: {**{key: options[key]["default"] for key in named}, **fills[option]} for option in fills}
+
+    return {node_id: read(node_id, name) for node_id, (name, _) in GRAPHS.items()}
+
+
+@pytest.fixture(params=GRAPHS)
+def node(request, editor, tables):
+    """The id, the filling input, an option and the table of a node that stands alone in the editor."""
+    node = {"id": NODE, "type": request.param, "pos": [100, 40], "size": [400, 600]}
+    editor.load({"nodes": [node], "links": [], "version": 0.4})
+    return (*GRAPHS[request.param], tables[request.param])
+
+
+def filled(editor, table) -> dict:
+    """The inputs that the table names, as they are."""
+    (any_option, *_) = table.values()
+    values = editor.values(NODE)
+    return {name: values[name] for name in any_option}
+
+
+def test_every_option_fills_in_its_values_and_the_defaults_of_the_rest(editor, node):
+    name, _, table = node
+    for option in [*list(table)[1:], next(iter(table))]:
+        editor.choose(NODE, name, option)
+        assert editor.values(NODE)[name] == option
+        assert filled(editor, table) == table[option]
+
+
+def test_other_inputs_stay(editor, node):
+    name, option, table = node
+    editor.set_value(NODE, "resolution", 768)
+    before = editor.values(NODE)
+    editor.choose(NODE, name, option)
+    after = editor.values(NODE)
+    assert {key for key in after if after[key] != before[key]} <= {name, *table[option]}
+
+
+def test_undo_takes_the_choice_and_what_it_filled_in_back_at_once(editor, node):
+    name, option, table = node
+    before = editor.values(NODE)
+    editor.choose(NODE, name, option)
+    editor.press("Control+z")
+    assert editor.values(NODE) == before
+    editor.press("Control+y")
+    assert filled(editor, table) == table[option]
+
+
+def test_loading_and_pasting_keep_what_was_changed_afterwards(editor, node):
+    name, option, _ = node
+    editor.choose(NODE, name, option)
+    editor.set_value(NODE, "steps", 7)
+    kept = editor.values(NODE)
+    editor.load(editor.evaluate("() => app.graph.serialize()"))
+    assert editor.values(NODE) == kept
+    editor.evaluate("(id) => app.canvas.selectNode(app.graph.getNodeById(id))", NODE)
+    editor.press("Control+c")
+    editor.press("Control+v")
+    copies = editor.evaluate("() => app.graph.nodes.map((node) => node.id)")
+    assert len(copies) == 2
+    assert all(editor.values(copy) == kept for copy in copies)
+
+
+def test_renaming_the_input_fills_in_nothing(editor, node):
+    """The editor then calls the input's callback, as if its value had been chosen again."""
+    name, option, _ = node
+    editor.choose(NODE, name, option)
+    editor.set_value(NODE, "steps", 7)
+    editor.evaluate("([id, name]) => { const w = app.graph.getNodeById(id).widgets.find((w) => w.name === name);"
+                    " w.callback(w.value); }", [NODE, name])
+    assert editor.values(NODE)["steps"] == 7
+
+
+def test_it_works_in_nodes_drawn_as_html_too(editor, node):
+    name, option, table = node
+    editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        first = next(iter(table))
+        editor.page.get_by_role("combobox").filter(has_text=first).click()
+        editor.page.get_by_role("option", name=option, exact=True).click()
+        editor.page.wait_for_function("(id) => app.graph.getNodeById(id)", arg=NODE)
+        assert filled(editor, table) == table[option]
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
