@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from .charts import new_figure
 from .concept import ConceptIO
 from .host import score_files
 from .host.run_control import RunProgress, releasing_memory
@@ -84,6 +85,7 @@ class PersonalizationScorecard(io.ComfyNode):
         **inputs: Any,
     ) -> io.NodeOutput:
         settings = validated(ScorecardSettings, inputs)
+        new_figure(8, 8)  # Without matplotlib it is here that it fails, and not after the work.
         checked = check_inputs(
             picture_set("references", references, "reference_masks", reference_masks),
             picture_set("generated", generated, "generated_masks", generated_masks),

@@ -14,16 +14,17 @@ from .scorecard_settings import IDENTITY_AXES
 
 PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT, FRAME_HEIGHT = 210, 360, 26, 110
 PARETO_SIDE = 720
-LABEL_LENGTH = 52
+LABEL_LENGTH, MOST_PROMPTS = 52, 60
 
 
 def score_chart(card: Scorecard) -> Tensor:
-    """One panel per score, one row per prompt, "all" on top; [1, H, W, 3]."""
-    prompts = list(dict.fromkeys(card.prompts))
+    """One panel per score, "all" on top, then one row per prompt unless there are too many to read; [1, H, W, 3]."""
+    different = list(dict.fromkeys(card.prompts))
+    prompts = different if len(different) <= MOST_PROMPTS else []
     height = FRAME_HEIGHT + ROW_HEIGHT * (len(prompts) + 1)
     figure = new_figure(LABEL_WIDTH + PANEL_WIDTH * len(card.scores), height)
     panels = figure.subplots(1, len(card.scores), sharey=True, squeeze=False)[0]
-    labels = ["all", *(_short(prompt) for prompt in prompts)]
+    labels = [f"all {len(different)} prompts", *(_short(prompt) for prompt in prompts)]
     for panel, (score, summary) in zip(panels, card.scores.items(), strict=True):
         for row, estimate in enumerate([summary.overall, *(summary.per_prompt.get(prompt) for prompt in prompts)]):
             if estimate is not None:
@@ -31,9 +32,10 @@ def score_chart(card: Scorecard) -> Tensor:
         panel.axvline(summary.overall.mean, color="tab:blue", linewidth=0.8, alpha=0.5)
         panel.set_title(TITLES[score])
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(labels)), labels)
+        panel.locator_params(axis="x", nbins=4)
+    panels[0].set_yticks(range(len(labels)), labels, parse_math=False)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
-    figure.suptitle(f"{card.name} · mean and 95% interval")
+    figure.suptitle(f"{card.name} · mean and 95% interval", parse_math=False)
     return as_image(figure)
 
 
@@ -57,7 +59,8 @@ def pareto_chart(cards: Sequence[Scorecard], identity: str, text: str) -> Tensor
     axes.plot(*zip(*front, strict=True), color="grey", linestyle="--", linewidth=1, zorder=0, label="Pareto front")
     axes.set_ylabel(f"{TITLES[shared]} (more of the concept)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    for entry in axes.legend().get_texts():
+        entry.set_parse_math(False)
     return as_image(figure)
 
 
@@ -78,8 +81,7 @@ def _arms(estimate: Estimate) -> list[list[float]] | None:
 
 
 def _short(prompt: str) -> str:
-    plain = prompt.replace("$", r"\$")  # or matplotlib would read formulas
-    return plain if len(plain) <= LABEL_LENGTH else plain[: LABEL_LENGTH - 1] + "…"
+    return prompt if len(prompt) <= LABEL_LENGTH else prompt[: LABEL_LENGTH - 1] + "…"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

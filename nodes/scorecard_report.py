@@ -7,6 +7,7 @@ import io
 
 from ..core_ops.scores import Estimate
 from .scorecard_data import TITLES, Scorecard
+from .tables import markdown_table
 
 
 def markdown(card: Scorecard) -> str:
@@ -19,7 +20,7 @@ def markdown(card: Scorecard) -> str:
         f"DINO: {facts['dino_model'] or 'none'}. Intervals: 95%, over pictures ({facts['resamples']} resamples).",
     ]
     notes = [f"- {note}" for note in card.notes]
-    return "\n".join([*head, "", *_overall(card), "", *_per_prompt(card), "", *notes]).rstrip() + "\n"
+    return "\n".join([*head, "", _overall(card), "", _per_prompt(card), "", *notes]).rstrip() + "\n"
 
 
 def csv_table(card: Scorecard) -> str:
@@ -39,20 +40,20 @@ def one_line(card: Scorecard) -> str:
     return " · ".join(f"{TITLES[score]} {summary.overall.mean:.3f}" for score, summary in card.scores.items())
 
 
-def _overall(card: Scorecard) -> list[str]:
-    rows = ["| Score | Mean | 95% interval | n |", "|---|---|---|---|"]
+def _overall(card: Scorecard) -> str:
+    rows = []
     for score, summary in card.scores.items():
         estimate = summary.overall
-        rows.append(f"| {TITLES[score]} | {estimate.mean:.4f} | {_interval(estimate)} | {estimate.n} |")
-    return rows
+        rows.append((TITLES[score], f"{estimate.mean:.4f}", _interval(estimate), str(estimate.n)))
+    return markdown_table(("Score", "Mean", "95% interval", "n"), rows)
 
 
-def _per_prompt(card: Scorecard) -> list[str]:
-    rows = [f"| Prompt | {' | '.join(TITLES[score] for score in card.scores)} |", "|---" * (len(card.scores) + 1) + "|"]
-    for prompt in dict.fromkeys(card.prompts):
-        cells = [_cell(summary.per_prompt.get(prompt)) for summary in card.scores.values()]
-        rows.append(f"| {_escaped(prompt)} | {' | '.join(cells)} |")
-    return rows
+def _per_prompt(card: Scorecard) -> str:
+    rows = [
+        (prompt, *(_cell(summary.per_prompt.get(prompt)) for summary in card.scores.values()))
+        for prompt in dict.fromkeys(card.prompts)
+    ]
+    return markdown_table(("Prompt", *(TITLES[score] for score in card.scores)), rows)
 
 
 def _cell(estimate: Estimate | None) -> str:
@@ -63,7 +64,3 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return "n = 1"
     return f"{estimate.low:.3f} to {estimate.high:.3f}"
-
-
-def _escaped(prompt: str) -> str:
-    return prompt.replace("\\", "\\\\").replace("|", "\\|")

@@ -87,7 +87,7 @@ class AttentionProbe:
         return output
 
     def _predict(self, executor: Any, *args: Any, **more: Any) -> Any:
-        """One prediction: its first evaluation counts. Guidance methods follow with others, of changed networks."""
+        """One prediction: its first evaluation of the watched part counts; later ones are a guidance method's."""
         if self._run is not None:
             self._run.awaiting = True
         return executor(*args, **more)
@@ -96,8 +96,7 @@ class AttentionProbe:
         run = self._run
         if run is None or not run.awaiting:
             return executor(model, conds, x, sigma, *args)
-        run.awaiting = False
-        run.begin_evaluation(conds, x, float(sigma.flatten()[0]))
+        run.awaiting = not run.begin_evaluation(conds, x, float(sigma.flatten()[0]))
         try:
             return executor(model, conds, x, sigma, *args)
         finally:

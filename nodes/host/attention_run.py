@@ -119,11 +119,16 @@ class AttentionRun:
             )
         return f"{needed / 2**20:.1f} MiB of maps: {figures}"
 
-    def begin_evaluation(self, conds: Sequence[Any], x: Tensor, sigma: float) -> None:
-        """conds: the entries of each part. x: latents at `sigma`; the nearest of the schedule names the step."""
+    def begin_evaluation(self, conds: Sequence[Any], x: Tensor, sigma: float) -> bool:
+        """Whether the watched part is in it.
+
+        conds: the entries of each part. x: latents at `sigma`; the nearest of the schedule names the step.
+        """
         step = int((self._sigmas - sigma).abs().argmin()) + 1
-        if tuple(x.shape) == self._shape and step in self._steps:
-            self._evaluation = self._entries(conds), (step - self._steps[0] if self.plan.each_step else 0)
+        entries = self._entries(conds)
+        if entries and tuple(x.shape) == self._shape and step in self._steps:
+            self._evaluation = entries, (step - self._steps[0] if self.plan.each_step else 0)
+        return bool(entries)
 
     def end_evaluation(self) -> None:
         self._evaluation = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,12 +37,17 @@ class VisionSource:
     @property
     def location(self) -> str:
         """The folder, where there is one, or else the id."""
-        folders = (Path(self.model).expanduser(), Path(folder_paths.models_dir) / self.model)
+        folders = (Path(os.path.expanduser(self.model)), Path(folder_paths.models_dir) / self.model)
         return next((str(folder) for folder in folders if folder.is_dir() and folder.is_absolute()), self.model)
 
     @property
-    def local_files_only(self) -> bool:
-        return not self.allow_downloads or Path(self.location).is_dir()
+    def is_folder(self) -> bool:
+        return Path(self.location).is_dir()
+
+    def load_with(self, loader: Any, **options: Any) -> Any:
+        """What one of transformers' Auto classes loads from here; code that lies beside a model is never run."""
+        local = self.is_folder or not self.allow_downloads
+        return loader.from_pretrained(self.location, local_files_only=local, trust_remote_code=False, **options)
 
 
 def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
@@ -49,7 +55,7 @@ def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
     from transformers import AutoConfig
 
     with _explaining(source):
-        config = AutoConfig.from_pretrained(source.location, local_files_only=source.local_files_only)
+        config = source.load_with(AutoConfig)
     if config.model_type not in model_types:
         raise ValueError(
             f"{source.input_name}: {source.model!r} is of type {config.model_type!r}; "
@@ -70,16 +76,15 @@ class VisionEncoder:
         device = comfy.model_management.get_torch_device()
         self._dtype = dtype_for(source.precision, device)
         with _explaining(source):
-            self._processor = AutoImageProcessor.from_pretrained(
-                source.location, local_files_only=source.local_files_only
-            )
+            self._processor = source.load_with(AutoImageProcessor)
             self._network = _Network(_load_model(source).to(self._dtype))
         offload_device = comfy.model_management.text_encoder_offload_device()
         self._patcher = ModelPatcher(self._network, device, offload_device)
 
     def pictures(self, pictures: Sequence[Tensor]) -> Tensor:
         """[B, D] in fp32 on the CPU. Raises ValueError when a feature is not finite."""
-        eight_bit = [rearrange(p.clamp(0, 1) * 255, "C H W -> H W C").round().byte().cpu().numpy() for p in pictures]
+        eight_bit = [(picture.clamp(0, 1) * 255).round().byte().cpu() for picture in pictures]
+        eight_bit = [rearrange(picture, "C H W -> H W C").contiguous().numpy() for picture in eight_bit]
         prepared = self._processor(images=eight_bit, input_data_format="channels_last", return_tensors="pt")
         model = self.load()
         pixels = prepared["pixel_values"].to(self._patcher.load_device, self._dtype)
@@ -113,7 +118,7 @@ class ClipEncoder(VisionEncoder):
 
         super().__init__(source)
         with _explaining(source):
-            self._tokenizer = AutoTokenizer.from_pretrained(source.location, local_files_only=source.local_files_only)
+            self._tokenizer = source.load_with(AutoTokenizer)
         self._places = self._network.model.config.text_config.max_position_embeddings
 
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -159,9 +164,7 @@ def _load_model(source: VisionSource) -> nn.Module:
 
     # Weights that are missing are drawn from the global generator before this can refuse them.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _only_errors_logged():
-        model, report = AutoModel.from_pretrained(
-            source.location, local_files_only=source.local_files_only, use_safetensors=True, output_loading_info=True
-        )
+        model, report = source.load_with(AutoModel, use_safetensors=True, output_loading_info=True)
     missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
     if missing:
         raise ValueError(f"its weights lack {len(missing)} tensors, such as {min(missing)!r}")
@@ -184,9 +187,9 @@ def _explaining(source: VisionSource) -> Iterator[None]:
 
 def _reason(source: VisionSource, error: Exception) -> str:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if Path(source.location).is_dir():
+    if source.is_folder:
         return f"{first_line}; the folder needs config.json, model.safetensors and the processor's files."
-    if source.local_files_only:
+    if not source.allow_downloads:
         return (
             "there is no such folder, and no such model in Hugging Face's cache; name a folder (absolute, or inside "
             "ComfyUI's models folder), or switch allow_downloads on to fetch it from Hugging Face."

@@ -71,12 +71,12 @@ def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
 
 
 def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:
-    """Two steps of core's KSampler, from the same noise."""
+    """One step of core's KSampler, from the same noise."""
     from nodes import common_ksampler
 
     with torch.inference_mode():
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
         negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
         latent = {"samples": torch.zeros(1, 4, 8, 8)}
-        (out,) = common_ksampler(model, 0, 2, 3.0, "euler", "normal", positive, negative, latent)
+        (out,) = common_ksampler(model, 0, 1, 3.0, "euler", "normal", positive, negative, latent)
         return out["samples"].clone()

@@ -77,4 +77,5 @@ def without_drawing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("score_chart", "pareto_chart"):
             patch.setattr(scorecard, name, lambda *_: torch.zeros(1, 8, 8, 3))
+        patch.setattr(scorecard, "new_figure", lambda *_: None)
         yield

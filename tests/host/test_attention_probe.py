@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 PROMPT = "a photo of a Patchwork dog, on the (beach:1.2) with a dog"
 NEGATIVE = "blurry"
 SEED = 7
+
+load_oracle = functools.cache(unet.load_oracle)
 
 
 @dataclass(frozen=True)
@@ -107,14 +110,6 @@ def assert_whole(captured: Any) -> None:
     assert not captured.note
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
-def test_the_probe_does_not_change_the_latents(families, name):
-    difference, captured = compare_probed(families[name], Sampling())
-    assert difference < 1e-4
-    assert_whole(captured)
-    assert captured.steps == (1, 2)
-
-
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddim", "heun"])
 @pytest.mark.parametrize(("cfg", "batch"), [(1.0, 3), (4.0, 1)])
 def test_nor_with_other_samplers_without_cfg_or_with_several_images(sd1, sampler, cfg, batch):
@@ -200,16 +195,40 @@ def sizes_of_layers(maps: list[Tensor], height: int, width: int) -> list[tuple[i
     return [next(size for size in halved if size[0] * size[1] == layer.shape[2]) for layer in maps]
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
-def test_the_maps_are_those_of_a_diffusers_unet(families, name):
+@dataclass(frozen=True)
+class ProbedRun:
+    """One sampling with the probe in a family, and how far its latents are from those without."""
+
+    name: str
+    sampling: Sampling
+    difference: float
+    calls: list[Call]
+    captured: Any
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def run(request, families) -> ProbedRun:
+    loaded, sampling = families[request.param], Sampling(batch=2)
+    with_probe, probe = probed(loaded)
+    calls = record_calls(with_probe)
+    latents = sample(loaded, with_probe, sampling)
+    difference = float((latents - sample(loaded, loaded.model, sampling)).abs().max())
+    assert latents.abs().max() > 0.1
+    return ProbedRun(request.param, sampling, difference, calls, probe.captured(latents))
+
+
+def test_the_probe_does_not_change_the_latents(run):
+    assert run.difference < 1e-4
+    assert_whole(run.captured)
+    assert run.captured.steps == (1, 2)
+
+
+def test_the_maps_are_those_of_a_diffusers_unet(run):
     """Same weights, same latents: each resolution, each step, the merged maps and the shares."""
     import torch.nn.functional as F
 
-    loaded, sampling = families[name], Sampling(batch=2)
-    with_probe, probe = probed(loaded)
-    calls = record_calls(with_probe)
-    captured = probe.captured(sample(loaded, with_probe, sampling))
-    oracle = unet.load_oracle(name)
+    captured, calls, sampling = run.captured, run.calls, run.sampling
+    oracle = load_oracle(run.name)
     finest = tuple(captured.levels[0].sums.shape[-2:])
     assert len(calls) == len(captured.steps) == sampling.steps
     for step, call in enumerate(calls):
@@ -233,7 +252,7 @@ def test_each_head_by_itself_in_one_layer(sd1):
     with_probe, probe = probed(sd1, heads="each", layers="listed", layer_list="middle.0.0", words="dog, photo")
     calls = record_calls(with_probe)
     captured = probe.captured(sample(sd1, with_probe, Sampling()))
-    maps = oracle_maps(unet.load_oracle("sd1"), calls[1], calls[1].rows(0), 77)
+    maps = oracle_maps(load_oracle("sd1"), calls[1], calls[1].rows(0), 77)
     middle = maps[2]  # after the two levels of the way down
     expected = by_word(middle, captured.words, tuple(captured.levels[0].sums.shape[-2:]))
     assert expected.shape[2] == 8
@@ -262,7 +281,7 @@ def test_the_unconditional_part(sd1):
     with_probe, probe = probed(sd1, prompt=NEGATIVE, part="unconditional")
     calls = record_calls(with_probe)
     captured = probe.captured(sample(sd1, with_probe, Sampling()))
-    maps = oracle_maps(unet.load_oracle("sd1"), calls[0], calls[0].rows(1), 77)
+    maps = oracle_maps(load_oracle("sd1"), calls[0], calls[0].rows(1), 77)
     shares = torch.stack([by_word(layer, captured.words, (-1, 1)).mean(dim=(2, 3, 4)) for layer in maps]).mean(dim=0)
     assert (captured.shares(0) - shares).abs().max() < 1e-4
     latents = sample(sd1, with_probe, Sampling(cfg=1.0))
@@ -295,7 +314,7 @@ def test_regions_are_painted_where_they_lie_and_other_prompts_are_left_out(sd1):
         if torch.allclose(call.context[call.rows(0, number)][0, :77], encoding, atol=1e-4)
     )
     assert call.x.shape[-1] == 8
-    maps = oracle_maps(unet.load_oracle("sd1"), call, call.rows(0, number), 77)
+    maps = oracle_maps(load_oracle("sd1"), call, call.rows(0, number), 77)
     fine = [by_word(layer, captured.words, (8, 8)).mean(dim=2) for layer in maps if layer.shape[2] == 64]
     painted = captured.levels[0].mean(0)[:, :, 0]
     assert (painted[..., 8:] - torch.stack(fine).mean(dim=0)).abs().max() < 1e-4
@@ -317,7 +336,7 @@ def test_a_prompt_inside_a_longer_conditioning_is_found(sd1):
     calls = record_calls(with_probe)
     captured = probe.captured(sample(sd1, with_probe, Sampling(cfg=1.0), joined))
     assert not captured.note
-    maps = oracle_maps(unet.load_oracle("sd1"), calls[0], calls[0].rows(0), 154)
+    maps = oracle_maps(load_oracle("sd1"), calls[0], calls[0].rows(0), 154)
     (position,) = captured.words[0].positions
     expected = torch.stack([layer[..., 77 + position].mean(dim=(1, 2)) for layer in maps]).mean(dim=0)
     assert torch.allclose(captured.shares(0)[:, 0], expected, atol=1e-4)
@@ -332,6 +351,28 @@ def test_passes_that_a_guidance_method_adds_are_not_counted(sd1):
     calls = record_calls(guided)
     captured = probe.captured(sample(sd1, guided, Sampling()))
     assert len(calls) == 4
+    for level in captured.levels:
+        assert torch.equal(level.weights, torch.full_like(level.weights, level.layers))
+
+
+@pytest.mark.parametrize(("part", "prompt"), [("conditional", PROMPT), ("unconditional", NEGATIVE)])
+def test_a_guider_that_hands_on_the_parts_in_another_order(sd1, part, prompt):
+    """Core's DualCFGGuider: negative, middle, positive."""
+    import comfy.sample
+    import comfy.samplers
+    from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+
+    with_probe, probe = probed(sd1, part=part, prompt=prompt)
+    with torch.inference_mode():
+        guider = Guider_DualCFG(with_probe)
+        guider.set_conds(encode(sd1, PROMPT), encode(sd1, "a park"), encode(sd1, NEGATIVE))
+        guider.set_cfg(3.0, 2.0)
+        latent = torch.zeros(1, 4, 8, 12)
+        noise = comfy.sample.prepare_noise(latent, SEED)
+        sigmas = comfy.samplers.calculate_sigmas(with_probe.get_model_object("model_sampling"), "normal", 2)
+        latents = guider.sample(noise, latent, comfy.samplers.ksampler("euler"), sigmas, disable_pbar=True, seed=SEED)
+    captured = probe.captured(latents)
+    assert_whole(captured)
     for level in captured.levels:
         assert torch.equal(level.weights, torch.full_like(level.weights, level.layers))
 

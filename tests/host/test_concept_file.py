@@ -27,14 +27,17 @@ def sd1(embeddings):
     return load_family("sd1", embedding_directory=str(embeddings))
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_what_is_loaded_draws_what_was_saved(family, embeddings, caplog):
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request, embeddings):
+    return load_family(request.param, embedding_directory=str(embeddings))
+
+
+def test_what_is_loaded_draws_what_was_saved(family, caplog):
     """On another machine, where the embedding is not there yet."""
     from comfy_extras.nodes_train import LoraModelLoader
 
-    models = load_family(family, embedding_directory=str(embeddings))
-    model, clip, _ = models
-    concept, lora = make_concept(models, f"round-{family}"), make_lora(model)
+    model, clip, _ = family
+    concept, lora = make_concept(family, "round"), make_lora(model)
     path = save(concept, lora, description="Works well with snow.")
     with_lora = LoraModelLoader.execute(model, lora, 1.0).args[0]
     prompt = f"a photo of a {concept.phrase} in the snow"
@@ -43,15 +46,16 @@ def test_what_is_loaded_draws_what_was_saved(family, embeddings, caplog):
     without_embedding = sample(with_lora, clip, prompt)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        loaded_model, loaded_clip, loaded, phrase, card, _ = load(models, f"loras/{path.name}")
+        loaded_model, loaded_clip, loaded, phrase, card, _ = load(family, f"loras/{path.name}")
     assert caplog.messages == []
-    assert phrase == concept.phrase == f"embedding:round-{family} {WORD}"
+    assert phrase == concept.phrase == f"embedding:round {WORD}"
     assert torch.equal(sample(loaded_model, loaded_clip, prompt), expected)
     assert not torch.allclose(expected, base, atol=1e-3)
     assert not torch.allclose(expected, without_embedding, atol=1e-3)
     assert loaded.vectors.keys() == concept.vectors.keys()
     assert all(torch.equal(loaded.vectors[key], concept.vectors[key]) for key in concept.vectors)
     assert "Works well with snow." in card
+    loaded.path.unlink()
 
 
 def test_core_loads_its_lora_and_names_only_the_embedding_as_not_loaded(sd1, caplog):
@@ -65,13 +69,11 @@ def test_core_loads_its_lora_and_names_only_the_embedding_as_not_loaded(sd1, cap
     assert not torch.allclose(sample(model, sd1[1], prompt), sample(sd1[0], sd1[1], prompt), atol=1e-3)
 
 
-@pytest.mark.parametrize("family", ["sd1", "sdxl"])
 def test_core_reads_the_file_as_an_embedding_where_it_lies_among_them(family, embeddings):
-    models = load_family(family, embedding_directory=str(embeddings))
-    concept = make_concept(models, "among-them")
-    path = save(concept, make_lora(models[0]))
+    concept = make_concept(family, "among-them")
+    path = save(concept, make_lora(family[0]))
     (embeddings / "renamed.safetensors").write_bytes(path.read_bytes())
-    tokens = models[1].tokenize("a embedding:renamed")
+    tokens = family[1].tokenize("a embedding:renamed")
     for encoder, vectors in concept.vectors.items():
         row = tokens[encoder.removeprefix("clip_")][0]
         found = [entry[0] for entry in row if isinstance(entry[0], torch.Tensor)]
@@ -120,6 +122,23 @@ def test_a_loaded_concept_can_be_saved_again(sd1):
     assert load(sd1, f"loras/{second.name}")[3] == f"embedding:again-two {WORD}"
 
 
+def test_what_the_training_node_learned_is_shared_with_its_settings(sd1):
+    from core_personalization.nodes.train_embedding import TrainEmbedding
+
+    settings = {"concept_name": "trained", "super_category": WORD, "steps": 1, "batch_size": 1, "resolution": 64}
+    settings |= {"rescale_from": 1, "rescale_to": 1, "preview_every": 0, "save_every": 0, "overwrite": True}
+    with torch.inference_mode():
+        images = [torch.rand(1, 64, 64, 3)]
+        models = ([model] for model in sd1)
+        concept = TrainEmbedding.execute(*models, images, **{key: [value] for key, value in settings.items()}).args[0]
+    path = save(concept)
+    concept.path.unlink()
+    _, _, loaded, phrase, card, _ = load(sd1, f"loras/{path.name}")
+    assert (phrase, loaded.super_category) == ("embedding:trained", WORD)
+    assert all(torch.equal(loaded.vectors[key], concept.vectors[key]) for key in concept.vectors)
+    assert "steps_done: 1\n" in card and '"rescale_to": 1' in card
+
+
 def test_an_embedding_of_the_training_node_is_loaded_as_it_is(sd1):
     concept = make_concept(sd1, "plain")
     model, clip, loaded, phrase, *_ = load(sd1, f"embeddings/{concept.path.name}")
@@ -148,15 +167,15 @@ def test_an_embedding_of_that_name_in_a_folder_below_is_seen_too(sd1, embeddings
         load(sd1, f"loras/{path.name}")
 
 
-def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1, embeddings):
+def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
     path = save(make_concept(sd1, "strict", base_model_fingerprint="0" * 64))
     with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \(stable-diffusion-v1\); load that base"):
         load(sd1, f"loras/{path.name}")
     assert load(sd1, f"loras/{path.name}", any_base_of_same_family=True)[3] == f"embedding:strict {WORD}"
-    sd2 = load_family("sd2", embedding_directory=str(embeddings))
+    path = save(make_concept(sd1, "stranger", architecture="stable-diffusion-xl-v1-base"))
     for switch in (False, True):
-        with pytest.raises(ValueError, match=r"stable-diffusion-v2-512.*made for 'base\.safetensors'.*another family"):
-            load(sd2, f"loras/{path.name}", any_base_of_same_family=switch)
+        with pytest.raises(ValueError, match=r"'base\.safetensors' \(stable-diffusion-xl-v1-base\), another family"):
+            load(sd1, f"loras/{path.name}", any_base_of_same_family=switch)
 
 
 def test_the_fingerprint_is_that_of_the_base_while_a_finetune_of_biases_is_in_place(sd1):

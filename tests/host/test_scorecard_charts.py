@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -46,6 +47,13 @@ def test_the_chart_has_a_panel_per_score_and_a_row_per_prompt(charts):
     fewer = charts.score_chart(card({"clip_t": 0.25}))
     assert fewer.shape[2] < image.shape[2] and fewer.shape[1] == image.shape[1]
     assert inked(fewer) < inked(image)
+
+
+def test_more_prompts_than_can_be_read_are_one_row(charts):
+    many = dataclasses.replace(card(MEANS), prompts=[f"prompt {number}" for number in range(500)])
+    image = charts.score_chart(many)
+    assert is_picture(image)
+    assert image.shape[1] < charts.score_chart(card(MEANS)).shape[1]
 
 
 def test_scores_of_one_picture_are_drawn_without_intervals(charts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import socket
 import time
@@ -86,6 +87,23 @@ def test_a_model_of_another_kind_or_without_its_weights_is_refused(vision_models
     )
     with pytest.raises(ValueError, match=r"dino_model: .* lack 1 tensors"):
         execute(vision_models, dino_model=str(tmp_path))
+
+
+def test_code_that_lies_beside_a_model_is_not_run(vision_models, tmp_path):
+    marker = tmp_path / "it-ran"
+    (tmp_path / "theirs.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(marker)!r}).touch()\n"
+        "from transformers import PretrainedConfig\n"
+        "class Config(PretrainedConfig):\n"
+        "    model_type = 'theirs'\n",
+        encoding="utf-8",
+    )
+    config = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="dino_model"):
+        execute(vision_models, dino_model=str(tmp_path))
+    assert not marker.exists()
 
 
 def test_a_model_that_gives_nan_is_refused(vision_models, tmp_path):

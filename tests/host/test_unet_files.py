@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from families.build import FAMILIES
-from families.load import load_family
+from families.finetuned import CARD, Finetuned, finetuned, lora_of, predict, relative, with_weights
 from torch import Tensor
 
-CARD = {
-    "architecture": "stable-diffusion-v1",
-    "base_model": "base.safetensors",
-    "base_model_fingerprint": "0" * 64,
-    "pack_version": "1",
-    "resolution": 64,
-    "phrase": "embedding:my-cat",
-    "steps_done": 7,
-    "settings": {"rank": 4},
-}
 COMPLAINTS = ("not loaded", "missing", "unexpected", "error", "left over")
 
 
@@ -35,30 +22,6 @@ def quiet(caplog):
     assert [line for line in caplog.messages if any(word in line.lower() for word in COMPLAINTS)] == []
 
 
-@dataclass(frozen=True)
-class Finetuned:
-    """A family's MODEL, its U-Net's weights, and some of them changed: one of every kind there is."""
-
-    name: str
-    model: Any
-    clip: Any
-    base: dict[str, Tensor]
-    changed: dict[str, Tensor]
-
-    @property
-    def tuned(self) -> dict[str, Tensor]:
-        return self.base | self.changed
-
-
-def finetuned(name: str) -> Finetuned:
-    model, clip, _ = load_family(name)
-    base = {key: weight.clone() for key, weight in model.model.diffusion_model.state_dict().items()}
-    kinds = {re.sub(r"\d+", "N", key): key for key in reversed(base)}
-    random = torch.Generator().manual_seed(0)
-    noise = {key: 0.3 * base[key].std() * torch.randn(base[key].shape, generator=random) for key in kinds.values()}
-    return Finetuned(name, model, clip, base, {key: base[key] + noise[key] for key in noise})
-
-
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def family(request) -> Finetuned:
     return finetuned(request.param)
@@ -67,32 +30,6 @@ def family(request) -> Finetuned:
 @pytest.fixture(scope="module")
 def sd1() -> Finetuned:
     return finetuned("sd1")
-
-
-def predict(family: Finetuned, model: Any) -> Tensor:
-    """The denoised latents of core's own model call, patches applied, at one sigma."""
-    import comfy.model_management
-    import comfy.sampler_helpers
-
-    random = torch.Generator().manual_seed(1)
-    unet_config = FAMILIES[family.name]
-    x = torch.randn(1, 4, 8, 8, generator=random)
-    context = torch.randn(1, 77, unet_config.context_width, generator=random)
-    y = torch.randn(1, unet_config.pooled_width, generator=random) if unet_config.pooled_width else None
-    with torch.inference_mode():
-        comfy.model_management.load_models_gpu([model], force_full_load=True)
-        return model.model.apply_model(x, torch.tensor([2.0]), c_crossattn=context, y=y).clone()
-
-
-def with_weights(family: Finetuned, weights: dict[str, Tensor]) -> Any:
-    """What the file should be equal to: a MODEL whose weights are set to these."""
-    patched = family.model.clone()
-    patched.add_patches({f"diffusion_model.{key}": ("set", (weight,)) for key, weight in weights.items()})
-    return patched
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
 
 
 KOHYA = {
@@ -119,14 +56,6 @@ def test_modules_are_named_as_kohyas_trainers_do_and_core_maps_every_name_back(f
     assert all(known[name] == f"diffusion_model.{path}" for path, name in names.items())
     assert len(set(names.values())) == len(names)
     assert KOHYA[family.name].items() <= names.items()
-
-
-def lora_of(family: Finetuned, rank: int, biases: bool = True) -> dict[str, Tensor]:
-    from core_personalization.core_ops.low_rank import extract_lora
-    from core_personalization.nodes.host.unet_files import lora_state_dict
-
-    extracted = extract_lora(family.base, family.changed, rank)
-    return lora_state_dict(family.model, extracted.pairs, extracted.differences if biases else None)
 
 
 def test_a_full_rank_lora_is_the_finetune_in_core(family, quiet):
@@ -242,6 +171,14 @@ def test_diffusers_adds_to_every_module_what_core_adds(family):
     expected = in_diffusers(family.base | {path: family.base[path] + pair.difference() for path, pair in pairs.items()})
     assert merged.keys() == unet.state_dict().keys()
     assert all(torch.allclose(merged[key], expected[key], atol=1e-5) for key in merged)
+
+
+def test_diffusers_refuses_a_file_with_biases(sd1):
+    """Why `lora_state_dict` writes them only when asked."""
+    from diffusers import StableDiffusionPipeline
+
+    with pytest.raises(ValueError, match="have not been correctly renamed"):
+        StableDiffusionPipeline.lora_state_dict(lora_of(sd1, 2))
 
 
 def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_folder, quiet):

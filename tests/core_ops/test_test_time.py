@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from core_personalization.core_ops.concept_embedding import ConceptEmbedding
+from core_personalization.core_ops.recipes.test_time import (
+    LowestOfAll,
+    PromptRefinement,
+    RefinementConfig,
+    RefinementProblem,
+    noised_latents,
+)
+from core_personalization.core_ops.term_weighting import FixedWeights
+from core_personalization.core_ops.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
+from core_personalization.core_ops.trust_region import change_norms, projected
+
+from .toy_models import BIG, TIMESTEPS, WIDTH, ToyDenoiser, ToyTextEncoder, dog_embedding, pair
+
+TERMS = ("context_embedding", "context_attention")
+WEIGHTS = FixedWeights({"context_embedding": 1.0, "context_attention": 100.0})
+
+
+def far_embedding(encoder: ToyTextEncoder) -> ConceptEmbedding:
+    generator = torch.Generator().manual_seed(3)
+    return ConceptEmbedding({"toy": encoder.vocabulary[[7]] + torch.randn(1, WIDTH, generator=generator)})
+
+
+def noise(seed: int = 0, batch: int = 3):
+    timesteps = range(TIMESTEPS - 5, TIMESTEPS)
+    return noised_latents(
+        torch.zeros(1, 4, 3, 3), ToyDenoiser().schedule, timesteps, batch, torch.Generator().manual_seed(seed)
+    )
+
+
+def refinement(embedding=None, config=None, noised=None, prompt=None) -> PromptRefinement:
+    encoder = ToyTextEncoder()
+    problem = RefinementProblem(
+        encoder,
+        ToyDenoiser(),
+        prompt or pair([3], [4, 5]),
+        noised or noise(),
+        far_embedding(encoder) if embedding is None else embedding,
+    )
+    return PromptRefinement(config or RefinementConfig(), problem)
+
+
+def run(recipe: PromptRefinement, steps: int = 10, rate: float = 0.02) -> list:
+    return list(TrainingLoop(recipe, LoopConfig(steps, rate, measure_every=0), WEIGHTS))
+
+
+@pytest.mark.parametrize("formulation", ["paper", "reference_code"])
+@pytest.mark.parametrize("after", [[4], [4, 5], [4, 5, 6, 9]])
+def test_both_terms_fall_also_on_noise_that_was_not_seen(formulation, after):
+    recipe = refinement(config=RefinementConfig(formulation), prompt=pair([3], after, category=[BIG, 7]))
+    unseen = refinement(recipe.problem.embedding, recipe.config, noise(seed=9), recipe.problem.pair)
+    before = [each.measure().terms for each in (recipe, unseen)]
+    run(recipe)
+    for then, now in zip(before, (each.measure().terms for each in (recipe, unseen)), strict=True):
+        assert all(now[name] < then[name] for name in TERMS)
+
+
+def test_only_the_vectors_get_gradients_and_there_is_no_diffusion_term():
+    recipe = refinement()
+    names = [term.name for group in recipe.training_step({}).terms for term in group]
+    assert tuple(names) == TERMS
+    assert recipe.parameters == list(recipe.problem.embedding.vectors.values())
+    run(recipe, steps=1)
+    assert recipe.parameters[0].grad is not None
+
+
+def test_the_reference_is_encoded_once_and_its_attention_computed_once(monkeypatch):
+    recipe = refinement()
+    calls = []
+    with_attention = ToyDenoiser.with_attention
+    monkeypatch.setattr(ToyDenoiser, "with_attention", lambda *given: calls.append(1) or with_attention(*given))
+    run(recipe, steps=4)
+    assert recipe.problem.encoder.calls == 4 + 1
+    assert len(calls) == 4 + 1
+
+
+def test_a_concept_that_is_its_super_category_measures_zero():
+    measured = refinement(dog_embedding(ToyTextEncoder())).measure()
+    assert measured.terms == pytest.approx(dict.fromkeys(TERMS, 0.0), abs=1e-6)
+    assert measured.similarities == pytest.approx([1.0] * 5, abs=1e-6)
+
+
+def test_similarities_average_to_the_embedding_term():
+    measured = refinement().measure()
+    mean = sum(measured.similarities) / len(measured.similarities)
+    assert 1 - mean == pytest.approx(measured.terms["context_embedding"], abs=1e-6)
+    assert measured.similarities[:2] == pytest.approx([1.0, 1.0])  # before the concept nothing can change
+
+
+@pytest.mark.parametrize("reach", [0.01, 0.1])
+def test_no_vector_leaves_its_reach(reach):
+    recipe = refinement(config=RefinementConfig(reach=reach))
+    reports = run(recipe, rate=0.1)
+    assert all(report.observations["relative_change"] <= reach * (1 + 1e-5) for report in reports)
+    assert reports[-1].observations["relative_change"] > 0.9 * reach
+    free = run(refinement(), rate=0.1)
+    assert free[-1].observations["relative_change"] > 0.1
+
+
+def test_projection_moves_only_what_is_too_far_and_to_the_nearest_point():
+    start = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    moved = torch.tensor([[3.0, 14.0], [3.0, 4.1]])
+    assert projected(moved, start, 0.5).tolist() == [[3.0, 6.5], [3.0, pytest.approx(4.1)]]
+    assert change_norms({"toy": start}, {"toy": moved}) == pytest.approx(((100 + 0.01) ** 0.5, 50**0.5))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_vectors_change():
+    recipe = refinement()
+    with torch.no_grad():
+        recipe.problem.denoiser.queries.mul_(float("nan"))
+    before = recipe.parameters[0].detach().clone()
+    with pytest.raises(NonFiniteLoss, match="context_attention"):
+        run(recipe)
+    assert torch.equal(recipe.parameters[0], before)
+
+
+def test_the_kept_vectors_are_those_at_which_no_term_has_risen():
+    lowest = LowestOfAll(("a", "b"))
+    for number, terms in enumerate([(1.0, 8.0), (0.2, 9.0), (0.6, 4.0), (0.5, 7.0), (float("nan"), 0.1)]):
+        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+    assert int(lowest.vectors["toy"]) == 2
+
+
+def test_a_term_that_was_zero_may_not_rise():
+    lowest = LowestOfAll(("a", "b"))
+    for number, terms in enumerate([(0.0, 8.0), (1e-9, 1.0)]):
+        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+    assert int(lowest.vectors["toy"]) == 0
+
+
+def test_a_term_of_weight_zero_may_rise():
+    lowest = LowestOfAll(("a",))
+    for number, terms in enumerate([(1.0, 8.0), (0.5, 9.0)]):
+        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+    assert int(lowest.vectors["toy"]) == 1
+
+
+def test_noise_levels_go_from_the_highest_down_and_zeros_are_noise_alone():
+    schedule = ToyDenoiser().schedule
+    drawn = noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 4, torch.Generator().manual_seed(1))
+    assert drawn.t.tolist() == [49, 46, 43, 40]
+    again = noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 4, torch.Generator().manual_seed(1))
+    assert torch.equal(drawn.z_t, again.z_t)
+    noise = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    sigma = (1 - schedule.alphas_cumprod[drawn.t]).sqrt().reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(drawn.z_t, sigma * noise)
+    (single,) = noised_latents(
+        torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 1, torch.Generator().manual_seed(1)
+    ).t.tolist()
+    assert single == 49
+
+
+def test_given_latents_are_taken_in_turn():
+    latents = torch.stack([torch.full((4, 3, 3), value) for value in (10.0, -10.0)])
+    drawn = noised_latents(latents, ToyDenoiser().schedule, range(0, 1), 3, torch.Generator().manual_seed(1))
+    assert [float(z.mean().sign()) for z in drawn.z_t] == [1, -1, 1]

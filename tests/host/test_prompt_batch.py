@@ -1,0 +1,72 @@
+"""The node "Evaluation Prompts"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def execute(concept: Any = None, **inputs: Any) -> tuple[list[str], list[str], list[int]]:
+    from core_personalization.nodes.prompt_batch import EvaluationPrompts
+
+    return EvaluationPrompts.execute(concept, **inputs).args
+
+
+def concept(with_category: bool = False):
+    from core_personalization.nodes.concept import Concept
+
+    return Concept("my-cat", "tabby cat", {}, Path("my-cat.safetensors"), with_category)
+
+
+@pytest.mark.parametrize("kind", ("animate", "inanimate"))
+def test_the_papers_twenty_prompts_each_with_every_seed(kind):
+    from core_personalization.core_ops.prompt_sets import prompt_set
+
+    prompts, plain, seeds = execute(concept(), prompt_set=kind, seeds_per_prompt=3, seed=7)
+    templates = prompt_set(f"evaluation_{kind}")
+    assert len(templates) == 20
+    assert prompts[::3] == [template.replace("{}", "embedding:my-cat") for template in templates]
+    assert plain[::3] == [template.replace("{}", "tabby cat") for template in templates]
+    assert seeds == [7, 8, 9] * 20
+    assert len(set(zip(prompts, seeds, strict=True))) == len(prompts) == len(plain) == 60
+
+
+def test_ones_own_prompts_and_a_concept_of_attndreambooth():
+    own = "# mine\na {} on the moon\n\n(a {} :1.2) in the rain"
+    prompts, plain, seeds = execute(concept(True), prompt_set="own", own_prompts=own, seeds_per_prompt=1)
+    assert prompts == ["a embedding:my-cat tabby cat on the moon", "(a embedding:my-cat tabby cat :1.2) in the rain"]
+    assert plain == ["a tabby cat on the moon", "(a tabby cat :1.2) in the rain"]
+    assert seeds == [0, 0]
+
+
+def test_a_text_stands_for_a_concept_that_is_not_connected():
+    prompts, plain, _ = execute(None, prompt_set="own", own_prompts="a {} , asleep", concept_text="sks dog")
+    assert set(prompts) == {"a sks dog , asleep"}
+    assert set(plain) == {"a, asleep"}
+    _, plain, _ = execute(concept(), prompt_set="own", own_prompts="a {} asleep", super_category="dog")
+    assert set(plain) == {"a dog asleep"}
+
+
+def test_the_scorecard_reads_the_same_texts_as_from_the_plain_prompts():
+    from core_personalization.core_ops.scores import with_category
+
+    for learned in (concept(), concept(True)):
+        prompts, plain, _ = execute(learned, seeds_per_prompt=1)
+        assert [with_category(prompt, "", "tabby cat") for prompt in prompts] == plain
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    (
+        ({"concept_text": " "}, "concept: none came"),
+        ({"concept_text": "x", "prompt_set": "own", "own_prompts": "a cat"}, r"own_prompts: line 1.*\{\} 0 times"),
+        ({"concept_text": "x", "prompt_set": "own", "own_prompts": "\n"}, "own_prompts: there is no prompt"),
+        ({"concept_text": "x", "prompt_set": "all"}, "prompt_set: 'all' is not one of"),
+        ({"concept_text": "x", "seeds_per_prompt": 0}, "seeds_per_prompt: 0 is out of range"),
+    ),
+)
+def test_bad_input_is_refused_with_its_name(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        execute(None, **inputs)
