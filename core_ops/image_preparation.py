@@ -25,18 +25,19 @@ class Pictures:
 
 
 def prepare_pictures(
-    images: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int, fit: Fit = "crop"
+    images: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int, fit: Fit = "crop", name: str = "images"
 ) -> Pictures:
     """Brings images [b, H, W, C] with 1 to 4 channels, and masks [b, H, W] if any, to squares of `side` pixels.
 
     "crop" cuts the centre square; "pad" keeps the whole picture on white, which the masks leave out of the loss.
-    Grey is repeated to RGB, transparency laid on white. Raises ValueError for what cannot be trained on.
+    Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning with the input's name, for what
+    cannot be trained on.
     """
     singles = [picture for batch in images for picture in batch.float()]
     if not singles:
-        raise ValueError("images: none came; connect at least one picture of the concept.")
+        raise ValueError(f"{name}: none came; connect at least one picture.")
     single_masks = None if masks is None else [mask for batch in masks for mask in batch.float()]
-    _validate(singles, single_masks, side)
+    _validate(name, singles, single_masks, side)
     pixels = [_to_square(rgb(picture), side, fit, border=1.0) for picture in singles]
     if single_masks is None and fit == "pad":
         single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
@@ -81,10 +82,10 @@ def _random_transform(generator: torch.Generator) -> Tensor:
     )
 
 
-def _validate(pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int) -> None:
+def _validate(name: str, pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int) -> None:
     if side < LATENT_CELL or side % LATENT_CELL:
         raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
-    validate_pictures("images", pictures)
+    validate_pictures(name, pictures)
     if masks is None:
         return
     validate_masks("masks", masks, pictures)

@@ -19,12 +19,12 @@ class _Saved:
     block_inputs: int = 0
     per_block: list[int] = field(default_factory=list)
 
-    def pack(self, tensor: Tensor) -> Tensor:
+    def pack(self, tensor: Tensor) -> None:
+        """Keeps nothing for autograd: an output kept here would hold its own graph, out of the collector's sight."""
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.known:
             self.known.add(storage.data_ptr())
             self.total += storage.nbytes()
-        return tensor
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self.block_inputs += sum(value.nbytes for value in inputs if isinstance(value, Tensor))
@@ -49,7 +49,7 @@ def activation_bytes(
     hooks = [block.register_forward_pre_hook(saved.enter) for block in blocks]
     hooks += [block.register_forward_hook(saved.leave) for block in blocks]
     try:
-        with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(saved.pack, _never_unpacked):
             kept = forward()
             del kept
     finally:
@@ -62,3 +62,7 @@ def extrapolated(bytes_of_batch: Callable[[int], int], batch_size: int) -> int:
     """Bytes for a whole batch, from those of one and of two samples: part of them does not grow with the batch."""
     one, two = bytes_of_batch(1), bytes_of_batch(2)
     return one + (batch_size - 1) * max(two - one, 0)
+
+
+def _never_unpacked(_: None) -> Tensor:
+    raise AssertionError("the measured forward pass has no backward pass")

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .singular_value_shifts import SingularValueShifts
+
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
 
@@ -39,6 +41,11 @@ class TrainableWeights:
         path = name.rpartition(".")[0]
         trained = {f"{path}.{key}": value for key, value in adapter.named_parameters() if value.requires_grad}
         self.parameters.update(trained)
+
+    @property
+    def replaces_weights(self) -> bool:
+        """Whether the trained weights stand in place of the old ones; else the adapters say it all."""
+        return all(isinstance(adapter, SingularValueShifts) for adapter in self.adapters.values())
 
     def values(self) -> dict[str, Tensor]:
         """The trained weights as they are now, by name, in fp32; those under an adapter with it applied."""

@@ -46,8 +46,9 @@ class TrainedEmbedding:
 def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
     """The whole run; the copies of the host's models end with this function."""
     run = EmbeddingRun(host, checked, node_id)
-    run.train()
-    path = run.save_embedding(checked.settings.concept_name, checked.settings.overwrite)
+    with run.nothing_lost():
+        run.train()
+        path = run.save_embedding(checked.settings.concept_name, checked.settings.overwrite)
     return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, run.preview().unsqueeze(0))
 
 

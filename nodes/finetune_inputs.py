@@ -103,7 +103,7 @@ def _class_pictures(
     """Pictures of the super-category for prior preservation (DreamBooth), all with one caption."""
     if images is None:
         return None
-    pictures = prepare_pictures(images, None, settings.resolution, settings.fit)
+    pictures = prepare_pictures(images, None, settings.resolution, settings.fit, "class_images")
     caption = rows.text(settings.class_caption or f"a photo of a {concept.super_category}")
     return CaptionedPictures(pictures, [caption], [0] * pictures.pixels.shape[0])
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..core_ops.low_rank import extract_lora
 from ..core_ops.trainable_weights import TrainableWeights
-from .finetune_settings import FinetuneSettings
 from .host import unet_files
 from .host.unet_weights import with_lora, with_weights
 
@@ -20,46 +19,51 @@ from .host.unet_weights import with_lora, with_weights
 class TrainedWeights:
     """Trained weights at one moment, on the CPU.
 
-    unet: the changed weights by name, in the number format of the base; None for adapters.
-    lora: what core's LoRA nodes take; None where none was asked for. kept: share of the change in an extracted LoRA.
+    unet: the changed weights by name, in fp32; None for adapters. lora: what core's LoRA nodes take, by kohya's keys;
+    None where there is none. kept: share of the change that an extracted LoRA holds.
     """
 
     unet: Mapping[str, Tensor] | None
-    lora: dict[str, Tensor] | None
+    lora: Mapping[str, Tensor] | None
     kept: float | None = None
-
-
-def collect(
-    model: Any, base: Mapping[str, Tensor], trained: TrainableWeights, settings: FinetuneSettings
-) -> TrainedWeights:
-    """base: all weights of the U-Net before the training, on the CPU."""
-    if not settings.replaces_weights:
-        return TrainedWeights(None, _adapter_tensors(model, trained, base))
-    values = {name: value.cpu() for name, value in trained.values().items()}
-    unet = {name: value.to(unet_files.stored_dtype(base[name].dtype)) for name, value in values.items()}
-    if not settings.saves_lora:
-        return TrainedWeights(unet, None)
-    extracted = extract_lora(base, values, settings.rank)
-    lora = unet_files.lora_state_dict(model, extracted.pairs, extracted.differences)
-    return TrainedWeights(unet, lora, extracted.kept)
 
 
 @dataclass(frozen=True)
 class NewFile:
-    """card: what it says about itself. whole: a U-Net's weights go with the others of `base`; else as a LoRA only."""
+    """card: what it says about itself. whole: a changed U-Net is written with all its weights, not only as a LoRA."""
 
     name: str
     card: Mapping[str, Any]
-    whole: bool
     overwrite: bool
+    whole: bool = True
+
+
+def collect(model: Any, base: Mapping[str, Tensor], trained: TrainableWeights) -> TrainedWeights:
+    """base: all weights of the U-Net before the training, on the CPU."""
+    if trained.replaces_weights:
+        return TrainedWeights({name: value.cpu() for name, value in trained.values().items()}, None)
+    return TrainedWeights(None, _adapter_tensors(model, trained, base))
+
+
+def with_extracted_lora(
+    model: Any,
+    base: Mapping[str, Tensor],
+    weights: TrainedWeights,
+    rank: int,
+    before_each: Callable[[int, int], object],
+) -> TrainedWeights:
+    """Adds the LoRA of this rank that is nearest to the change."""
+    assert weights.unet is not None
+    extracted = extract_lora(base, weights.unet, rank, before_each)
+    lora = unet_files.lora_state_dict(model, extracted.pairs, extracted.differences)
+    return replace(weights, lora=lora, kept=extracted.kept)
 
 
 def save(model: Any, base: Mapping[str, Tensor], weights: TrainedWeights, new: NewFile) -> Path:
-    """Writes what was asked for; returns the path of the U-Net, or of the LoRA where that is all."""
+    """Writes what there is; returns the path of the U-Net, or of the LoRA where that is all."""
     paths: list[Path] = []
     if weights.unet is not None and new.whole:
-        tensors = {**base, **weights.unet}
-        paths.append(unet_files.save_unet(new.name, model, tensors, new.card, new.overwrite))
+        paths.append(unet_files.save_unet(new.name, model, {**base, **weights.unet}, new.card, new.overwrite))
     if weights.lora is not None:
         paths.append(unet_files.save_adapter(new.name, weights.lora, new.card, new.overwrite))
     return paths[0]

@@ -14,17 +14,17 @@ from ..core_ops.memory_estimate import activation_bytes, extrapolated
 from ..core_ops.recipes.identity_finetuning import FinetuningProblem, IdentityFinetuning, IdentityFinetuningConfig
 from ..core_ops.term_weighting import FixedWeights
 from ..core_ops.training_loop import STREAMS, LoopConfig, TrainingLoop
-from .concept import Concept
+from .concept import Concept, LoraModel
 from .concept_preview import PREVIEW_TEMPLATES, ConceptPreview
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
-from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save
+from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save, with_extracted_lora
 from .finetune_settings import FinetuneSettings
 from .host import concept_files
 from .host.denoiser import HostDenoiser
 from .host.memory import make_room
 from .host.module_copy import autograd_mode
 from .host.precision import dtype_for
-from .host.run_control import RunProgress
+from .host.run_control import RunProgress, check_cancelled, show_text
 from .host.text_encoder import HostTextEncoder
 from .host.unet_weights import unet_weights
 from .optimizers import OPTIMIZERS, STATE_BYTES, with_rate_of_its_own
@@ -46,7 +46,7 @@ class Finetuned:
     """What a run leaves. lora: None where no LoRA was asked for. preview: [1, H, W, 3]."""
 
     model: Any
-    lora: dict[str, Tensor] | None
+    lora: LoraModel | None
     losses: dict[str, list[float]]
     preview: Tensor
     path: Path
@@ -57,12 +57,13 @@ class Finetuned:
 def finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None) -> Finetuned:
     """The whole run; the copies of the host's models end with this function."""
     run = FinetuneRun(host, checked, node_id)
-    run.train()
-    settings = checked.settings
-    weights, path = run.save(settings.name, settings.overwrite)
-    concept = run.refined_concept(settings.name, settings.overwrite)
+    with run.nothing_lost():
+        run.train()
+        weights, path = run.save()
+        concept = run.refined_concept(checked.settings.name, checked.settings.overwrite)
+    lora = None if weights.lora is None else LoraModel(weights.lora, run.card())
     preview, summary = run.preview().unsqueeze(0), run.summary(path, weights.kept)
-    return Finetuned(patched_model(host.model, weights), weights.lora, run.losses, preview, path, concept, summary)
+    return Finetuned(patched_model(host.model, weights), lora, run.losses, preview, path, concept, summary)
 
 
 class FinetuneRun(TrainingRun):
@@ -100,17 +101,25 @@ class FinetuneRun(TrainingRun):
         return preview.draw(self.embedding.vectors, self.images.latents.shape[1:])
 
     def keep_step(self) -> str:
+        """The weights as trained: no LoRA is extracted while the user waits for a cancel."""
         name = f"{self.checked.settings.name}-step{self.loop.step}"
-        _, path = self.save(name, overwrite=True)
+        weights = collect(self.host.model, self._base, self.denoiser.trainable)
+        path = save(self.host.model, self._base, weights, NewFile(name, self.card(), overwrite=True))
         self.refined_concept(name, overwrite=True)
         return str(path)
 
-    def save(self, name: str, overwrite: bool) -> tuple[TrainedWeights, Path]:
-        """Writes the weights as they are now."""
+    def save(self) -> tuple[TrainedWeights, Path]:
+        """Writes the files that were asked for."""
         settings = self.checked.settings
-        weights = collect(self.host.model, self._base, self.denoiser.trainable, settings)
-        new = NewFile(name, self.card(), settings.saves_unet, overwrite)
+        weights = collect(self.host.model, self._base, self.denoiser.trainable)
+        if settings.extracts_lora:
+            weights = with_extracted_lora(self.host.model, self._base, weights, settings.rank, self._say_extracting)
+        new = NewFile(settings.name, self.card(), settings.overwrite, whole=settings.saves_unet)
         return weights, save(self.host.model, self._base, weights, new)
+
+    def _say_extracting(self, done: int, total: int) -> None:
+        show_text(f"extracting the LoRA: weight {done + 1} of {total}", self.node_id)
+        check_cancelled()
 
     def refined_concept(self, name: str, overwrite: bool) -> Concept:
         """The concept as it is now: written under this name when it was trained along, else the one that came."""
@@ -135,8 +144,6 @@ class FinetuneRun(TrainingRun):
             "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
             "memory": self.memory,
         }
-        if settings.saves_lora and settings.form in ("LoRA", "LoHa"):
-            training |= {"rank": settings.rank, "alpha": settings.alpha}
         return training_card(self.host, training)
 
     def summary(self, path: Path, kept: float | None) -> str:

@@ -8,7 +8,17 @@ from typing import Any
 
 from ..core_ops.image_preparation import Fit
 from .embedding_settings import EmbeddingSettings
-from .host.trainable_unet import ATTENTION, CROSS_ATTENTION, FORMS, FULL, KEYS_VALUES, SCOPES, WHOLE, WeightChoice
+from .host.trainable_unet import (
+    ADAPTERS,
+    ATTENTION,
+    CROSS_ATTENTION,
+    FORMS,
+    FULL,
+    KEYS_VALUES,
+    SCOPES,
+    WHOLE,
+    WeightChoice,
+)
 from .optimizers import OPTIMIZERS
 from .settings import choice, integer, like, number, switch, text
 
@@ -168,15 +178,19 @@ class FinetuneSettings:
     @property
     def replaces_weights(self) -> bool:
         """Whether the result is whole weights, not an adapter that core applies."""
-        return self.form not in ("LoRA", "LoHa", "LoKr", "OFT")
+        return self.form not in ADAPTERS
 
     @property
     def saves_unet(self) -> bool:
         return self.replaces_weights and self.save != SAVE_LORA
 
     @property
+    def extracts_lora(self) -> bool:
+        return self.replaces_weights and self.save in (SAVE_LORA, SAVE_BOTH)
+
+    @property
     def saves_lora(self) -> bool:
-        return not self.replaces_weights or self.save in (SAVE_LORA, SAVE_BOTH)
+        return not self.replaces_weights or self.extracts_lora
 
     @property
     def aligned(self) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,21 +57,26 @@ class TrainingRun(ABC):
             self.losses = {name: list(values) for name, values in state["losses"].items()}
         self._first_step = self.loop.step
 
-    def train(self) -> None:
-        """Runs to the end; when it stops before, state and what was learned are written first."""
-        progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
+    @contextmanager
+    def nothing_lost(self) -> Iterator[None]:
+        """Around training and saving: when either stops early, state and what was learned are written first."""
         try:
-            with autograd_mode():
-                for report in self.loop:
-                    self._note(report)
-                    preview = self.preview() if _due(report.step, self.plan.preview_every) else None
-                    if _due(report.step, self.plan.save_every):
-                        self.save_state()
-                        self.keep_step()
-                    progress.update(report.step, self._describe(report), preview)
+            yield
         except BaseException:
             self._keep_what_was_learned()
             raise
+
+    def train(self) -> None:
+        """Runs to the end."""
+        progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
+        with autograd_mode():
+            for report in self.loop:
+                self._note(report)
+                preview = self.preview() if _due(report.step, self.plan.preview_every) else None
+                if _due(report.step, self.plan.save_every):
+                    self.save_state()
+                    self.keep_step()
+                progress.update(report.step, self._describe(report), preview)
 
     def save_state(self) -> None:
         """Writes the state to resume from; it replaces that of an earlier step."""

@@ -10,8 +10,7 @@ from .concept import ConceptIO
 from .finetune_inputs import GivenPictures, check_finetune
 from .finetune_run import finetune
 from .finetune_settings import FinetuneSettings
-from .host.output_blocking import blocked
-from .host.run_control import releasing_memory
+from .host.run_control import blocked_output, releasing_memory
 from .settings import schema_inputs, validated
 from .training_inputs import HostModels
 
@@ -85,7 +84,7 @@ class UNetIdentityFinetune(io.ComfyNode):
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune(host, checked, node_id)
         shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
-        lora = blocked(NO_LORA) if result.lora is None else result.lora
+        lora = blocked_output(NO_LORA) if result.lora is None else result.lora
         return io.NodeOutput(
             result.model, lora, result.losses, result.preview, str(result.path), result.concept, ui=shown
         )

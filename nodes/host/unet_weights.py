@@ -10,6 +10,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .unet_files import stored_dtype
+
 
 def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
     """Every entry of the U-Net's state dict with the MODEL's patches applied, copied to the CPU."""
@@ -21,9 +23,10 @@ def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
 
 
 def with_weights(model: ModelPatcher, weights: Mapping[str, Tensor]) -> ModelPatcher:
-    """A clone whose U-Net has these weights in place of its own, whatever patches came before."""
-    clone = model.clone()
-    clone.add_patches({f"diffusion_model.{name}": ("set", (weight,)) for name, weight in weights.items()})
+    """A clone whose U-Net has these weights, rounded as a file holds them, whatever patches came before."""
+    clone, own = model.clone(), model.model.diffusion_model.state_dict()
+    rounded = {name: weight.to(stored_dtype(own[name].dtype)) for name, weight in weights.items()}
+    clone.add_patches({f"diffusion_model.{name}": ("set", (weight,)) for name, weight in rounded.items()})
     return clone
 
 

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from families.build import FAMILIES
+from families.finetuning import a_concept, execute, finetune_run, from_core, pictures, prediction
 from families.hashing import weights_hash
 from families.load import load_family
 from safetensors import safe_open
-
-SETTINGS: dict[str, Any] = {
-    "name": "finetuned",
-    "steps": 2,
-    "batch_size": 2,
-    "learning_rate": 1e-4,
-    "resolution": 64,
-    "rank": 4,
-    "precision": "fp32",
-    "preview_every": 0,
-    "overwrite": True,
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,73 +24,6 @@ def embeddings() -> Path:
 @pytest.fixture(scope="module")
 def sd1(embeddings):
     return load_family("sd1", embedding_directory=str(embeddings))
-
-
-def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.inference_mode():
-        return [torch.rand(1, 64, 64, 3, generator=generator) for _ in range(count)]
-
-
-def a_concept(models, with_category: bool = False, vectors: int = 1):
-    from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host.text_encoder import encoder_widths
-
-    generator = torch.Generator().manual_seed(4)
-    values = {
-        name: 0.02 * torch.randn(vectors, width, generator=generator)
-        for name, width in encoder_widths(models[1]).items()
-    }
-    return Concept("learned", "teddy bear", values, Path("learned.safetensors"), with_category)
-
-
-def execute(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
-    """The node as the host runs it: under inference mode, every input a list."""
-    from core_personalization.nodes.unet_identity_finetune import UNetIdentityFinetune
-
-    values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
-    model, clip, vae = models
-    with torch.inference_mode():
-        return UNetIdentityFinetune.execute(
-            [model],
-            [clip],
-            [vae],
-            [concept or a_concept(models)],
-            images or pictures(),
-            masks,
-            captions,
-            class_images,
-            **values,
-        ).args
-
-
-def prediction(model) -> torch.Tensor:
-    """Of the host's own U-Net with the MODEL's patches applied."""
-    import comfy.model_management
-
-    family = model.model.model_config.unet_config
-    generator = torch.Generator().manual_seed(3)
-    z = torch.randn(1, 4, 8, 8, generator=generator)
-    context = torch.randn(1, 77, family["context_dim"], generator=generator)
-    y = torch.randn(1, family["adm_in_channels"], generator=generator) if family.get("adm_in_channels") else None
-    with torch.inference_mode():
-        comfy.model_management.load_models_gpu([model], force_patch_weights=True, force_full_load=True)
-        unet = model.model.diffusion_model
-        output = unet(z, torch.tensor([500.0]), context=context, y=y, transformer_options={})
-        comfy.model_management.unload_all_models()
-    return output.clone()
-
-
-def from_core(kind: str, models, path: str):
-    """The MODEL that core's own loader makes of the file."""
-    import comfy.sd
-    import comfy.utils
-
-    with torch.inference_mode():
-        if kind == "unet":
-            return comfy.sd.load_diffusion_model(path)
-        lora = comfy.utils.load_torch_file(path, safe_load=True)
-        return comfy.sd.load_lora_for_models(models[0], None, lora, 1.0, 0.0)[0]
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -127,20 +48,6 @@ def test_the_other_forms_say_the_same_in_model_and_file(sd1, form):
     loaded = from_core("unet" if form == "singular values" else "lora", sd1, path)
     assert (prediction(model) - prediction(sd1[0])).abs().max() > 1e-4
     torch.testing.assert_close(prediction(loaded), prediction(model), rtol=1e-3, atol=1e-3)
-
-
-def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
-    from core_personalization.nodes.finetune_inputs import GivenPictures, check_finetune
-    from core_personalization.nodes.finetune_run import FinetuneRun
-    from core_personalization.nodes.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training_inputs import HostModels
-
-    host = HostModels(*models)
-    given = GivenPictures(images or pictures(), masks, captions, class_images)
-    chosen = validated(FinetuneSettings, {**SETTINGS, **settings})
-    with torch.inference_mode():
-        return FinetuneRun(host, check_finetune(host, concept or a_concept(models), given, chosen))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""Runs of "U-Net Identity Finetune" that are repeated, cancelled, resumed, refused or many."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+from families.finetuning import a_concept, execute, pictures
+from families.hashing import weights_hash
+from families.load import load_family
+
+SMALL = {"scope": "keys and values of cross-attention", "learning_rate": 1e-3}
+FORMS = [
+    SMALL,
+    SMALL | {"form": "LoRA", "optimizer": "Adafactor", "train_embedding": True},
+    SMALL | {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "class_images": pictures(2, seed=8)},
+]
+
+
+@pytest.fixture(scope="module")
+def sd1():
+    import folder_paths
+
+    return load_family("sd1", embedding_directory=folder_paths.get_folder_paths("embeddings")[0])
+
+
+def trained_tensors(path: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def cancel_after(monkeypatch, step: int) -> None:
+    import comfy.model_management
+    from core_personalization.nodes.finetune_run import FinetuneRun
+
+    note = FinetuneRun._note
+
+    def note_and_cancel(run, report):
+        note(run, report)
+        if report.step == step:
+            comfy.model_management.interrupt_current_processing()
+
+    monkeypatch.setattr(FinetuneRun, "_note", note_and_cancel)
+
+
+@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned"])
+def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, given):
+    from core_personalization.nodes.host.run_control import Cancelled
+
+    before = weights_hash(sd1)
+    first, again = (execute(sd1, name=name, steps=3, **given) for name in ("first", "again"))
+    with monkeypatch.context() as patch:
+        cancel_after(patch, 2)
+        with pytest.raises(Cancelled):
+            execute(sd1, name="cancelled", steps=3, **given)
+    assert weights_hash(sd1) == before
+    folder = Path(first[4]).parent
+    assert (folder / "cancelled-step2.safetensors").is_file()
+    assert not (folder / "cancelled.safetensors").exists()
+    resumed = execute(sd1, name="resumed", steps=3, resume_from="cancelled", **given)
+    expected = trained_tensors(first[4])
+    for path in (again[4], resumed[4]):
+        tensors = trained_tensors(path)
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    assert resumed[2] == first[2]
+
+
+def test_another_seed_learns_other_weights(sd1):
+    first, other = (trained_tensors(execute(sd1, name="seeded", seed=seed, **SMALL)[4]) for seed in (1, 2))
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch):
+    from core_personalization.core_ops.recipes.identity_finetuning import IdentityFinetuning
+    from core_personalization.core_ops.training_loop import NonFiniteLoss
+    from core_personalization.core_ops.training_step import Term
+
+    terms, calls = IdentityFinetuning._instance_terms, []
+
+    def becomes_nan(recipe, *arguments):
+        calls.append(None)
+        (term,) = terms(recipe, *arguments)
+        return (Term("diffusion", term.value * float("nan") if len(calls) == 4 else term.value),)
+
+    before = weights_hash(sd1)
+    monkeypatch.setattr(IdentityFinetuning, "_instance_terms", becomes_nan)  # the first two calls measure memory
+    with pytest.raises(NonFiniteLoss, match=r"step 2: diffusion .*learning_rate"):
+        execute(sd1, name="nan", steps=3, **SMALL)
+    assert weights_hash(sd1) == before
+    import folder_paths
+
+    unets = Path(folder_paths.get_output_directory()) / "diffusion_models"
+    assert (unets / "nan-step1.safetensors").is_file() and not (unets / "nan.safetensors").exists()
+
+
+def test_what_cannot_end_is_not_begun(sd1, monkeypatch):
+    """The memory that a step needs is measured before the first one."""
+    import comfy.model_management
+    from core_personalization.nodes.finetune_run import FinetuneRun
+
+    before = weights_hash(sd1)
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: 50 * 2**20)
+    monkeypatch.setattr(FinetuneRun, "train", lambda run: pytest.fail("training was started"))
+    with pytest.raises(ValueError, match=r"memory: .*GiB.*gradient_checkpointing"):
+        execute(sd1, name="too-large")
+    assert weights_hash(sd1) == before
+
+
+REFUSED = [
+    ({"name": "../evil"}, "name: '../evil' cannot be used"),
+    ({"steps": 0}, "steps: 0"),
+    ({"rank": 0}, "rank: 0"),
+    ({"scope": "text encoder"}, "scope: 'text encoder'"),
+    ({"form": "LoRA", "save": "whole U-Net"}, "save: 'whole U-Net' needs form"),
+    ({"class_caption": "a {}"}, "class_caption: it holds {}"),
+    ({"class_images": [torch.zeros(0, 64, 64, 3)]}, "class_images: none came"),
+    ({"caption_template": "a photo"}, "caption_template: .* has {} 0 times"),
+    ({"alignment_mean": 2.0}, "alignment_mean: the regularizer needs the super-category 'teddy bear'"),
+    ({"optimizer": "AdamW 8-bit"}, "optimizer: .*bitsandbytes.*Adafactor"),
+    ({"precision": "fp16"}, "precision: fp16 needs a GPU"),
+    ({"resume_from": "never-saved"}, "resume_from: there is no saved state"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypatch, given, message):
+    from core_personalization.nodes import unet_identity_finetune
+
+    monkeypatch.setattr(unet_identity_finetune, "finetune", lambda *_: pytest.fail("training was started"))
+    with pytest.raises(ValueError, match=message):
+        execute(sd1, **given)
+
+
+def test_a_concept_of_another_base_model_is_refused(sd1):
+    with pytest.raises(ValueError, match="concept: its vectors are clip_h 1024, this text encoder needs clip_l 768"):
+        execute(sd1, a_concept(load_family("sd2")))
+
+
+def test_a_taken_name_is_refused_unless_overwrite_is_on(sd1):
+    execute(sd1, name="taken", steps=1, **SMALL)
+    with pytest.raises(ValueError, match=r"name: .*taken.*exists already"):
+        execute(sd1, name="taken", steps=1, overwrite=False, **SMALL)
+
+
+def test_ten_trainings_leave_memory_where_it_was(sd1):
+    import psutil
+
+    process = psutil.Process()
+
+    def resident(runs: int) -> int:
+        for _ in range(runs):
+            execute(sd1, name="repeated", steps=1, **SMALL)
+        gc.collect()
+        return process.memory_info().rss
+
+    settled = resident(2)
+    assert resident(10) < 1.05 * settled
