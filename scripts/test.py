@@ -3,9 +3,11 @@
     python scripts/test.py -m "not host"     the quick tier, without ComfyUI
     python scripts/test.py -m long           what takes minutes and is left out otherwise
 
+The files of tests are shared out to as many processes as there are processors, four at most; "-n 0" keeps all in one.
 Set COMFYUI_PATH (and COMFYUI_PYTHON) to use a ComfyUI that you have; nothing in it is changed.
 """
 
+import os
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
@@ -16,6 +18,9 @@ from preparation.foreground import run_in_foreground
 from preparation.installation import ROOT, TEST_MODULES, prepare
 from preparation.timeline import Timeline
 
+MOST_PROCESSES = 4
+"""Each takes up to 3 GB of memory."""
+
 
 def main() -> int:
     try:
@@ -23,8 +28,13 @@ def main() -> int:
     except PreparationError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    command = [str(installation.python), "-m", "pytest", *sys.argv[1:]]
-    return run_in_foreground(command, ROOT, installation.environment())
+    processors = os.cpu_count() or 1
+    processes = min(processors, MOST_PROCESSES)
+    # A file stays in one process: what its tests share (a server, a trained concept) is made once.
+    shared_out = ["-n", str(processes), "--dist", "loadfile"]
+    command = [str(installation.python), "-m", "pytest", *shared_out, *sys.argv[1:]]
+    threads = {"OMP_NUM_THREADS": str(processors // processes)}
+    return run_in_foreground(command, ROOT, threads | installation.environment())
 
 
 if __name__ == "__main__":

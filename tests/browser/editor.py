@@ -33,7 +33,9 @@ class Editor:
     def open(cls, page: Page, address: str) -> Editor:
         editor = cls(page, address)
         page.on("pageerror", lambda error: editor.errors.append(str(error)))
-        page.on("console", lambda message: editor.errors.append(message.text) if "ersonalization" in message.text else 0)
+        page.on(
+            "console", lambda message: editor.errors.append(message.text) if "ersonalization" in message.text else 0
+        )
         editor.set("Comfy.TutorialCompleted", True)  # Otherwise a first start shows the template browser.
         editor.reload()
         return editor
@@ -86,5 +88,7 @@ class Editor:
 
     def complaints(self) -> list[str]:
         """Texts of the dialogs, overlays and messages that stand on the screen."""
-        shown = self.page.locator("[role=dialog]:visible, [data-testid=error-overlay]:visible, .p-toast-message:visible")
+        shown = self.page.locator(
+            "[role=dialog]:visible, [data-testid=error-overlay]:visible, .p-toast-message:visible"
+        )
         return shown.all_inner_texts()

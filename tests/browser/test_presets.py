@@ -87,13 +87,16 @@ def test_renaming_the_input_fills_in_nothing(editor, node):
     name, option, _ = node
     editor.choose(NODE, name, option)
     editor.set_value(NODE, "steps", 7)
-    editor.evaluate("([id, name]) => { const w = app.graph.getNodeById(id).widgets.find((w) => w.name === name);"
-                    " w.callback(w.value); }", [NODE, name])
+    editor.evaluate(
+        "([id, name]) => { const w = app.graph.getNodeById(id).widgets.find((w) => w.name === name);"
+        " w.callback(w.value); }",
+        [NODE, name],
+    )
     assert editor.values(NODE)["steps"] == 7
 
 
 def test_it_works_in_nodes_drawn_as_html_too(editor, node):
-    name, option, table = node
+    _, option, table = node
     editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     try:
         first = next(iter(table))
