@@ -131,7 +131,7 @@ class CapturedAttention:
 
     def maps(self, step: int | None = None) -> Tensor:
         """Mean over layers, each counting the same, [B, T, H, h, w] at the finest resolution. step: index, or all."""
-        size = tuple(self.levels[0].sums.shape[-2:])
+        size: Size = self.levels[0].sums.shape[-2:]
         merged = sum(level.mean(step, size) * level.layers for level in self.levels)
         return merged * self.levels[0].painted(step) / sum(level.layers for level in self.levels)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def similarity_chart(title: str, tokens: ContextTokens, similarities: Mapping[st
     axes = figure.subplots()
     for number, (word, values) in enumerate(similarities.items()):
         # The base word is 1 everywhere: a thin line, so that those above it are seen.
-        style = {"color": "black", "linewidth": 1} if number == 0 else {"color": f"C{number - 1}", "marker": "o"}
+        style: dict[str, Any] = {"color": "black", "linewidth": 1} if number == 0 else {"color": f"C{number - 1}", "marker": "o"}
         axes.plot(places, values.tolist(), label=word, linestyle="--" if number > 10 else "-", **style)
     axes.axvline(tokens.before, color="grey", linestyle=":", linewidth=1)
     axes.set_xticks([*places, tokens.before], [*tokens.labels, "{}"], rotation=45, ha="right", parse_math=False)

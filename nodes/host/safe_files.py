@@ -110,7 +110,7 @@ def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensor bytes as they will lie in the file, in hex (modelspec.hash_sha256)."""
     digest = hashlib.sha256()
     for name in _order_in_file(tensors):
-        digest.update(_bytes(tensors[name].detach().cpu()).numpy())
+        digest.update(_bytes(tensors[name].detach().cpu()).numpy().data)
     return "0x" + digest.hexdigest()
 
 

@@ -128,7 +128,8 @@ class ClipEncoder(VisionEncoder):
         super().__init__(source)
         with _explaining(source):
             self._tokenizer = source.load_with(AutoTokenizer)
-        self._places = self._network.model.config.text_config.max_position_embeddings
+        config: Any = self._network.model.config
+        self._places: int = config.text_config.max_position_embeddings
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """[T, D] in fp32 on the CPU; see `is_cut` for long texts."""
