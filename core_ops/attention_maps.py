@@ -131,8 +131,8 @@ class CapturedAttention:
 
     def maps(self, step: int | None = None) -> Tensor:
         """Mean over layers, each counting the same, [B, T, H, h, w] at the finest resolution. step: index, or all."""
-        size: Size = self.levels[0].sums.shape[-2:]
-        merged = sum(level.mean(step, size) * level.layers for level in self.levels)
+        height, width = self.levels[0].sums.shape[-2:]
+        merged = sum(level.mean(step, (height, width)) * level.layers for level in self.levels)
         return merged * self.levels[0].painted(step) / sum(level.layers for level in self.levels)
 
     def shares(self, step: int | None = None) -> Tensor:
