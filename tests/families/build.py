@@ -51,7 +51,10 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Family:
-    """depths: transformer blocks per residual block, per level, finest first; up_depths: on the way up."""
+    """depths: transformer blocks per residual block, per level, finest first; up_depths: on the way up.
+
+    heads: at the finest level. level_widths: channels per level, finest first; empty for WIDTH in all.
+    """
 
     context_width: int
     heads: int
@@ -64,6 +67,18 @@ class Family:
     latent_scale: float = 0.18215
     pooled_width: int | None = None
     prediction: str = "epsilon"
+    level_widths: tuple[int, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return self.level_widths or (WIDTH,) * len(self.depths)
+
+    @property
+    def level_heads(self) -> list[int]:
+        """Attention heads per level: SD1 has as many at all, the others heads of one width."""
+        if not self.linear_projection:
+            return [self.heads] * len(self.widths)
+        return [self.heads * width // self.widths[0] for width in self.widths]
 
 
 CLIP_L = TextEncoder("cond_stage_model.transformer.", "clip_l", 768, 12, (12, 3072))
@@ -94,7 +109,11 @@ def state_dict(name: str, seed: int = 0, full_text_encoders: bool = False) -> di
     """
     if name not in FAMILIES:
         raise ValueError(f"family: expected one of {', '.join(FAMILIES)}, got {name!r}.")
-    family = FAMILIES[name]
+    return checkpoint(FAMILIES[name], seed, full_text_encoders)
+
+
+def checkpoint(family: Family, seed: int = 0, full_text_encoders: bool = False) -> dict[str, Tensor]:
+    """`state_dict` of a family of any size."""
     weights = {key: _unet_weight(key, shape, seed) for key, shape in unet_shapes(family)}
     if family.prediction == "epsilon":
         _pass_input_on(weights, family)
@@ -108,68 +127,82 @@ def state_dict(name: str, seed: int = 0, full_text_encoders: bool = False) -> di
 
 
 def unet_shapes(family: Family, prefix: str = "model.diffusion_model.") -> Shapes:
-    """Keys and shapes of the U-Net in the original (LDM) layout; every level is 320 wide."""
+    """Keys and shapes of the U-Net in the original (LDM) layout."""
+    first, last = family.widths[0], family.widths[-1]
     for name, inputs in [("time_embed", WIDTH), ("label_emb.0", family.pooled_width)]:
         if inputs:
             yield from _affine(f"{prefix}{name}.0", TIME_WIDTH, inputs)
             yield from _affine(f"{prefix}{name}.2", TIME_WIDTH, TIME_WIDTH)
-    yield from _affine(f"{prefix}input_blocks.0.0", WIDTH, LATENT_CHANNELS, 3, 3)
-    yield from _affine(f"{prefix}out.0", WIDTH)
-    yield from _affine(f"{prefix}out.2", LATENT_CHANNELS, WIDTH, 3, 3)
-    yield from _residual_block(f"{prefix}middle_block.0", WIDTH)
-    yield from _transformer(f"{prefix}middle_block.1", family.middle_depth, family)
-    yield from _residual_block(f"{prefix}middle_block.2", WIDTH)
+    yield from _affine(f"{prefix}input_blocks.0.0", first, LATENT_CHANNELS, 3, 3)
+    yield from _affine(f"{prefix}out.0", first)
+    yield from _affine(f"{prefix}out.2", LATENT_CHANNELS, first, 3, 3)
+    yield from _residual_block(f"{prefix}middle_block.0", last, last)
+    yield from _transformer(f"{prefix}middle_block.1", family.middle_depth, family, last)
+    yield from _residual_block(f"{prefix}middle_block.2", last, last)
     yield from _way_down(family, prefix)
     yield from _way_up(family, prefix)
 
 
 def _way_down(family: Family, prefix: str) -> Shapes:
     names = (f"{prefix}input_blocks.{number}" for number in count(1))
-    for level, depth in enumerate(family.depths):
+    inputs = family.widths[0]
+    for level, (depth, width) in enumerate(zip(family.depths, family.widths, strict=True)):
         if level:
-            yield from _affine(f"{next(names)}.0.op", WIDTH, WIDTH, 3, 3)
+            yield from _affine(f"{next(names)}.0.op", inputs, inputs, 3, 3)
         for name in islice(names, family.blocks_per_level):
-            yield from _residual_block(f"{name}.0", WIDTH)
-            yield from _transformer(f"{name}.1", depth, family)
+            yield from _residual_block(f"{name}.0", inputs, width)
+            yield from _transformer(f"{name}.1", depth, family, width)
+            inputs = width
+
+
+def _skips(family: Family) -> list[int]:
+    """Widths of what the way down hands to the way up, in the order in which it is made."""
+    widths = family.widths
+    levels = [width for width in widths for _ in range(family.blocks_per_level + 1)]
+    # A level ends with its smaller copy, but for the last, and the first begins with the input convolution.
+    return [widths[0], *levels[:-1]]
 
 
 def _way_up(family: Family, prefix: str) -> Shapes:
     names = (f"{prefix}output_blocks.{number}" for number in count())
+    skips, inputs = _skips(family), family.widths[-1]
     for level, depth in reversed(list(enumerate(family.up_depths))):
+        width = family.widths[level]
         for name in islice(names, family.blocks_per_level + 1):
-            yield from _residual_block(f"{name}.0", 2 * WIDTH)
-            yield from _transformer(f"{name}.1", depth, family)
+            yield from _residual_block(f"{name}.0", inputs + skips.pop(), width)
+            yield from _transformer(f"{name}.1", depth, family, width)
+            inputs = width
         if level:
-            yield from _affine(f"{name}.{2 if depth else 1}.conv", WIDTH, WIDTH, 3, 3)
+            yield from _affine(f"{name}.{2 if depth else 1}.conv", width, width, 3, 3)
 
 
-def _residual_block(prefix: str, inputs: int) -> Shapes:
+def _residual_block(prefix: str, inputs: int, width: int) -> Shapes:
     yield from _affine(f"{prefix}.in_layers.0", inputs)
-    yield from _affine(f"{prefix}.in_layers.2", WIDTH, inputs, 3, 3)
-    yield from _affine(f"{prefix}.emb_layers.1", WIDTH, TIME_WIDTH)
-    yield from _affine(f"{prefix}.out_layers.0", WIDTH)
-    yield from _affine(f"{prefix}.out_layers.3", WIDTH, WIDTH, 3, 3)
-    if inputs != WIDTH:
-        yield from _affine(f"{prefix}.skip_connection", WIDTH, inputs, 1, 1)
+    yield from _affine(f"{prefix}.in_layers.2", width, inputs, 3, 3)
+    yield from _affine(f"{prefix}.emb_layers.1", width, TIME_WIDTH)
+    yield from _affine(f"{prefix}.out_layers.0", width)
+    yield from _affine(f"{prefix}.out_layers.3", width, width, 3, 3)
+    if inputs != width:
+        yield from _affine(f"{prefix}.skip_connection", width, inputs, 1, 1)
 
 
-def _transformer(prefix: str, depth: int, family: Family) -> Shapes:
+def _transformer(prefix: str, depth: int, family: Family, width: int) -> Shapes:
     if not depth:
         return
     kernel = () if family.linear_projection else (1, 1)
-    yield from _affine(f"{prefix}.norm", WIDTH)
+    yield from _affine(f"{prefix}.norm", width)
     for projection in ("proj_in", "proj_out"):
-        yield from _affine(f"{prefix}.{projection}", WIDTH, WIDTH, *kernel)
+        yield from _affine(f"{prefix}.{projection}", width, width, *kernel)
     for block in (f"{prefix}.transformer_blocks.{i}" for i in range(depth)):
-        for attention, context_width in [("attn1", WIDTH), ("attn2", family.context_width)]:
-            yield f"{block}.{attention}.to_q.weight", (WIDTH, WIDTH)
-            yield f"{block}.{attention}.to_k.weight", (WIDTH, context_width)
-            yield f"{block}.{attention}.to_v.weight", (WIDTH, context_width)
-            yield from _affine(f"{block}.{attention}.to_out.0", WIDTH, WIDTH)
+        for attention, context_width in [("attn1", width), ("attn2", family.context_width)]:
+            yield f"{block}.{attention}.to_q.weight", (width, width)
+            yield f"{block}.{attention}.to_k.weight", (width, context_width)
+            yield f"{block}.{attention}.to_v.weight", (width, context_width)
+            yield from _affine(f"{block}.{attention}.to_out.0", width, width)
         for norm in ("norm1", "norm2", "norm3"):
-            yield from _affine(f"{block}.{norm}", WIDTH)
-        yield from _affine(f"{block}.ff.net.0.proj", 8 * WIDTH, WIDTH)
-        yield from _affine(f"{block}.ff.net.2", WIDTH, 4 * WIDTH)
+            yield from _affine(f"{block}.{norm}", width)
+        yield from _affine(f"{block}.ff.net.0.proj", 8 * width, width)
+        yield from _affine(f"{block}.ff.net.2", width, 4 * width)
 
 
 def text_shapes(encoder: TextEncoder) -> Shapes:

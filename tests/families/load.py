@@ -5,29 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .build import FAMILIES, state_dict
+from .build import FAMILIES, Family, state_dict
 
 
-def text_encoder_options(name: str) -> dict[str, dict[str, int]]:
-    """What `te_model_options` must say for the host to build the family's small text encoders."""
+def text_encoder_options(family: Family) -> dict[str, dict[str, int]]:
+    """What `te_model_options` must say for the host to build the family's text encoders."""
     return {
         f"{encoder.host_name}_model_config": {
             "num_hidden_layers": encoder.layers,
             "intermediate_size": encoder.mlp_width,
         }
-        for encoder in FAMILIES[name].text_encoders
+        for encoder in family.text_encoders
     }
 
 
 def load_family(name: str, seed: int = 0, embedding_directory: str | None = None) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE, made under inference mode like the outputs of a loader node."""
+    return load_checkpoint(FAMILIES[name], state_dict(name, seed), embedding_directory)
+
+
+def load_checkpoint(
+    family: Family, weights: dict[str, Tensor], embedding_directory: str | None = None
+) -> tuple[Any, Any, Any]:
+    """`load_family` for a family of any size; takes the weights out of the dictionary."""
     from comfy.sd import load_state_dict_guess_config
 
     with torch.inference_mode():
         model, clip, vae, _ = load_state_dict_guess_config(
-            state_dict(name, seed),
+            weights,
             embedding_directory=embedding_directory,
-            te_model_options=text_encoder_options(name),
+            te_model_options=text_encoder_options(family),
         )
     return model, clip, vae

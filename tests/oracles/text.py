@@ -39,7 +39,7 @@ class TextOracle:
 def load_oracle(name: str, seed: int = 0) -> TextOracle:
     weights = state_dict(name, seed)
     encoders = FAMILIES[name].text_encoders
-    return TextOracle(name, {encoder.host_name[-1]: _text_model(encoder, weights) for encoder in encoders})
+    return TextOracle(name, {encoder.host_name[-1]: text_model(encoder, weights) for encoder in encoders})
 
 
 def _read(
@@ -63,7 +63,10 @@ def _read(
     return context, output.text_embeds
 
 
-def _text_model(encoder: TextEncoder, weights: Mapping[str, Tensor]) -> CLIPTextModelWithProjection:
+def text_model(
+    encoder: TextEncoder, weights: Mapping[str, Tensor], attention: str = "eager"
+) -> CLIPTextModelWithProjection:
+    """transformers' CLIP with a checkpoint's weights, frozen. attention: transformers' name of its implementation."""
     config = CLIPTextConfig(
         hidden_size=encoder.width,
         projection_dim=encoder.width,
@@ -72,7 +75,7 @@ def _text_model(encoder: TextEncoder, weights: Mapping[str, Tensor]) -> CLIPText
         num_attention_heads=encoder.heads,
         hidden_act="gelu" if encoder.open_clip else "quick_gelu",
         eos_token_id=49407,
-        attn_implementation="eager",
+        attn_implementation=attention,
     )
     own = {key[len(encoder.prefix) :]: w.float() for key, w in weights.items() if key.startswith(encoder.prefix)}
     if encoder.open_clip:

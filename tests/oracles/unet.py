@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
-from families.build import FAMILIES, LATENT_CHANNELS, WIDTH, Family, state_dict
+from families.build import FAMILIES, LATENT_CHANNELS, Family, state_dict
 from torch import Tensor
 
 
@@ -53,30 +53,35 @@ class UNetOracle:
 
 
 def load_oracle(name: str, seed: int = 0) -> UNetOracle:
-    config = unet_config(FAMILIES[name])
-    unet = UNet2DConditionModel(**config).eval().requires_grad_(False)
-    unet.load_state_dict(convert_ldm_unet_checkpoint(state_dict(name, seed), config))
+    unet = diffusers_unet(FAMILIES[name], state_dict(name, seed))
     recorder = MapRecorder()
     unet.set_attn_processor(recorder)
     return UNetOracle(unet, recorder)
 
 
+def diffusers_unet(family: Family, checkpoint: dict[str, Tensor]) -> UNet2DConditionModel:
+    """With the weights of a checkpoint in the original layout, frozen."""
+    config = unet_config(family)
+    unet = UNet2DConditionModel(**config).eval().requires_grad_(False)
+    unet.load_state_dict(convert_ldm_unet_checkpoint(checkpoint, config))
+    return unet
+
+
 def unet_config(family: Family) -> dict:
     """In diffusers `attention_head_dim` is the number of heads; the middle has the last level's depth."""
-    levels = len(family.depths)
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in family.depths]
     up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(family.up_depths)]
     config = {
         "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
-        "block_out_channels": [WIDTH] * levels,
+        "block_out_channels": list(family.widths),
         "down_block_types": down,
         "up_block_types": up,
         "layers_per_block": family.blocks_per_level,
         "transformer_layers_per_block": [depth or family.middle_depth for depth in family.depths],
         "reverse_transformer_layers_per_block": [depth or 1 for depth in reversed(family.up_depths)],
         "cross_attention_dim": family.context_width,
-        "attention_head_dim": family.heads,
+        "attention_head_dim": family.level_heads,
         "use_linear_projection": family.linear_projection,
     }
     if family.pooled_width:

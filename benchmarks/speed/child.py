@@ -1,0 +1,56 @@
+"""One subject in a process of its own, steered line by line: python -m speed.child TASK
+
+Answers are lines of JSON on the standard output; what libraries print goes to the standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .memory import MemoryWatch
+from .task import Task
+
+Step = Callable[[], float | None]
+"""Does one unit of the work; returns the step's loss where the work has one."""
+
+
+def main() -> None:
+    task = Task.from_json(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**values: Any) -> None:
+        print(json.dumps(values), file=answers, flush=True)
+
+    module = importlib.import_module(f".{task.who}", __package__)
+    module.import_libraries(task)
+    memory = MemoryWatch(torch.device(task.device))
+    step: Step = module.SUBJECTS[task.work](task)
+    memory.begin()
+    answer(ready=True)
+    for line in sys.stdin:
+        if line.strip() != "step":
+            break
+        answer(**timed(step, torch.device(task.device)), **memory.read())
+
+
+def timed(step: Step, device: torch.device) -> dict[str, float | None]:
+    """seconds by the clock; processor: seconds that this process computed, which other programs do not lengthen."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    wall, processor = time.perf_counter(), time.process_time()
+    loss = step()
+    wait()
+    return {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor, "loss": loss}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""ComfyUI in this process, without a server, and the pack loaded as ComfyUI loads it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .task import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "core_personalization"
+
+
+def load_pack() -> None:
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec and spec.loader
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = pack
+    spec.loader.exec_module(pack)
+
+
+def import_host(task: Task) -> None:
+    """ComfyUI with folders of its own in the task's folder; and all that our trainings import."""
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    from comfy.cli_args import args
+
+    args.cpu = task.device == "cpu"
+    args.base_directory = task.folder
+    import folder_paths
+
+    for kind in ("embeddings", "loras", "diffusion_models"):
+        for folder in folder_paths.get_folder_paths(kind):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    load_pack()
+    import comfy.sd  # noqa: F401 - here, so that it is not counted as the models' memory
+    from core_personalization.nodes import embedding_run, finetune_run, test_time_run  # noqa: F401
+
+    import nodes  # noqa: F401
+
+
+def host_models(task: Task) -> Any:
+    from core_personalization.nodes.training_inputs import HostModels
+    from families.load import load_checkpoint
+
+    return HostModels(*load_checkpoint(task.family, load_file(task.weights)))
+
+
+def pictures(task: Task) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(1, task.side, task.side, 3, generator=generator) for _ in range(task.images)]
