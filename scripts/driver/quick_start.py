@@ -43,10 +43,13 @@ def load_ui_workflow() -> Workflow:
 
 
 def fill_base_folder(base: BaseFolder) -> None:
+    """Concept pictures as folders, and singly as <concept>-<picture>: core's Load Image lists no folders."""
     provide_checkpoint(base.checkpoints / CHECKPOINT)
     for concept in sorted(CONCEPT_IMAGES.iterdir()):
         if concept.is_dir():
             shutil.copytree(concept, base.input / concept.name, dirs_exist_ok=True)
+            for picture in concept.iterdir():
+                shutil.copyfile(picture, base.input / f"{concept.name}-{picture.name}")
 
 
 def allow_overwrite(workflow: Workflow) -> None:

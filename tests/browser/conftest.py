@@ -30,14 +30,20 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def editor(chromium: Browser, server) -> Iterator[Editor]:
-    """A fresh editor on a server that has the demo's checkpoint and pictures."""
+@pytest.fixture(scope="session")
+def opened(chromium: Browser, server) -> Iterator[Editor]:
+    """The editor on a server that has the demo's checkpoint and pictures."""
     quick_start.fill_base_folder(server.process.base)
     place_concepts(server.process.base.embeddings, server.process.output / "loras")
     context = chromium.new_context(viewport={"width": 1600, "height": 1000})
     yield Editor.open(context.new_page(), server.process.address)
     context.close()
+
+
+@pytest.fixture
+def editor(opened: Editor) -> Editor:
+    opened.errors.clear()
+    return opened
 
 
 def place_concepts(embeddings: Path, loras: Path) -> None:

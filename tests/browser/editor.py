@@ -72,7 +72,7 @@ class Editor:
 
     @property
     def run_button(self) -> Locator:
-        return self.page.get_by_role("button", name="Run", exact=True)
+        return self.page.get_by_test_id("queue-button")
 
     def run(self) -> dict[str, Any]:
         """Clicks Run. Returns the server's answer: prompt_id, or error and node_errors."""
