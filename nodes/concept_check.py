@@ -15,7 +15,7 @@ def validate_vectors(parameter: str, concept: Concept, clip: Any) -> None:
     if own != needed:
         raise ValueError(
             f"{parameter}: {concept.name!r} is an embedding for {_shown(own)}, this model needs {_shown(needed)}; "
-            "it was made for another base model."
+            "load the base model that it was learned on, or train the concept on this one."
         )
 
 

@@ -41,6 +41,7 @@ class TrainedEmbedding:
     path: Path
     losses: dict[str, list[float]]
     preview: Tensor
+    summary: str
 
 
 def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
@@ -49,7 +50,8 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
     with run.nothing_lost():
         run.train()
         path = run.save_embedding(checked.settings.concept_name, checked.settings.overwrite)
-    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, run.preview().unsqueeze(0))
+    summary = run.summary(path, run.phrase(checked.settings.concept_name))
+    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, run.preview().unsqueeze(0), summary)
 
 
 class EmbeddingRun(TrainingRun):
@@ -87,12 +89,16 @@ class EmbeddingRun(TrainingRun):
     def save_embedding(self, name: str, overwrite: bool) -> Path:
         return concept_files.save_embedding(name, self.embedding.snapshot(), self._card(name), overwrite)
 
+    def phrase(self, name: str) -> str:
+        """What stands for the concept in prompts when its file has this name."""
+        return self.checked.settings.caption("{}").replace("{}", f"embedding:{name}")
+
     def _card(self, name: str) -> dict[str, Any]:
         """What the file of this name says about itself."""
         settings = self.checked.settings
         training = {
             "resolution": settings.resolution,
-            "phrase": settings.caption("{}").replace("{}", f"embedding:{name}"),
+            "phrase": self.phrase(name),
             "steps_done": self.loop.step,
             "settings": asdict(settings),
             "final_terms": {name: values[-1] for name, values in self.losses.items() if values},

@@ -12,13 +12,14 @@ from ..core_ops.aligned_diffusion import Alignment
 from ..core_ops.image_preparation import prepare_pictures
 from ..core_ops.token_rows import TokenRow
 from .concept import Concept
+from .concept_check import validate_vectors
 from .finetune_settings import FinetuneSettings
 from .host import concept_files, unet_files
 from .host.denoiser import validate_model
 from .host.model_identity import base_model_fingerprint
 from .host.precision import dtype_for
 from .host.prompt_rows import PromptRows
-from .host.text_encoder import validate_clip, validate_vectors
+from .host.text_encoder import validate_clip
 from .optimizers import validate_optimizer
 from .training_images import CaptionedPictures
 from .training_inputs import HostModels, caption_templates, fingerprint, resumed_state
@@ -58,7 +59,7 @@ def check_finetune(
     _check_files(settings)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
-    validate_vectors(concept.vectors, host.clip)
+    validate_vectors("concept", concept, host.clip)
     dtype_for(settings.precision, host.model.load_device)
     validate_optimizer(settings.optimizer)
     masks = given.masks if settings.use_masks else None

@@ -62,7 +62,7 @@ def finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None) ->
         weights, path = run.save()
         concept = run.refined_concept(checked.settings.name, checked.settings.overwrite)
     lora = None if weights.lora is None else LoraModel(weights.lora, run.card())
-    preview, summary = run.preview().unsqueeze(0), run.summary(path, weights.kept)
+    preview, summary = run.preview().unsqueeze(0), run.summary(path, concept.phrase, *run.facts(weights.kept))
     return Finetuned(patched_model(host.model, weights), lora, run.losses, preview, path, concept, summary)
 
 
@@ -146,18 +146,13 @@ class FinetuneRun(TrainingRun):
         }
         return training_card(self.host, training)
 
-    def summary(self, path: Path, kept: float | None) -> str:
-        """Lines for the node when it is done."""
-        terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
+    def facts(self, kept: float | None) -> list[str]:
+        """Further lines for the summary. kept: share of the change that an extracted LoRA holds."""
         trained = sum(parameter.numel() for parameter in self.loop.recipe.parameters)
-        lines = [
-            f"{path.name}: {trained:,} numbers trained for {self.loop.step} steps",
-            terms,
-            f"The training {self.memory}.",
-        ]
+        lines = [f"{trained:,} numbers were trained; the training {self.memory}."]
         if kept is not None:
             lines.append(f"The LoRA keeps {kept:.1%} of the change's squared norm.")
-        return "\n".join(lines)
+        return lines
 
     def _loop(self, problem: FinetuningProblem, dtype: torch.dtype) -> TrainingLoop:
         settings = self.checked.settings

@@ -12,6 +12,7 @@ from .charts import as_image, new_figure
 from .tables import markdown_table
 
 TOKEN_WIDTH, FRAME_WIDTH, HEIGHT = 60, 260, 480
+BASE_STYLE = {"color": "black", "linewidth": 1}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def similarity_chart(title: str, tokens: ContextTokens, similarities: Mapping[st
     axes = figure.subplots()
     for number, (word, values) in enumerate(similarities.items()):
         # The base word is 1 everywhere: a thin line, so that those above it are seen.
-        style: dict[str, Any] = {"color": "black", "linewidth": 1} if number == 0 else {"color": f"C{number - 1}", "marker": "o"}
+        style: dict[str, Any] = {"color": f"C{number - 1}", "marker": "o"} if number else BASE_STYLE
         axes.plot(places, values.tolist(), label=word, linestyle="--" if number > 10 else "-", **style)
     axes.axvline(tokens.before, color="grey", linestyle=":", linewidth=1)
     axes.set_xticks([*places, tokens.before], [*tokens.labels, "{}"], rotation=45, ha="right", parse_math=False)

@@ -13,6 +13,7 @@ from .embedding_settings import EmbeddingSettings
 from .host.run_control import releasing_memory
 from .settings import schema_inputs, validated
 from .training_inputs import HostModels
+from .training_sockets import curve_outputs, model_inputs, picture_inputs
 
 
 class TrainEmbedding(io.ComfyNode):
@@ -27,20 +28,8 @@ class TrainEmbedding(io.ComfyNode):
             is_input_list=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
-                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
-                io.Vae.Input("vae", tooltip="The model's VAE."),
-                io.Image.Input(
-                    "images",
-                    tooltip="About four pictures of the concept, as a batch or a list, of any sizes.",
-                ),
-                io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
-                io.String.Input(
-                    "captions",
-                    optional=True,
-                    force_input=True,
-                    tooltip="One caption per picture, each with {} once, as a list or one per line. Optional.",
-                ),
+                *model_inputs(),
+                *picture_inputs(),
                 *schema_inputs(EmbeddingSettings),
             ],
             outputs=[
@@ -48,8 +37,7 @@ class TrainEmbedding(io.ComfyNode):
                     "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
                 ),
                 io.String.Output("prompt_token", display_name="prompt_token", tooltip="Write this in any prompt."),
-                io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
-                io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
+                *curve_outputs(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -78,5 +66,5 @@ class TrainEmbedding(io.ComfyNode):
             trained.path,
             settings.with_category,
         )
-        shown = ui.PreviewImage(trained.preview, cls=cls)
+        shown = {**ui.PreviewImage(trained.preview, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
         return io.NodeOutput(concept, concept.phrase, trained.losses, trained.preview, ui=shown)

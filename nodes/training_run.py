@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch import Tensor
 from ..core_ops.training_loop import StepReport, TrainingLoop
 from .host import concept_files
 from .host.module_copy import autograd_mode
-from .host.run_control import RunProgress
+from .host.run_control import RunProgress, duration
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class TrainingRun(ABC):
         self.losses: dict[str, list[float]] = {}
         self.shares: dict[str, float] = {}
         self._first_step = 0
+        self._started = time.monotonic()
 
     @abstractmethod
     def preview(self) -> Tensor:
@@ -77,6 +80,13 @@ class TrainingRun(ABC):
                     self.save_state()
                     self.keep_step()
                 progress.update(report.step, self._describe(report), preview)
+
+    def summary(self, path: Path, phrase: str, *more: str) -> str:
+        """Lines for the node when it is done. phrase: what the user writes in prompts."""
+        terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
+        took = duration(time.monotonic() - self._started)
+        lines = [f"{path.name}: {self.loop.step} steps, {took}", f"In prompts: {phrase}", f"Last step: {terms}", *more]
+        return "\n".join(lines)
 
     def save_state(self) -> None:
         """Writes the state to resume from; it replaces that of an earlier step."""

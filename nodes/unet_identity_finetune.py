@@ -13,6 +13,7 @@ from .finetune_settings import FinetuneSettings
 from .host.run_control import blocked_output, releasing_memory
 from .settings import schema_inputs, validated
 from .training_inputs import HostModels
+from .training_sockets import curve_outputs, model_inputs, picture_inputs
 
 NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
 
@@ -29,18 +30,9 @@ class UNetIdentityFinetune(io.ComfyNode):
             is_input_list=True,
             is_output_node=True,
             inputs=[
-                io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
-                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
-                io.Vae.Input("vae", tooltip="The model's VAE."),
+                *model_inputs(),
                 ConceptIO.Input("concept", tooltip="From CoRe Train Embedding, Load Concept or another finetune."),
-                io.Image.Input("images", tooltip="The pictures of the concept, as a batch or a list, of any sizes."),
-                io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
-                io.String.Input(
-                    "captions",
-                    optional=True,
-                    force_input=True,
-                    tooltip="One caption per picture, each with {} once, as a list or one per line. Optional.",
-                ),
+                *picture_inputs(),
                 io.Image.Input(
                     "class_images",
                     optional=True,
@@ -54,8 +46,7 @@ class UNetIdentityFinetune(io.ComfyNode):
                 io.Custom("LORA_MODEL").Output(
                     "lora", display_name="lora", tooltip="For Save LoRA Weights and Load LoRA Model."
                 ),
-                io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
-                io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
+                *curve_outputs(),
                 io.String.Output("file", display_name="file", tooltip="Path of the file that was written."),
                 ConceptIO.Output(
                     "concept", display_name="concept", tooltip="The concept; refined, if it was trained along."

@@ -46,8 +46,13 @@ class RunProgress:
 
     def _time_left(self, step: int) -> str:
         per_step = (time.monotonic() - self._started) / max(step - self._first, 1)
-        minutes, seconds = divmod(round(per_step * (self._total - step)), 60)
-        return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+        return duration(per_step * (self._total - step))
+
+
+def duration(seconds: float) -> str:
+    """In whole minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def show_text(text: str, node_id: str | None) -> None:

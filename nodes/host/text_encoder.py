@@ -47,21 +47,6 @@ def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
         )
 
 
-def validate_vectors(vectors: Embedding, clip: CLIP) -> None:
-    """Raises ValueError unless a concept's vectors are as wide as this CLIP's input embeddings."""
-    widths = {name: value.shape[-1] for name, value in vectors.items()}
-    needed = encoder_widths(clip)
-    if widths != needed:
-        raise ValueError(
-            f"concept: its vectors are {_listed(widths)}, this text encoder needs {_listed(needed)}; the concept was "
-            "learned on another base model. Load that one, or train the concept on this one."
-        )
-
-
-def _listed(widths: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {width}" for name, width in widths.items())
-
-
 def host_outputs(clip: CLIP, row: TokenRow) -> TextConditioning:
     """What the host's CLIP makes of a row without slots, on the CPU; prompt weights are not applied."""
     widths = encoder_widths(clip)

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from families.build import FAMILIES
+from families.fixtures import comfyui, embeddings, output_folder, short_previews  # noqa: F401
+from families.load import load_family
 
-
-@pytest.fixture(scope="session", autouse=True)
-def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes ComfyUI importable in this process, on the CPU where there is no GPU, with folders of its own.
-
-    Returns the base folder, in which models/, input/ and output/ are.
-    """
-    sys.path.insert(0, str(comfyui_path))
-    base = tmp_path_factory.mktemp("comfyui")
-    import torch
-    from comfy.cli_args import args
-
-    args.cpu = not torch.cuda.is_available()
-    args.base_directory = str(base)
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    for kind in ("loras", "diffusion_models"):  # ComfyUI's main.py has its loaders look into the output folder, too
-        folder_paths.add_model_folder_path(kind, str(output / kind))
-    for folder in (*folder_paths.get_folder_paths("embeddings"), output, output / "loras"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return base
-
-
-@pytest.fixture(autouse=True)
-def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
-    from core_personalization.core_ops.ddim import DDIMConfig
-    from core_personalization.nodes import concept_preview
-
-    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
+Models = tuple[Any, Any, Any]
+"""MODEL, CLIP and VAE."""
 
 
 @pytest.fixture(scope="session")
-def output_folder(comfyui: Path) -> Path:
-    import folder_paths
+def sd1(embeddings: Path) -> Models:
+    """Of the family that most tests take. Whatever a node does, it leaves these as they are."""
+    return load_family("sd1", embedding_directory=str(embeddings))
 
-    return Path(folder_paths.get_output_directory())
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest, embeddings: Path) -> Models:
+    return load_family(request.param, embedding_directory=str(embeddings))
 
 
 @pytest.fixture(scope="session")

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
 import pytest
 import torch
 from driver import quick_start
-from families.build import FAMILIES
 from families.concepts import WORD, load, make_concept, make_lora, sample, save
-from families.load import load_family
 from safetensors.torch import load_file, save_file
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
-
-
-@pytest.fixture(scope="module", params=list(FAMILIES))
-def family(request, embeddings):
-    return load_family(request.param, embedding_directory=str(embeddings))
 
 
 def test_what_is_loaded_draws_what_was_saved(family, caplog):

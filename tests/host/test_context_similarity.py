@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families.load import load_family
 from torch import Tensor
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,8 @@ from typing import Any
 import pytest
 import torch
 from families.concepts import WORD, load, make_concept, make_lora, save
-from families.load import load_family
 from PIL import Image
 from safetensors.torch import save_file
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
 
 
 def jpeg(side: int) -> str:

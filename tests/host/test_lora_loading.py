@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from families.concepts import load, make_concept, sample, save
-from families.load import load_family
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
 
 
 @pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT"])

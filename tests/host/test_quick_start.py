@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -52,6 +53,16 @@ def test_every_training_step_reports_progress(workflow, execution):
     training = of_type(workflow, quick_start.TRAINING_NODE)
     progress = [m["data"] for m in execution.messages if m["type"] == "progress" and m["data"]["node"] == training]
     assert {(data["value"], data["max"]) for data in progress} >= {(step, STEPS) for step in range(1, STEPS + 1)}
+
+
+def test_the_node_says_what_it_made_and_how_to_call_it(workflow, execution):
+    training = of_type(workflow, quick_start.TRAINING_NODE)
+    name = workflow[training]["inputs"]["concept_name"]
+    (text,) = execution.outputs[training]["text"]
+    made, call, terms = text.splitlines()
+    assert re.fullmatch(rf"{name}\.safetensors: {STEPS} steps, (\d+ min )?\d+ s", made)
+    assert call == f"In prompts: embedding:{name}"
+    assert re.match(r"Last step: loss \S+, diffusion \S+, context_embedding \S+", terms)
 
 
 def test_a_missing_file_is_not_passed_over(server, workflow, execution):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +11,6 @@ from families.build import FAMILIES
 from families.load import load_family
 
 SETTINGS: dict[str, Any] = {"prompt": "a {} in the jungle", "batch_size": 1, "width": 32, "height": 32}
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
 
 
 def concept(models, name: str, seed: int = 0, vectors: int = 1, with_category: bool = False):

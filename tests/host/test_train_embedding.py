@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,18 +22,6 @@ SETTINGS: dict[str, Any] = {
     "save_every": 0,
     "overwrite": True,
 }
-
-
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
 
 
 def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:

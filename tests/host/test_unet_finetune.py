@@ -14,18 +14,6 @@ from families.load import load_family
 from safetensors import safe_open
 
 
-@pytest.fixture(scope="module")
-def embeddings() -> Path:
-    import folder_paths
-
-    return Path(folder_paths.get_folder_paths("embeddings")[0])
-
-
-@pytest.fixture(scope="module")
-def sd1(embeddings):
-    return load_family("sd1", embedding_directory=str(embeddings))
-
-
 @pytest.mark.parametrize("family", list(FAMILIES))
 @pytest.mark.parametrize("form", ["full weights", "LoRA"])
 def test_model_and_file_say_the_same_and_the_base_stays(family, form, embeddings, caplog):
