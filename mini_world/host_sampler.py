@@ -15,9 +15,12 @@ LATENT_SIDE, LATENT_CHANNELS = 8, 4
 
 
 class HostSampler:
-    """A checkpoint as ComfyUI loads it. Its modules are imported here, because they read the command line."""
+    """A checkpoint as ComfyUI loads it. Its modules are imported here, because they read the command line.
 
-    def __init__(self, checkpoint: Path) -> None:
+    base: a folder for ComfyUI's models, input and output, in place of its own; prompts find embeddings in there.
+    """
+
+    def __init__(self, checkpoint: Path, base: Path | None = None) -> None:
         host = os.environ.get("COMFYUI_PATH")
         if not host:
             raise ValueError("COMFYUI_PATH is not set. It must name a ComfyUI folder.")
@@ -28,10 +31,15 @@ class HostSampler:
         from comfy.cli_args import args
 
         args.cpu = not torch.cuda.is_available()
+        args.base_directory = None if base is None else str(base)
+        import folder_paths
         from comfy import sample, sd
 
         self._sample = sample
-        self.model, self.clip, self.vae = sd.load_checkpoint_guess_config(str(checkpoint))[:3]
+        embeddings = folder_paths.get_folder_paths("embeddings")
+        self.model, self.clip, self.vae = sd.load_checkpoint_guess_config(
+            str(checkpoint), embedding_directory=embeddings
+        )[:3]
 
     @torch.inference_mode()
     def pictures(self, prompts: Sequence[str], seed: int, steps: int = 25, guidance: float = 3.0) -> Tensor:

@@ -1,0 +1,106 @@
+"""A trained cell's pictures of the evaluation prompts, kept as one strip of PNG with what was done beside it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mini_world.concepts import prompt_templates
+
+from .host import Host, Trained
+from .protocol import Cell, Protocol
+
+AT_ONCE = 10
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of runs.csv: what was run on what, how long, and how large a part of the gradient each term had."""
+
+    method: str
+    concept: str
+    references: str
+    seed: int
+    pictures: int
+    training_seconds: float
+    drawing_seconds: float
+    embedding_norm: float
+    share_emb: float
+    share_attn: float
+    commit: str
+    hardware: str
+
+
+def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
+    """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
+    prompts = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
+    seeds = [1_000 * cell.seed + index for index in range(len(prompts))]
+    parts = []
+    for start in range(0, len(prompts), AT_ONCE):
+        several = prompts[start : start + AT_ONCE]
+        conditionings = [_conditioning(host, protocol, cell, trained, prompt) for prompt in several]
+        parts.append(
+            host.sample(
+                trained.model, conditionings, seeds[start : start + AT_ONCE], protocol.sampling_steps, protocol.guidance
+            )
+        )
+    return torch.cat(parts)
+
+
+def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:
+    if cell.method.test_time is None:
+        return host.encode(trained.concept.caption(template).replace("{}", trained.concept.token))
+    return host.refined(trained, template, {"batch_size": protocol.embedding_batch, **cell.method.test_time})
+
+
+def run_cell(
+    host: Host, protocol: Protocol, cell: Cell, stages: Sequence[Trained], where: tuple[str, str]
+) -> tuple[Tensor, Run]:
+    """where: commit and hardware."""
+    began = time.monotonic()
+    pictures = draw(host, protocol, cell, stages[-1])
+    shares = (stages[0].report or {}).get("shares", {})
+    vectors = torch.cat(list(stages[-1].concept.vectors.values()))
+    run = Run(
+        cell.method.name,
+        cell.concept,
+        cell.references,
+        cell.seed,
+        len(pictures),
+        round(sum(stage.seconds for stage in stages), 1),
+        round(time.monotonic() - began, 1),
+        round(float(vectors.norm(dim=1).mean()), 4),
+        round(shares.get("context_embedding", 0.0), 6),
+        round(shares.get("context_attention", 0.0), 6),
+        *where,
+    )
+    return pictures, run
+
+
+def save(folder: Path, cell: Cell, pictures: Tensor, run: Run) -> None:
+    """The note is written last: where it is, the cell is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    strip = torch.cat(list(pictures), dim=2).movedim(0, -1)
+    Image.fromarray((strip * 255).round().byte().numpy()).save(folder / f"{cell.file_name}.png")
+    (folder / f"{cell.file_name}.json").write_text(json.dumps(asdict(run), ensure_ascii=False), "utf-8")
+
+
+def is_done(folder: Path, cell: Cell) -> bool:
+    return (folder / f"{cell.file_name}.json").is_file()
+
+
+def load(folder: Path, cell: Cell) -> tuple[Tensor, Run]:
+    """Pictures [B, 3, 64, 64] in 0…1, and the note."""
+    strip = torch.from_numpy(np.array(Image.open(folder / f"{cell.file_name}.png"))).movedim(-1, 0).float() / 255
+    run = Run(**json.loads((folder / f"{cell.file_name}.json").read_text("utf-8")))
+    return torch.stack(strip.split(SIDE, dim=2)), run

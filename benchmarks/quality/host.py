@@ -1,0 +1,151 @@
+"""The product in a real ComfyUI, in this process: its training runs and Test-Time Optimize, core's sampler.
+
+COMFYUI_PATH names the ComfyUI; its folders (embeddings and so on) are in the benchmark's own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mini_world.embedded import expand
+from mini_world.host_sampler import LATENT_CHANNELS, LATENT_SIDE, HostSampler
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK = "core_personalization"
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """MODEL and concept after a stage. seconds: of training alone. report: last terms, and gradient shares."""
+
+    model: Any
+    concept: Any
+    seconds: float = 0.0
+    report: Mapping[str, Any] | None = None
+
+
+class Host:
+    def __init__(self, folder: Path) -> None:
+        loaded = HostSampler(expand(folder / "mini_world.safetensors"), folder / "comfyui")
+        self.model, self.clip, self.vae = loaded.model, loaded.clip, loaded.vae
+        import folder_paths
+
+        for kind in ("embeddings", "diffusion_models", "loras"):
+            for path in folder_paths.get_folder_paths(kind):
+                Path(path).mkdir(parents=True, exist_ok=True)
+        _load_pack()
+
+    def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
+        """One run of CoRe Train Embedding, without the preview at its end."""
+        from core_personalization.nodes.concept import Concept
+        from core_personalization.nodes.embedding_inputs import check_inputs
+        from core_personalization.nodes.embedding_run import EmbeddingRun
+        from core_personalization.nodes.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.settings import validated
+
+        chosen = validated(EmbeddingSettings, {**_common(), **settings})
+        with torch.inference_mode():
+            run = EmbeddingRun(
+                self._models(self.model), check_inputs(self._models(self.model), images, None, captions, chosen)
+            )
+            seconds = _timed(run)
+            path = run.save_embedding(chosen.concept_name, overwrite=True)
+        concept = Concept(
+            chosen.concept_name, chosen.super_category, run.embedding.snapshot(), path, chosen.with_category
+        )
+        return Trained(self.model, concept, seconds, _report(run))
+
+    def finetune(
+        self, before: Trained, images: Sequence[Tensor], captions: Sequence[str] | None,
+        class_images: Sequence[Tensor] | None, settings: Mapping[str, Any],
+    ) -> Trained:  # fmt: skip
+        """One run of U-Net Identity Finetune, without files and preview."""
+        from core_personalization.nodes.finetune_inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune_results import collect, patched_model
+        from core_personalization.nodes.finetune_run import FinetuneRun
+        from core_personalization.nodes.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.host.unet_weights import unet_weights
+        from core_personalization.nodes.settings import validated
+
+        chosen = validated(FinetuneSettings, {**_common(), **settings})
+        given = GivenPictures(images, None, captions, class_images)
+        host = self._models(before.model)
+        with torch.inference_mode():
+            run = FinetuneRun(host, check_finetune(host, before.concept, given, chosen))
+            seconds = _timed(run)
+            weights = collect(before.model, unet_weights(before.model), run.denoiser.trainable)
+            concept = run.refined_concept(chosen.name, overwrite=True)
+            return Trained(patched_model(before.model, weights), concept, seconds, _report(run))
+
+    def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:
+        """CONDITIONING of a prompt by CoRe Test-Time Optimize."""
+        from core_personalization.nodes.test_time_optimize import TestTimeOptimize
+
+        with torch.inference_mode():
+            return TestTimeOptimize.execute(
+                trained.model, self.clip, trained.concept, prompt=prompt, width=SIDE, height=SIDE, **settings
+            ).args[0]
+
+    def encode(self, prompt: str) -> Any:
+        with torch.inference_mode():
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+
+    @torch.inference_mode()
+    def sample(
+        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int, guidance: float
+    ) -> Tensor:
+        """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
+
+        A batch of conditionings is sampled as one: the host keeps their rows apart.
+        """
+        from comfy import sample
+
+        positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
+        one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+        noise = torch.cat([sample.prepare_noise(one, seed) for seed in seeds])
+        z = sample.sample(
+            model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
+            torch.zeros_like(noise), disable_pbar=True, seed=0,
+        )  # fmt: skip
+        return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
+
+    def _models(self, model: Any) -> Any:
+        from core_personalization.nodes.training_inputs import HostModels
+
+        return HostModels(model, self.clip, self.vae)
+
+
+def _common() -> dict[str, Any]:
+    return {"resolution": SIDE, "overwrite": True, "preview_every": 0, "save_every": 0}
+
+
+def _timed(run: Any) -> float:
+    began = time.monotonic()
+    run.train()
+    return time.monotonic() - began
+
+
+def _report(run: Any) -> dict[str, Any]:
+    """Last value of every curve, and the mean share of the gradient norm that each term had."""
+    shares = {name.removeprefix("gradient_share."): sum(values) / len(values)
+              for name, values in run.losses.items() if name.startswith("gradient_share.")}  # fmt: skip
+    last = {name: values[-1] for name, values in run.losses.items() if "." not in name and values}
+    return {"last": last, "shares": shares}
+
+
+def _load_pack() -> None:
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    assert spec and spec.loader
+    pack = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = pack
+    spec.loader.exec_module(pack)

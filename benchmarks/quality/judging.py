@@ -1,0 +1,144 @@
+"""The judge's view of every picture: what the prompt names, what leaked in from the references, and identity.
+
+The mini world's renderer knows no masks of generated pictures, so the foreground is where things of that kind are on
+average: on drawn pictures this tells one coat from another as well as their true masks do (see docs/quality.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from mini_world.appearance import COLOURS
+from mini_world.concepts import CONCEPTS, prompt_templates
+from mini_world.contexts import CONTEXTS
+from mini_world.judge import ATTRIBUTES, Judge
+from mini_world.objects import OBJECTS
+from mini_world.render import ACCESSORIES, STYLES, Scene, render
+
+from .protocol import Cell
+from .training import reference_scenes
+
+SILHOUETTES = 32
+LEAKS = {"accessory": "hat", "context": "on the beach"}
+"""What all the biased references share."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One row of pictures.csv. asked: attributes that the prompt names; right: those that are seen. Blank where a
+    score has no meaning: leaks where the prompt asks for that very thing, identity where it changes the coat."""
+
+    method: str
+    concept: str
+    references: str
+    seed: int
+    index: int
+    prompt: str
+    asked: int
+    right: int
+    kind: int
+    hat_leak: int | None
+    beach_leak: int | None
+    identity: float | None
+    subject_alignment: float
+    non_subject_disentanglement: float
+
+    @property
+    def text_alignment(self) -> float:
+        return self.right / self.asked
+
+
+def named(prompt: str) -> dict[str, int]:
+    """Attribute → index into the judge's `ATTRIBUTES` of all that a prompt names; a photo is not counted as a style."""
+    words = {
+        "context": next((place for place in CONTEXTS if prompt.endswith(place)), None),
+        "colour": next((colour for colour in COLOURS if f" {colour} " in prompt), None),
+        "accessory": next((thing for thing in ACCESSORIES if prompt.find(f" {thing}") > 0), None),
+        "style": next((style for style in STYLES[1:] if prompt.startswith(f"a {style}")), None),
+    }
+    colours = (*COLOURS, None)
+    index = {"context": ATTRIBUTES["context"].index, "colour": colours.index,
+             "accessory": ATTRIBUTES["accessory"].index, "style": ATTRIBUTES["style"].index}  # fmt: skip
+    return {name: index[name](word) for name, word in words.items() if word is not None}
+
+
+def keeps_coat(prompt: str) -> bool:
+    """Whether the thing should look as in its references: a photo, and no other colour."""
+    asked = named(prompt)
+    return "style" not in asked and "colour" not in asked
+
+
+@torch.no_grad()
+def judged(judge: Judge, cell: Cell, pictures: Tensor) -> list[Scored]:
+    """pictures [prompts · n, 3, 64, 64] in 0…1, those of one prompt one after another."""
+    templates = prompt_templates(cell.concept)
+    prompts = [template for template in templates for _ in range(len(pictures) // len(templates))]
+    seen = judge.attributes(pictures)
+    identities = identity(judge, cell, pictures)
+    subject, others = disentanglement(judge, cell, pictures)
+    return [
+        _scored(cell, index, prompt, {name: int(values[index]) for name, values in seen.items()},
+                (float(identities[index]), float(subject[index]), float(others[index])))
+        for index, prompt in enumerate(prompts)
+    ]  # fmt: skip
+
+
+def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: tuple[float, float, float]) -> Scored:
+    asked = named(prompt)
+    leaks = {
+        name: None
+        if asked.get(name) == ATTRIBUTES[name].index(word)
+        else int(seen[name] == ATTRIBUTES[name].index(word))
+        for name, word in LEAKS.items()
+    }
+    own, subject, others = (round(score, 4) for score in scores)
+    return Scored(
+        cell.method.name, cell.concept, cell.references, cell.seed, index, prompt,
+        len(asked), sum(seen[name] == value for name, value in asked.items()), int(seen["kind"] == list(OBJECTS).index(cell.kind)),
+        leaks["accessory"], leaks["context"], own if keeps_coat(prompt) else None, subject, others,
+    )  # fmt: skip
+
+
+def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:
+    """Mean cosine [B] with the thing itself in all eight places, which no method was shown all of."""
+    kind, appearance = CONCEPTS[cell.concept]
+    real = _pictures([Scene(kind, appearance, place, seed=300 + i) for i, place in enumerate(CONTEXTS)])[0]
+    mask = silhouette(kind)
+    features = judge.identity(pictures, mask.expand(len(pictures), -1, -1))
+    return (features @ judge.identity(real, mask.expand(len(real), -1, -1)).T).mean(dim=1)
+
+
+def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """SID's SA and NSD [B] by the scorecard's own functions, with the judge's features of whole pictures for CLIP's."""
+    from core_personalization.core_ops import scores
+
+    real, masks = _pictures(reference_scenes(cell))
+    segments = [scores.subject_segment(picture, mask) for picture, mask in zip(real, masks, strict=True)]
+    subjects = torch.cat([interpolate(segment[None], (64, 64), mode="bilinear") for segment in segments])
+    others = torch.stack([scores.non_subject_segment(p, m) for p, m in zip(real, masks, strict=True)])
+    features = [judge.whole(part * 2 - 1) for part in (pictures, subjects, others)]
+    return scores.subject_alignment(features[0], features[1]), scores.non_subject_disentanglement(
+        features[0], features[2]
+    )
+
+
+@cache
+def silhouette(kind: str) -> Tensor:
+    """Where things of a kind are, on average over their places in the frame: [64, 64] in 0…1."""
+    appearance = next(coat for other, coat in CONCEPTS.values() if other == kind)
+    return _pictures([Scene(kind, appearance, seed=5000 + i) for i in range(SILHOUETTES)])[1].mean(dim=0)
+
+
+def _pictures(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
+    """Images [B, 3, 64, 64] and masks [B, 64, 64] in 0…1."""
+    drawn = [render(scene) for scene in scenes]
+    images = torch.stack([torch.from_numpy(np.array(picture.image)) for picture in drawn]).permute(0, 3, 1, 2)
+    return images.float() / 255, torch.stack(
+        [torch.from_numpy(np.array(picture.mask)) for picture in drawn]
+    ).float() / 255

@@ -1,0 +1,95 @@
+"""The methods that are compared, as data: what is set in the two training nodes and in Test-Time Optimize.
+
+Steps, batch sizes and seeds are the protocol's and the same for all; what is named here is all that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
+BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
+NO_RESCALING = {"rescale_from": 1, "rescale_to": 0}
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """A run of U-Net Identity Finetune. share: of the protocol's steps. rate: times the protocol's learning rate."""
+
+    settings: Settings = field(default_factory=dict)
+    share: float = 1.0
+    rate: float = 1.0
+    class_images: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """embedding: of CoRe Train Embedding. rare_word: it takes no step, the concept is this word. captions: SID's."""
+
+    name: str
+    embedding: Settings
+    finetunes: tuple[Finetune, ...] = ()
+    test_time: Settings | None = None
+    rare_word: str = ""
+    sid_captions: bool = False
+
+    @property
+    def stages(self) -> int:
+        return 1 + len(self.finetunes)
+
+
+WHOLE = (Finetune(),)
+WITH_WORD = (Finetune({"train_embedding": True}),)
+ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
+CROSS = Finetune({**ALIGNED, "scope": "cross-attention layers", "augmentation": 8}, share=1 / 6, rate=2.5)
+THIRD = Finetune({**ALIGNED, "augmentation": 8}, share=5 / 6)
+PRIOR = Finetune(class_images=True)
+KEYS_VALUES = Finetune(
+    {"scope": "keys and values of cross-attention", "train_embedding": True}, rate=10.0, class_images=True
+)
+
+
+def _core(name: str, finetunes: tuple[Finetune, ...] = WHOLE, **settings: Any) -> Method:
+    return Method(name, {"method": CORE, **BALANCED, **settings}, finetunes)
+
+
+_ATTN = Method("AttnDreamBooth", {"method": ATTN, "augmentation": 8}, (CROSS, THIRD))
+_FULL = _core("CoRe")
+_TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("Textual Inversion", {"method": TI}),
+        _TI_DREAMBOOTH,
+        _core("CoRe, stage 1", ()),
+        _FULL,
+        replace(_FULL, name="CoRe, test time", test_time={}),
+        Method("CoRe, published λ, stage 1", {"method": CORE}),
+        Method("CoRe, published λ", {"method": CORE}, WHOLE),
+        Method("TI + frozen word", {"method": TI}, WHOLE),
+        Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),
+        Method("Custom Diffusion", {"method": ATTN}, (KEYS_VALUES,), rare_word="ktn"),
+        _ATTN,
+        replace(
+            _ATTN,
+            name="AttnDreamBooth (fast)",
+            finetunes=(replace(CROSS, share=1 / 3), replace(THIRD, share=2 / 3, rate=5.0)),
+        ),
+        _core(
+            "CoRe without L_emb", weighting="balanced", embedding_share=0.0, embedding_weight=0.0, attention_share=0.6
+        ),
+        _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0, embedding_share=0.6),
+        _core("CoRe without rescaling", **NO_RESCALING),
+        _core("CoRe without the prompt set", prompt_set="own", own_prompts="a photo of a {}"),
+        _core("CoRe, shares .1", embedding_share=0.1, attention_share=0.1),
+        _core("CoRe, shares .45", embedding_share=0.45, attention_share=0.45),
+        _core("CoRe, strong fixed λ", weighting="fixed", embedding_weight=0.5, attention_weight=500.0),
+        _core("CoRe, reference code", method=REFERENCE),
+        replace(_TI_DREAMBOOTH, name="TI + DreamBooth, SID captions", sid_captions=True),
+        replace(_FULL, name="CoRe, SID captions", sid_captions=True),
+    )
+}

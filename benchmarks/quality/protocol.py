@@ -1,0 +1,116 @@
+"""What is run: which concepts and methods, and how long. `FULL` is the default; a smaller one is an option by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mini_world.concepts import CONCEPTS
+from mini_world.objects import ANIMATE
+
+from .methods import METHODS, Method
+
+DIVERSE, BIASED = "diverse", "biased"
+CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
+"""Learning rates, steps and guidance were looked at on these; they are never reported."""
+REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
+    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's."""
+
+    name: str
+    tiers: Sequence[Sequence[str]]
+    concepts: Sequence[str] = REPORTED
+    references: Sequence[str] = (BIASED, DIVERSE)
+    seeds: Sequence[int] = (0, 1)
+    embedding_steps: int = 300
+    finetune_steps: int = 150
+    embedding_batch: int = 6
+    finetune_batch: int = 4
+    embedding_rate: float = 5e-3
+    alignment_embedding_rate: float = 1e-3
+    finetune_rate: float = 2e-4
+    regularization_batch: int = 0
+    class_images: int = 32
+    sampling_steps: int = 25
+    guidance: float = 3.0
+    pictures_per_prompt: int = 2
+
+    def training(self) -> dict[str, Any]:
+        """What a trained result depends on, beside its stages' own settings."""
+        names = ("embedding_steps", "finetune_steps", "embedding_batch", "finetune_batch", "embedding_rate",
+                 "alignment_embedding_rate", "finetune_rate", "regularization_batch", "class_images")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The smallest unit that is run, and skipped when it is there."""
+
+    method: Method
+    concept: str
+    references: str
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        return CONCEPTS[self.concept][0]
+
+    @property
+    def prompt_set(self) -> str:
+        return "animate" if self.kind in ANIMATE else "inanimate"
+
+    @property
+    def file_name(self) -> str:
+        return f"{digest([self.method.name, self.concept, self.references, self.seed])}"
+
+
+def cells(protocol: Protocol) -> Iterator[Cell]:
+    """In the order in which they are run."""
+    for tier in protocol.tiers:
+        for seed in protocol.seeds:
+            for references in protocol.references:
+                for concept in protocol.concepts:
+                    for method in tier:
+                        yield Cell(METHODS[method], concept, references, seed)
+
+
+def digest(value: Any) -> str:
+    """A short name for anything that JSON can hold; equal values give equal names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+FULL = Protocol("full", tiers=(tuple(METHODS),))
+REDUCED = Protocol(
+    "reduced",
+    tiers=(
+        ("Textual Inversion", "TI + DreamBooth", "CoRe"),
+        ("CoRe, published λ", "CoRe, stage 1"),
+        ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling"),
+        ("DreamBooth", "CoRe, strong fixed λ", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
+    ),
+    concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
+    references=(BIASED,),
+    seeds=(0,),
+    embedding_steps=40,
+    finetune_steps=40,
+    embedding_batch=2,
+    finetune_batch=2,
+    regularization_batch=1,
+    class_images=8,
+    sampling_steps=8,
+    pictures_per_prompt=1,
+)
+SETTINGS = replace(
+    REDUCED,
+    name="settings",
+    tiers=(("Textual Inversion", "TI + DreamBooth", "CoRe, stage 1", "CoRe"),),
+    concepts=CHOSEN_ON[:1],
+)
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, SETTINGS)}

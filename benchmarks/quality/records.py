@@ -1,0 +1,35 @@
+"""Rows of a dataclass as CSV and back; an empty field is None."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+Row = TypeVar("Row")
+
+
+def write(file: Path, kind: type[Any], rows: Iterable[Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(field.name for field in fields(kind))
+        writer.writerows(astuple(row) for row in rows)
+
+
+def read(file: Path, kind: type[Row]) -> list[Row]:
+    hints = get_type_hints(kind)
+    with file.open(encoding="utf-8", newline="") as stream:
+        return [
+            kind(**{name: _value(text, hints[name]) for name, text in row.items()}) for row in csv.DictReader(stream)
+        ]
+
+
+def _value(text: str, hint: Any) -> Any:
+    if hint is str:
+        return text
+    if text == "":
+        return None
+    return int(text) if hint in (int, int | None) else float(text)

@@ -1,0 +1,98 @@
+"""Table and chart from the CSV files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .drawing import Run
+from .summary import BASELINE, SCORES, Line
+
+if TYPE_CHECKING:
+    from core_personalization.core_ops.scores import Estimate
+
+COMPARED = ("text alignment", "identity")
+
+
+def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
+    """Markdown: for each kind of references the scores, then the differences from the baseline."""
+    parts = [about(runs)]
+    for references in dict.fromkeys(line.references for line in lines):
+        chosen = [line for line in lines if line.references == references]
+        parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen)}")
+        parts.append(f"Difference from {BASELINE}, the same concept, prompt and noise:\n\n{_differences(chosen)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def about(runs: Sequence[Run]) -> str:
+    """What was run, where and how long."""
+    commits, machines = (sorted({getattr(run, name) for run in runs}) for name in ("commit", "hardware"))
+    seconds = sum(run.training_seconds + run.drawing_seconds for run in runs)
+    return (
+        f"{len(runs)} runs, {sum(run.pictures for run in runs)} pictures, {seconds / 60:.0f} minutes of training and drawing "
+        f"on {', '.join(machines)}; commit {', '.join(commits)}. Brackets: 95% bootstrap intervals over pictures."
+    )
+
+
+def _scores(lines: Sequence[Line]) -> str:
+    rows = [
+        [line.method, str(line.concepts), str(line.pictures), *(_cell(line.scores, name) for name in SCORES)]
+        for line in lines
+    ]
+    return _markdown(["method", "concepts", "n", *SCORES], rows)
+
+
+def _differences(lines: Sequence[Line]) -> str:
+    rows = [
+        [line.method, str(line.differences[COMPARED[0]].n), *(_cell(line.differences, name, "+") for name in SCORES)]
+        for line in lines
+        if line.differences
+    ]
+    return _markdown(["method", "n", *SCORES], rows)
+
+
+def _cell(estimates: Mapping[str, Estimate], name: str, sign: str = "") -> str:
+    if name not in estimates:
+        return ""
+    estimate = estimates[name]
+    interval = "" if estimate.low is None else f" [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
+    return f"{estimate.mean:{sign}.3f}{interval}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def chart(lines: Sequence[Line], file: Path) -> None:
+    """Identity against text alignment with both intervals, one panel for each kind of references."""
+    from core_personalization.nodes.charts import as_image, new_figure
+    from PIL import Image
+
+    kinds = list(dict.fromkeys(line.references for line in lines))
+    figure = new_figure(620 * len(kinds) + 260, 560)
+    for place, references in enumerate(kinds, 1):
+        axes = figure.add_subplot(1, len(kinds), place)
+        _panel(axes, [line for line in lines if line.references == references])
+        axes.set_title(f"{references} references")
+    pixels = (as_image(figure)[0] * 255).round().byte().numpy()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file, quality=90)
+
+
+def _panel(axes: object, lines: Sequence[Line]) -> None:
+    for number, line in enumerate(lines):
+        text, own = (line.scores[name] for name in COMPARED)
+        style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
+        axes.errorbar(own.mean, text.mean, xerr=_reach(own), yerr=_reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
+    axes.set_xlabel("identity (judge's cosine with the thing itself)")  # type: ignore[attr-defined]
+    axes.set_ylabel("text alignment (share of the named attributes that are seen)")  # type: ignore[attr-defined]
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
+    axes.grid(alpha=0.3)  # type: ignore[attr-defined]
+
+
+def _reach(estimate: Estimate) -> list[list[float]] | None:
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]

@@ -1,0 +1,73 @@
+"""One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
+
+The rule: the first concepts of the protocol that all methods have drawn; of their prompts every fifth, beginning with
+the first; the first picture of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mini_world.concepts import prompt_templates
+from mini_world.render import render
+
+from .drawing import is_done, load
+from .methods import METHODS
+from .protocol import Cell, Protocol
+from .training import reference_scenes
+
+SHOWN = ("Textual Inversion", "TI + DreamBooth", "CoRe")
+CONCEPTS, EVERY, SCALE, TILE, MARGIN, TOP = 3, 5, 2, 128, 4, 18
+
+
+def sheet(protocol: Protocol, pictures: Path, file: Path) -> bool:
+    """Writes the picture; False when no concept has all methods yet."""
+    references, seed = protocol.references[0], protocol.seeds[0]
+    rows = [[Cell(METHODS[name], concept, references, seed) for name in SHOWN] for concept in protocol.concepts]
+    done = [row for row in rows if all(is_done(pictures, cell) for cell in row)][:CONCEPTS]
+    if not done:
+        return False
+    blocks = [_block(protocol, pictures, row) for row in done]
+    width = max(block.width for block in blocks)
+    image = Image.new("RGB", (width, sum(block.height for block in blocks)), "white")
+    top = 0
+    for block in blocks:
+        image.paste(block, (0, top))
+        top += block.height
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file, quality=90)
+    return True
+
+
+def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Image:
+    """One concept: its references, then a line of pictures for each method under the prompts."""
+    templates = prompt_templates(row[0].concept)
+    chosen = range(0, len(templates), EVERY)
+    across = max(len(chosen), 4)
+    label = 150
+    image = Image.new("RGB", (label + across * (TILE + MARGIN), TOP + (len(row) + 1) * (TILE + MARGIN) + TOP), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    pen.text((4, TOP + 50), f"{row[0].concept}\n{row[0].references} references", "black", font)
+    for place, scene in enumerate(reference_scenes(row[0])):
+        image.paste(_tile(render(scene).image), (label + place * (TILE + MARGIN), 0))
+    top = TILE + MARGIN
+    for place, index in enumerate(chosen):
+        words = templates[index].replace("a photo of a {}", "photo").replace("{}", "…")
+        pen.text((label + place * (TILE + MARGIN), top), words[:24], "black", font)
+    for line, cell in enumerate(row):
+        drawn, _ = load(pictures, cell)
+        y = top + TOP + line * (TILE + MARGIN)
+        pen.text((4, y + 50), cell.method.name, "black", font)
+        for place, index in enumerate(chosen):
+            picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
+            tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
+            image.paste(_tile(tile), (label + place * (TILE + MARGIN), y))
+    return image
+
+
+def _tile(picture: Image.Image) -> Image.Image:
+    return picture.resize((TILE, TILE), Image.Resampling.NEAREST)

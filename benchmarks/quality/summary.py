@@ -1,0 +1,75 @@
+"""From pictures' scores to one line per method: means, and differences from TI + DreamBooth, with intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from core_personalization.core_ops.scores import Estimate, estimate_mean
+
+from .judging import Scored
+
+BASELINE = "TI + DreamBooth"
+SCORES: Mapping[str, Callable[[Scored], float | None]] = {
+    "text alignment": lambda row: row.text_alignment,
+    "identity": lambda row: row.identity,
+    "hat leak": lambda row: row.hat_leak,
+    "beach leak": lambda row: row.beach_leak,
+    "right kind": lambda row: row.kind,
+    "SA": lambda row: row.subject_alignment,
+    "NSD": lambda row: row.non_subject_disentanglement,
+}
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method on one kind of references. differences: of the same concept, seed and prompt, paired."""
+
+    method: str
+    references: str
+    concepts: int
+    pictures: int
+    scores: Mapping[str, Estimate]
+    differences: Mapping[str, Estimate]
+
+
+def summarized(rows: Sequence[Scored], order: Sequence[str]) -> list[Line]:
+    """Only concepts and seeds that every one of a references' methods has would be comparable at a glance; where a
+    method has fewer, its line says so by its count, and its differences are of those it shares with the baseline."""
+    groups: dict[tuple[str, str], list[Scored]] = defaultdict(list)
+    for row in rows:
+        groups[row.references, row.method].append(row)
+    keys = sorted(groups, key=lambda key: (key[0], order.index(key[1])))
+    return [_line(groups[key], groups.get((key[0], BASELINE), [])) for key in keys]
+
+
+def _line(rows: Sequence[Scored], baseline: Sequence[Scored]) -> Line:
+    first = rows[0]
+    scores = {name: _estimate(score(row) for row in rows) for name, score in SCORES.items()}
+    differences = {} if first.method == BASELINE else _differences(rows, baseline)
+    kept = {name: estimate for name, estimate in scores.items() if estimate is not None}
+    return Line(first.method, first.references, len({row.concept for row in rows}), len(rows), kept, differences)
+
+
+def _differences(rows: Sequence[Scored], baseline: Sequence[Scored]) -> dict[str, Estimate]:
+    others = {_place(row): row for row in baseline}
+    pairs = [(row, others[_place(row)]) for row in rows if _place(row) in others]
+    found = {}
+    for name, score in SCORES.items():
+        values = [(score(row), score(other)) for row, other in pairs]
+        estimate = _estimate(mine - its for mine, its in values if mine is not None and its is not None)
+        if estimate is not None:
+            found[name] = estimate
+    return found
+
+
+def _place(row: Scored) -> Place:
+    return row.concept, row.seed, row.index
+
+
+def _estimate(values: Iterable[float | None]) -> Estimate | None:
+    known = [float(value) for value in values if value is not None]
+    return estimate_mean(torch.tensor(known), torch.Generator().manual_seed(0)) if known else None
