@@ -16,7 +16,7 @@ class ConceptPrompt(io.ComfyNode):
             display_name="Concept Prompt",
             category="CoRe Personalization",
             description="Puts a learned concept into a prompt. Connect the result to CLIP Text Encode.",
-            search_aliases=["embedding prompt", "textual inversion prompt"],
+            search_aliases=["embedding prompt", "textual inversion", "trigger word"],
             inputs=[
                 ConceptIO.Input("concept", tooltip="The concept, from CoRe Train Embedding or Load Concept."),
                 io.String.Input(
@@ -26,7 +26,7 @@ class ConceptPrompt(io.ComfyNode):
                     tooltip="The prompt, with {} exactly once where the concept goes and spaces around it.",
                 ),
             ],
-            outputs=[io.String.Output("prompt", display_name="prompt")],
+            outputs=[io.String.Output("prompt", display_name="prompt", tooltip="For CLIP Text Encode.")],
         )
 
     @classmethod
