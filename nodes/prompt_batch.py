@@ -21,7 +21,7 @@ class EvaluationPrompts(io.ComfyNode):
             category="CoRe Personalization",
             description="The prompts that CoRe's paper scores a concept with, each with several seeds. Connect prompts "
             "to CLIP Text Encode and seeds to the sampler: they draw one picture for each.",
-            search_aliases=["prompt list", "batch prompts", "benchmark prompts", "evaluate concept"],
+            search_aliases=["prompt list", "batch prompts", "benchmark prompts", "evaluation"],
             inputs=[
                 ConceptIO.Input("concept", optional=True, tooltip="The concept that the pictures shall show."),
                 *schema_inputs(PromptBatchSettings),

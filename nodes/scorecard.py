@@ -28,7 +28,7 @@ class PersonalizationScorecard(io.ComfyNode):
             category="CoRe Personalization",
             description="Scores pictures of a concept: likeness (CLIP-I, DINO, SA), background kept out (NSD), "
             "and faithfulness to the prompt (CLIP-T), each with its 95% interval.",
-            search_aliases=["clip score", "clip-i", "clip-t", "dino score", "evaluate concept", "metrics", "benchmark"],
+            search_aliases=["clip score", "clip-i", "clip-t", "dino score", "evaluate concept", "metrics"],
             is_input_list=True,
             is_output_node=True,
             inputs=[*_sockets(), *schema_inputs(ScorecardSettings)],

@@ -29,7 +29,13 @@ class TestTimeOptimize(io.ComfyNode):
             display_name="CoRe Test-Time Optimize",
             category="CoRe Personalization",
             description="Mends a learned concept for one prompt, so that the words around it count as they should.",
-            search_aliases=["test-time optimization", "prompt ignored", "refine embedding", "personalization"],
+            search_aliases=[
+                "test-time optimization",
+                "word ignored",
+                "prompt ignored",
+                "refine embedding",
+                "personalization",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model that will draw, with its LoRAs or fine-tuning. It stays as it is."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,33 @@ NODE_IDS = (
     "CoReUNetIdentityFinetune",
 )
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
+# What the user chooses: files and folders, which a list names that are there.
+CHOSEN_BY_THE_USER = {
+    ("CheckpointLoaderSimple", "ckpt_name"),
+    ("CoReLoadConcept", "file"),
+    ("LoadImage", "image"),
+    ("LoadImageDataSetFromFolder", "folder"),
+}
+
+# What people type into the node search, and what they are to find first of all.
+SEARCHED = {
+    "textual inversion": {"CoReTrainEmbedding", "CoReConceptPrompt"},
+    "train embedding": {"CoReTrainEmbedding"},
+    "dreambooth": {"CoReUNetIdentityFinetune"},
+    "train lora": {"CoReUNetIdentityFinetune"},
+    "attndreambooth": {"CoReTrainEmbedding", "CoReUNetIdentityFinetune"},
+    "custom diffusion": {"CoReUNetIdentityFinetune"},
+    "personalization": {"CoReTrainEmbedding", "CoReTestTimeOptimize", "CoReScorecard"},
+    "attention map": {"CoReContextAttentionProbe", "CoReAttentionMaps"},
+    "cross-attention": {"CoReContextAttentionProbe", "CoReAttentionMaps"},
+    "heat map": {"CoReContextAttentionProbe", "CoReAttentionMaps"},
+    "word ignored": {"CoReContextAttentionProbe", "CoReContextSimilarity", "CoReTestTimeOptimize"},
+    "caption": {"CoReSelectiveCaption"},
+    "clip score": {"CoReScorecard"},
+    "share concept": {"CoReSaveConcept"},
+    "load concept": {"CoReLoadConcept"},
+    "evaluation": {"CoReEvaluationPrompts"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +161,56 @@ def test_a_workflow_uses_only_nodes_that_the_server_knows(server, workflow):
     known = server.client.get("/object_info").keys()
     types = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
     assert types - known - ONLY_IN_THE_EDITOR == set()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_value_and_link_of_a_workflow_is_legal(server, workflow):
+    """Of all nodes, also core's, as the server gets them when the user clicks Run."""
+    known = server.client.get("/object_info")
+    sent = server.client.convert(json.loads(workflow.read_text(encoding="utf-8")))
+    assert sent
+    for node in sent.values():
+        declared = known[node["class_type"]]["input"]
+        inputs = declared.get("required", {}) | declared.get("optional", {})
+        dynamic = {name for name, (kind, *_) in inputs.items() if str(kind).startswith("COMFY_")}
+        for name in inputs.keys() - dynamic - node["inputs"].keys():
+            assert name in declared.get("optional", {}), f"{node['class_type']} lacks {name}"
+        for name, value in node["inputs"].items():
+            where = f"{node['class_type']}.{name} = {value!r}"
+            assert name in inputs or name.split(".")[0] in dynamic, where
+            if name in inputs and name not in dynamic and (node["class_type"], name) not in CHOSEN_BY_THE_USER:
+                assert is_legal(value, inputs[name], sent, known), where
+
+
+def is_legal(value: Any, declared: list[Any], sent: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether an input declared as [type, options] takes a value, or what a link [node, output] leads to."""
+    kind, options = declared[0], declared[1] if len(declared) > 1 else {}
+    if isinstance(value, list):
+        source, output = value
+        given = known[sent[source]["class_type"]]["output"][output]
+        return "*" in (kind, given) or isinstance(kind, list) or bool(set(given.split(",")) & set(kind.split(",")))
+    choices = kind if isinstance(kind, list) else options.get("options")
+    if choices is not None:
+        return value in choices
+    if kind in ("INT", "FLOAT"):
+        return options.get("min", -math.inf) <= value <= options.get("max", math.inf)
+    return isinstance(value, {"STRING": str, "BOOLEAN": bool}[kind])
+
+
+@pytest.mark.parametrize("words", SEARCHED)
+def test_the_search_finds_the_node_for_what_people_call_it(nodes, words):
+    def named(schema: Any) -> str:
+        return "\n".join([schema.display_name, *schema.search_aliases]).lower()
+
+    found = {node_id for node_id, node in nodes.items() if words in named(node.GET_SCHEMA())}
+    assert found >= SEARCHED[words]
+
+
+def test_no_search_word_is_longer_than_people_type_and_none_stands_twice(nodes):
+    for node in nodes.values():
+        aliases = node.GET_SCHEMA().search_aliases
+        assert len({alias.lower() for alias in aliases}) == len(aliases), node
+        assert all(alias == alias.strip() and len(alias) <= 40 for alias in aliases), node
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""Every text that the editor shows of our nodes, in English and Chinese: complete, nothing left over, none forgotten."""
+"""Every text that the editor shows of our nodes, in English and Chinese: none is missing, none is left over."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ def test_a_translation_keeps_the_placeholders_and_figures():
     for key, text in flat(texts("en")).items():
         for pattern in (r"\{\d?\}", r"embedding:", r"\d+(?:\.\d+)?"):
             found = [set(re.findall(pattern, version)) for version in (text, translated[key])]
-            missing = found[0] - found[1]
-            assert not missing or pattern == r"\d+(?:\.\d+)?" and missing <= spelled_out(translated[key]), key
+            assert found[0] <= found[1] | spelled_out(translated[key]), key
 
 
 def spelled_out(text: str) -> set[str]:
