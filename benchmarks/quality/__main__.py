@@ -1,67 +1,78 @@
-"""The papers' comparisons on the embedded checkpoint: `python -m benchmarks.quality --help`."""
+"""The papers' comparisons on the embedded checkpoint, as training, pictures, scores, table and chart.
+
+Run again, it goes on where it stopped. `score` and `report` need no ComfyUI; `report` needs nothing but the CSV files.
+"""
 
 from __future__ import annotations
 
 import argparse
-import platform
-import subprocess
 import time
 from pathlib import Path
 
+from .pack import ROOT, load_pack
 from .protocol import PROTOCOLS, Protocol, cells
 
-ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("run",)
+STAGES = ("run", "score", "report")
 
 
-def run(protocol: Protocol, folder: Path, until: float) -> None:
-    """Trains and draws every cell that is not there yet."""
-    from .drawing import is_done, run_cell, save
-    from .host import Host
-    from .training import Trainer
+def score(protocol: Protocol, folder: Path, results: Path) -> None:
+    """All pictures that are there → two CSV files."""
+    from mini_world.judge import Judge
 
-    pictures = folder / "pictures"
-    todo = [cell for cell in cells(protocol) if not is_done(pictures, cell)]
-    if not todo:
-        return
-    host = Host(folder)
-    trainer = Trainer(host, protocol, folder)
-    where = commit(), hardware()
-    for number, cell in enumerate(todo, 1):
-        if time.time() > until:
-            break
-        began = time.monotonic()
-        drawn, note = run_cell(host, protocol, cell, trainer.train(cell), where)
-        save(pictures, cell, drawn, note)
-        took = time.monotonic() - began
-        print(
-            f"{number}/{len(todo)} {cell.method.name}, {cell.concept}, {cell.references}, seed {cell.seed}: {took:.0f} s",
-            flush=True,
-        )
+    from . import drawing, records
+    from .judging import Scored, judged
+
+    judge, rows, runs = Judge.load(), [], []
+    for cell in cells(protocol):
+        if drawing.is_done(folder / "pictures", cell):
+            pictures, run = drawing.load(folder / "pictures", cell)
+            rows += judged(judge, cell, pictures)
+            runs.append(run)
+    records.write(results / f"{protocol.name}_pictures.csv", Scored, rows)
+    records.write(results / f"{protocol.name}_runs.csv", drawing.Run, runs)
 
 
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> None:
+    """Table and chart from the CSV files; the picture from the pictures, where they are at hand."""
+    from . import drawing, records
+    from .judging import Scored
+    from .methods import METHODS
+    from .report import chart, table
+    from .sheet import sheet
+    from .summary import summarized
 
-
-def hardware() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
+    runs = records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
+    lines = summarized(rows, list(METHODS))
+    text = table(lines, runs)
+    (results / f"{protocol.name}.md").write_text(text, "utf-8")
+    chart(lines, images / f"quality_{protocol.name}.jpg")
+    sheet(protocol, folder / "pictures", images / f"quality_{protocol.name}_pictures.jpg")
+    print(text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(STAGES)}; all of them by default")
     parser.add_argument("--protocol", choices=PROTOCOLS, default="full")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality", help="work in progress; resumed")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no further run after this time")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality", help="pictures and embeddings")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="CSV files and table")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="chart and pictures")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further training after so long")
     given = parser.parse_args()
+    if wrong := set(given.stages) - set(STAGES):
+        parser.error(f"no such stage: {', '.join(sorted(wrong))}; choose of {', '.join(STAGES)}")
+    load_pack()
     protocol = PROTOCOLS[given.protocol]
-    run(protocol, given.folder / protocol.name, time.time() + 60 * given.minutes)
+    folder, stages = given.folder / protocol.name, given.stages or STAGES
+    if "run" in stages:
+        from .running import run
+
+        run(protocol, folder, time.time() + 60 * given.minutes)
+    if "score" in stages:
+        score(protocol, folder, given.results)
+    if "report" in stages:
+        report(protocol, folder, given.results, given.images)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ COMFYUI_PATH names the ComfyUI; its folders (embeddings and so on) are in the be
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +17,8 @@ from torch import Tensor
 from mini_world.embedded import expand
 from mini_world.host_sampler import LATENT_CHANNELS, LATENT_SIDE, HostSampler
 
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "core_personalization"
+from .pack import load_pack
+
 SIDE = 64
 
 
@@ -43,7 +41,7 @@ class Host:
         for kind in ("embeddings", "diffusion_models", "loras"):
             for path in folder_paths.get_folder_paths(kind):
                 Path(path).mkdir(parents=True, exist_ok=True)
-        _load_pack()
+        load_pack()
 
     def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
         """One run of CoRe Train Embedding, without the preview at its end."""
@@ -141,11 +139,3 @@ def _report(run: Any) -> dict[str, Any]:
               for name, values in run.losses.items() if name.startswith("gradient_share.")}  # fmt: skip
     last = {name: values[-1] for name, values in run.losses.items() if "." not in name and values}
     return {"last": last, "shares": shares}
-
-
-def _load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec and spec.loader
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = pack
-    spec.loader.exec_module(pack)

@@ -91,18 +91,27 @@ def judged(judge: Judge, cell: Cell, pictures: Tensor) -> list[Scored]:
 
 def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: tuple[float, float, float]) -> Scored:
     asked = named(prompt)
-    leaks = {
-        name: None
-        if asked.get(name) == ATTRIBUTES[name].index(word)
-        else int(seen[name] == ATTRIBUTES[name].index(word))
-        for name, word in LEAKS.items()
-    }
+    leaks = {}
+    for name, word in LEAKS.items():
+        leaked = ATTRIBUTES[name].index(word)
+        leaks[name] = None if asked.get(name) == leaked else int(seen[name] == leaked)
     own, subject, others = (round(score, 4) for score in scores)
     return Scored(
-        cell.method.name, cell.concept, cell.references, cell.seed, index, prompt,
-        len(asked), sum(seen[name] == value for name, value in asked.items()), int(seen["kind"] == list(OBJECTS).index(cell.kind)),
-        leaks["accessory"], leaks["context"], own if keeps_coat(prompt) else None, subject, others,
-    )  # fmt: skip
+        method=cell.method.name,
+        concept=cell.concept,
+        references=cell.references,
+        seed=cell.seed,
+        index=index,
+        prompt=prompt,
+        asked=len(asked),
+        right=sum(seen[name] == value for name, value in asked.items()),
+        kind=int(seen["kind"] == list(OBJECTS).index(cell.kind)),
+        hat_leak=leaks["accessory"],
+        beach_leak=leaks["context"],
+        identity=own if keeps_coat(prompt) else None,
+        subject_alignment=subject,
+        non_subject_disentanglement=others,
+    )
 
 
 def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:

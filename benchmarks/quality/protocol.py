@@ -67,8 +67,12 @@ class Cell:
         return "animate" if self.kind in ANIMATE else "inanimate"
 
     @property
+    def label(self) -> str:
+        return f"{self.method.name}, {self.concept}, {self.references}, seed {self.seed}"
+
+    @property
     def file_name(self) -> str:
-        return f"{digest([self.method.name, self.concept, self.references, self.seed])}"
+        return digest([self.method.name, self.concept, self.references, self.seed])
 
 
 def cells(protocol: Protocol) -> Iterator[Cell]:

@@ -21,17 +21,19 @@ def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
     for references in dict.fromkeys(line.references for line in lines):
         chosen = [line for line in lines if line.references == references]
         parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen)}")
-        parts.append(f"Difference from {BASELINE}, the same concept, prompt and noise:\n\n{_differences(chosen)}")
+        if any(line.differences for line in chosen):
+            parts.append(f"Difference from {BASELINE}, same concept, prompt and noise:\n\n{_differences(chosen)}")
     return "\n\n".join(parts) + "\n"
 
 
 def about(runs: Sequence[Run]) -> str:
     """What was run, where and how long."""
     commits, machines = (sorted({getattr(run, name) for run in runs}) for name in ("commit", "hardware"))
-    seconds = sum(run.training_seconds + run.drawing_seconds for run in runs)
+    minutes = sum(run.training_seconds + run.drawing_seconds for run in runs) / 60
     return (
-        f"{len(runs)} runs, {sum(run.pictures for run in runs)} pictures, {seconds / 60:.0f} minutes of training and drawing "
-        f"on {', '.join(machines)}; commit {', '.join(commits)}. Brackets: 95% bootstrap intervals over pictures."
+        f"{len(runs)} runs, {sum(run.pictures for run in runs)} pictures, {minutes:.0f} minutes of training and "
+        f"drawing on {', '.join(machines)}; "
+        f"commit {', '.join(commits)}. Brackets: 95% intervals over pictures (bootstrap)."
     )
 
 
