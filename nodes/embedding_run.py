@@ -50,8 +50,9 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
     with run.nothing_lost():
         run.train()
         path = run.save_embedding(checked.settings.concept_name, checked.settings.overwrite)
+        preview = run.last_preview()
     summary = run.summary(path, run.phrase(checked.settings.concept_name))
-    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, run.preview().unsqueeze(0), summary)
+    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, preview, summary)
 
 
 class EmbeddingRun(TrainingRun):

@@ -10,7 +10,7 @@ from .attention_maps import AttentionMaps
 from .attention_probe import ContextAttentionProbe
 from .concept_prompt import ConceptPrompt
 from .context_similarity import ContextSimilarity
-from .host import editor_scripts
+from .host import editor_scripts, output_folders
 from .load_concept import LoadConcept
 from .prompt_batch import EvaluationPrompts
 from .save_concept import SaveConcept
@@ -26,6 +26,7 @@ EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
 class PersonalizationExtension(ComfyExtension):
     async def on_load(self) -> None:
         editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
+        output_folders.sweep()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [

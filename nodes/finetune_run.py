@@ -61,8 +61,9 @@ def finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None) ->
         run.train()
         weights, path = run.save()
         concept = run.refined_concept(checked.settings.name, checked.settings.overwrite)
+        preview = run.last_preview()
     lora = None if weights.lora is None else LoraModel(weights.lora, run.card())
-    preview, summary = run.preview().unsqueeze(0), run.summary(path, concept.phrase, *run.facts(weights.kept))
+    summary = run.summary(path, concept.phrase, *run.facts(weights.kept))
     return Finetuned(patched_model(host.model, weights), lora, run.losses, preview, path, concept, summary)
 
 

@@ -59,6 +59,6 @@ def resumed_state(resume_from: str, state_name: str, expected: str, steps: int) 
             "captions; use the same (name, steps, preview, saving may change), or leave resume_from empty to start."
         )
     done = state["loop"]["step"]
-    if done >= steps:
-        raise ValueError(f"resume_from: {resume_from!r} has {done} steps done already; set steps above that.")
+    if done > steps:  # all done is well: saving may have failed
+        raise ValueError(f"resume_from: {resume_from!r} has {done} steps done already; set steps to that or more.")
     return state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,12 @@ class TrainingRun(ABC):
                     self.keep_step()
                 progress.update(report.step, self._describe(report), preview)
 
+    def last_preview(self) -> Tensor:
+        """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""
+        preview = self.preview()
+        RunProgress(self.plan.steps, self.node_id).show(self.loop.step, preview)
+        return preview.unsqueeze(0)
+
     def summary(self, path: Path, phrase: str, *more: str) -> str:
         """Lines for the node when it is done. phrase: what the user writes in prompts."""
         terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
@@ -111,18 +117,26 @@ class TrainingRun(ABC):
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
             return
-        try:
-            self.save_state()
-            kept = self.keep_step()
-        except Exception:
-            logger.exception("The state could not be saved; the error that stopped the training follows.")
-            return
+        kept = [text for text in (_tried(self.keep_step), _tried(self._keep_state)) if text]
         message = (
-            f"{self.plan.resume_from}: stopped after step {self.loop.step}. Kept: {kept}, and a state to "
-            f"continue from with resume_from = {self.plan.resume_from}."
+            f"{self.plan.resume_from}: stopped after step {self.loop.step}. "
+            f"Kept: {', and '.join(kept) or 'nothing, for it could not be written; see the log'}."
         )
         logger.info(message)
         RunProgress(self.plan.steps, self.node_id).say(message)
+
+    def _keep_state(self) -> str:
+        self.save_state()
+        return f"a state to continue from with resume_from = {self.plan.resume_from}"
+
+
+def _tried(keep: Callable[[], str]) -> str | None:
+    """What was kept; None when that failed, too: the error that stopped the training is the one to show."""
+    try:
+        return keep()
+    except Exception:
+        logger.exception("Something could not be kept; the error that stopped the training follows.")
+        return None
 
 
 def _due(step: int, every: int) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import logging
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
-from . import model_card, safe_files
+from . import model_card, safe_files, unfinished_files
+
+logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "core_states"
 EMBEDDING_KEY = "emb_params"
@@ -24,13 +29,14 @@ def embedding_path(name: str) -> Path:
 
 
 def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
-    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, or taken."""
+    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not to be written."""
     safe_files.validate_name(parameter, name)
     if embedding_path(name).exists() and not overwrite:
         raise ValueError(
             f"{parameter}: an embedding {name!r} exists already at {embedding_path(name)}; "
             "choose another name or switch overwrite on."
         )
+    unfinished_files.validate_writable(parameter, embedding_path(name).parent)
 
 
 def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
@@ -80,19 +86,30 @@ def state_path(name: str) -> Path:
     return Path(folder_paths.get_output_directory()) / STATE_FOLDER / f"{name}.safetensors"
 
 
+def _spare_state_path(name: str) -> Path:
+    """On the system's own disk, for when the output folder's is full or gone."""
+    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}" / f"{name}.safetensors"
+
+
 def save_state(name: str, state: Mapping[str, Any]) -> Path:
     """Writes nested dictionaries of tensors, numbers and strings; replaces the state of an earlier step."""
     tensors: dict[str, Tensor] = {}
-    plain = _split(state, "", tensors)
-    path = state_path(name)
-    safe_files.write(path, tensors, {"state": json.dumps(plain)}, overwrite=True)
+    metadata = {"state": json.dumps(_split(state, "", tensors))}
+    path, spare = state_path(name), _spare_state_path(name)
+    try:
+        safe_files.write(path, tensors, metadata, overwrite=True)
+    except OSError as error:
+        logger.warning("%s The state is kept in %s.", error, spare)
+        safe_files.write(spare, tensors, metadata, overwrite=True)
+        return spare
+    spare.unlink(missing_ok=True)
     return path
 
 
 def load_state(name: str) -> dict[str, Any]:
     """What `save_state` wrote under this name; raises ValueError when there is none or it cannot be read."""
     safe_files.validate_name("resume_from", name)
-    path = state_path(name)
+    path = max(state_path(name), _spare_state_path(name), key=_time_written)
     if not path.is_file():
         raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
     try:
@@ -100,6 +117,10 @@ def load_state(name: str) -> dict[str, Any]:
         return _join(json.loads(metadata["state"]), "", tensors)
     except Exception as error:
         raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
+
+
+def _time_written(path: Path) -> float:
+    return path.stat().st_mtime if path.is_file() else 0.0
 
 
 def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:

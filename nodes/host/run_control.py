@@ -35,10 +35,14 @@ class RunProgress:
 
         text: figures of the step; the time left is added. preview: a picture [H, W, 3].
         """
+        self.show(step, preview)
+        self.say(f"step {step}/{self._total} · {self._time_left(step)} left · {text}")
+        check_cancelled()
+
+    def show(self, step: int, preview: Tensor | None = None) -> None:
+        """Moves the bar, and shows a picture [H, W, 3] on the node."""
         image = None if preview is None else ("JPEG", _to_pil(preview), PREVIEW_SIDE)
         self._bar.update_absolute(step, self._total, image)
-        self.say(f"step {step}/{self._total} · {text} · {self._time_left(step)} left")
-        check_cancelled()
 
     def say(self, text: str) -> None:
         """Shows a line of text on the node, in the browser."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from .unfinished_files import CannotWrite, replace, workplace
+
 LARGEST_HEADER = 32 * 2**20
 """Of a file from anywhere: a hundred times what a LoRA with its metadata and a preview needs."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-_DIFFERS = "{}: what was read back differs from what was written; check the disk."
+_DIFFERS = "what was read back differs from what was written"
 
 
 def validate_name(parameter: str, name: str) -> None:
@@ -35,14 +36,15 @@ def validate_name(parameter: str, name: str) -> None:
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool) -> None:
     """Writes a safetensors file under a temporary name, reads it back, and renames it.
 
-    Raises FileExistsError when `path` exists and may not be overwritten, OSError when the disk is full.
+    Raises FileExistsError when `path` exists and may not be overwritten, CannotWrite (an OSError that says what to do)
+    when the disk is full and the like.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _renamed_when_whole(path, overwrite) as temporary:
         save_file(contiguous, temporary, dict(metadata))
         _flush(temporary)
         if not same_tensors(temporary, contiguous):
-            raise OSError(_DIFFERS.format(path))
+            raise OSError(_DIFFERS)
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
@@ -56,24 +58,26 @@ def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
         temporary.write_bytes(content)
         _flush(temporary)
         if temporary.read_bytes() != content:
-            raise OSError(_DIFFERS.format(path))
+            raise OSError(_DIFFERS)
 
 
 @contextmanager
 def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty file in the folder of `path` that takes its name when the block ends well, and is gone otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    """An empty file, on the disk of `path`, that takes its name when the block ends well, and is gone otherwise."""
     try:
-        temporary.touch()
-        permissions = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(permissions)  # safetensors makes files that only their owner may read
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with workplace(path.parent) as place:
+            temporary = place / "file"
+            temporary.touch()
+            permissions = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(permissions)  # safetensors makes files that only their owner may read
+            if path.exists() and not overwrite:
+                raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
+            replace(temporary, path)
+    except FileExistsError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite(path, error) from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,7 +10,7 @@ from comfy.clip_model import CLIPLayer
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDClipModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core_ops.conditioning import Embedding, TextConditioning
 from ...core_ops.token_rows import ConceptSlot, TokenRow
@@ -77,6 +77,7 @@ class HostTextEncoder:
         for module in model.modules():
             if isinstance(module, CLIPLayer):
                 module.__class__ = _DifferentiableLayer
+            _cast_once(module)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
 
     @property
@@ -111,6 +112,18 @@ class HostTextEncoder:
 
     def _vocabulary(self, name: str) -> Tensor:
         return self._encoders[name].transformer.get_input_embeddings().weight
+
+
+def _cast_once(module: nn.Module) -> None:
+    """Half-precision weights to fp32: the host computes in fp32, and would cast each of them in every pass.
+
+    Not the vocabulary, of which a prompt reads some rows only.
+    """
+    if isinstance(module, nn.Embedding):
+        return
+    for parameter in module.parameters(recurse=False):
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
 
 
 def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:

@@ -15,7 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ...core_ops.low_rank import LowRank
-from . import model_card, safe_files
+from . import model_card, safe_files, unfinished_files
 from .denoiser import prediction_of
 
 Kind = Literal["loras", "diffusion_models"]
@@ -29,11 +29,12 @@ def new_file_path(kind: Kind, name: str) -> Path:
 
 
 def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "name") -> None:
-    """Raises ValueError when the name is no plain file name, or taken; parameter: the input that holds the name."""
+    """Raises ValueError when the name is no plain file name, taken, or not to be written; parameter: its input."""
     safe_files.validate_name(parameter, name)
     path = new_file_path(kind, name)
     if path.exists() and not overwrite:
         raise ValueError(f"{parameter}: {path} exists already; choose another name or switch overwrite on.")
+    unfinished_files.validate_writable(parameter, path.parent)
 
 
 def kohya_names(model: ModelPatcher) -> dict[str, str]:

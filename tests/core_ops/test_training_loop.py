@@ -69,6 +69,18 @@ def test_resumed_equals_uninterrupted_bit_for_bit(stop, balanced):
     assert torch.equal(vectors(second), vectors(whole))
 
 
+def test_a_step_that_fails_leaves_a_state_that_continues_as_if_it_had_not():
+    """It had drawn its batch already."""
+    whole, broken = loop(), loop()
+    reports = list(whole)
+    update, broken._update = broken._update, lambda step: update(step) if step < 3 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(broken)
+    resumed = loop()
+    resumed.load_state_dict(copy.deepcopy(broken.state_dict()))
+    assert list(resumed) == reports[2:]
+
+
 def test_a_state_of_other_parameters_is_refused():
     state = loop().state_dict()
     state["parameters"]["0"] = torch.zeros(5, 5)

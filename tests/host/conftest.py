@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from families.build import FAMILIES
-from families.fixtures import comfyui, embeddings, output_folder, short_previews  # noqa: F401
+from families.fixtures import *  # noqa: F403
 from families.load import load_family
 
 Models = tuple[Any, Any, Any]

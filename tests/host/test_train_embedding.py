@@ -248,8 +248,8 @@ def test_a_state_of_other_settings_is_refused(sd1, monkeypatch):
     execute(sd1, concept_name="stateful", save_every=2)
     with pytest.raises(ValueError, match="another model, other settings"):
         execute(sd1, concept_name="other", resume_from="stateful", seed=5)
-    with pytest.raises(ValueError, match="set steps above"):
-        execute(sd1, concept_name="other", resume_from="stateful")
+    with pytest.raises(ValueError, match="set steps to that or more"):
+        execute(sd1, concept_name="other", resume_from="stateful", steps=3)
 
 
 def test_models_of_other_kinds_are_refused_by_name(sd1):

@@ -1,0 +1,61 @@
+"""ComfyUI itself, in the tests' process; a folder of tests has it by importing these fixtures in its conftest.py."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+__all__ = ["comfyui", "embeddings", "output_folder", "short_previews"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes ComfyUI importable in this process, on the CPU where there is no GPU, with folders of its own.
+
+    Returns the base folder, in which models/, input/ and output/ are.
+    """
+    return start_comfyui(comfyui_path, tmp_path_factory.mktemp("comfyui"))
+
+
+def start_comfyui(comfyui_path: Path, base: Path) -> Path:
+    """`base` as ComfyUI's base folder; once per process."""
+    sys.path.insert(0, str(comfyui_path))
+    import torch
+    from comfy.cli_args import args
+
+    args.cpu = not torch.cuda.is_available()
+    args.base_directory = str(base)
+    import folder_paths
+
+    output = Path(folder_paths.get_output_directory())
+    for kind in ("loras", "diffusion_models"):  # ComfyUI's main.py has its loaders look into the output folder, too
+        folder_paths.add_model_folder_path(kind, str(output / kind))
+    for folder in (*folder_paths.get_folder_paths("embeddings"), output, output / "loras"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return base
+
+
+@pytest.fixture(autouse=True)
+def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
+    from core_personalization.core_ops.ddim import DDIMConfig
+    from core_personalization.nodes import concept_preview
+
+    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
+
+
+@pytest.fixture(scope="session")
+def output_folder(comfyui: Path) -> Path:
+    import folder_paths
+
+    return Path(folder_paths.get_output_directory())
+
+
+@pytest.fixture(scope="session")
+def embeddings(comfyui: Path) -> Path:
+    """The folder that embeddings are written to."""
+    import folder_paths
+
+    return Path(folder_paths.get_folder_paths("embeddings")[0])
