@@ -6,6 +6,7 @@ Run again, it goes on where it stopped. `score` and `report` need no ComfyUI; `r
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from pathlib import Path
 
@@ -58,17 +59,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality", help="pictures and embeddings")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="CSV files and table")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="chart and pictures")
+    parser.add_argument(
+        "--concept",
+        action="append",
+        metavar="NAME",
+        help="train for this one only, so that processes can share the work",
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further training after so long")
     given = parser.parse_args()
     if wrong := set(given.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(wrong))}; choose of {', '.join(STAGES)}")
+    if wrong := set(given.concept or ()) - set(PROTOCOLS[given.protocol].concepts):
+        parser.error(f"not in this protocol: {', '.join(sorted(wrong))}")
     load_pack()
     protocol = PROTOCOLS[given.protocol]
     folder, stages = given.folder / protocol.name, given.stages or STAGES
     if "run" in stages:
         from .running import run
 
-        run(protocol, folder, time.time() + 60 * given.minutes)
+        part = dataclasses.replace(protocol, concepts=given.concept or protocol.concepts)
+        run(part, folder, time.time() + 60 * given.minutes)
     if "score" in stages:
         score(protocol, folder, given.results)
     if "report" in stages:

@@ -53,6 +53,11 @@ class Scored:
     def text_alignment(self) -> float:
         return self.right / self.asked
 
+    @property
+    def faithful(self) -> int:
+        """Whether all that the prompt names is seen, and no hat that it does not name."""
+        return int(self.right == self.asked and not self.hat_leak)
+
 
 def named(prompt: str) -> dict[str, int]:
     """Attribute → index into the judge's `ATTRIBUTES` of all that a prompt names; a photo is not counted as a style."""
@@ -62,10 +67,7 @@ def named(prompt: str) -> dict[str, int]:
         "accessory": next((thing for thing in ACCESSORIES if prompt.find(f" {thing}") > 0), None),
         "style": next((style for style in STYLES[1:] if prompt.startswith(f"a {style}")), None),
     }
-    colours = (*COLOURS, None)
-    index = {"context": ATTRIBUTES["context"].index, "colour": colours.index,
-             "accessory": ATTRIBUTES["accessory"].index, "style": ATTRIBUTES["style"].index}  # fmt: skip
-    return {name: index[name](word) for name, word in words.items() if word is not None}
+    return {name: ATTRIBUTES[name].index(word) for name, word in words.items() if word is not None}
 
 
 def keeps_coat(prompt: str) -> bool:
@@ -116,9 +118,7 @@ def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: t
 
 def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:
     """Mean cosine [B] with the thing itself in all eight places, which no method was shown all of."""
-    kind, appearance = CONCEPTS[cell.concept]
-    real = _pictures([Scene(kind, appearance, place, seed=300 + i) for i, place in enumerate(CONTEXTS)])[0]
-    mask = silhouette(kind)
+    real, mask = everywhere(cell.concept), silhouette(cell.kind)
     features = judge.identity(pictures, mask.expand(len(pictures), -1, -1))
     return (features @ judge.identity(real, mask.expand(len(real), -1, -1)).T).mean(dim=1)
 
@@ -135,6 +135,13 @@ def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor,
     return scores.subject_alignment(features[0], features[1]), scores.non_subject_disentanglement(
         features[0], features[2]
     )
+
+
+@cache
+def everywhere(concept: str) -> Tensor:
+    """The thing itself in each of the eight places: [8, 3, 64, 64] in 0…1."""
+    kind, appearance = CONCEPTS[concept]
+    return _pictures([Scene(kind, appearance, place, seed=300 + i) for i, place in enumerate(CONTEXTS)])[0]
 
 
 @cache

@@ -12,7 +12,7 @@ from .summary import BASELINE, SCORES, Line
 if TYPE_CHECKING:
     from core_personalization.core_ops.scores import Estimate
 
-COMPARED = ("text alignment", "identity")
+CHARTED = ("faithful", "identity")
 
 
 def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
@@ -47,7 +47,7 @@ def _scores(lines: Sequence[Line]) -> str:
 
 def _differences(lines: Sequence[Line]) -> str:
     rows = [
-        [line.method, str(line.differences[COMPARED[0]].n), *(_cell(line.differences, name, "+") for name in SCORES)]
+        [line.method, str(line.differences[CHARTED[0]].n), *(_cell(line.differences, name, "+") for name in SCORES)]
         for line in lines
         if line.differences
     ]
@@ -85,11 +85,11 @@ def chart(lines: Sequence[Line], file: Path) -> None:
 
 def _panel(axes: object, lines: Sequence[Line]) -> None:
     for number, line in enumerate(lines):
-        text, own = (line.scores[name] for name in COMPARED)
+        text, own = (line.scores[name] for name in CHARTED)
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
         axes.errorbar(own.mean, text.mean, xerr=_reach(own), yerr=_reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
     axes.set_xlabel("identity (judge's cosine with the thing itself)")  # type: ignore[attr-defined]
-    axes.set_ylabel("text alignment (share of the named attributes that are seen)")  # type: ignore[attr-defined]
+    axes.set_ylabel("faithful (share of pictures that show all that is named, and no hat besides)")  # type: ignore[attr-defined]
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
 

@@ -14,6 +14,7 @@ from .judging import Scored
 BASELINE = "TI + DreamBooth"
 SCORES: Mapping[str, Callable[[Scored], float | None]] = {
     "text alignment": lambda row: row.text_alignment,
+    "faithful": lambda row: row.faithful,
     "identity": lambda row: row.identity,
     "hat leak": lambda row: row.hat_leak,
     "beach leak": lambda row: row.beach_leak,

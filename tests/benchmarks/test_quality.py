@@ -124,7 +124,12 @@ def test_the_judge_prefers_what_was_asked_for_to_the_references_and_the_thing_to
         values = [getattr(row, name) for row in rows if getattr(row, name) is not None]
         return sum(values) / len(values)
 
-    for name, margin in (("text_alignment", 0.4), ("identity", 0.3), ("non_subject_disentanglement", 0.0)):
+    for name, margin in (
+        ("text_alignment", 0.4),
+        ("faithful", 0.8),
+        ("identity", 0.3),
+        ("non_subject_disentanglement", 0.0),
+    ):
         assert mean(right, name) > mean(stuck, name) + margin
     for leak in ("hat_leak", "beach_leak"):
         assert mean(stuck, leak) > 0.9 > 0.1 > mean(right, leak)
@@ -154,7 +159,7 @@ def test_differences_are_paired_by_concept_seed_and_prompt():
 def test_the_table_says_n_intervals_and_where_it_was_measured():
     rows = [a_row(BASELINE, i, i % 3, 0.5) for i in range(6)] + [a_row("CoRe", i, 2, 0.5) for i in range(6)]
     text = table(summarized(rows, list(METHODS)), [a_run(CELL, 6)])
-    assert "| CoRe | 1 | 6 | 1.000 [1.00, 1.00] | 0.500 [0.50, 0.50] |" in text
+    assert "| CoRe | 1 | 6 | 1.000 [1.00, 1.00] | 1.000 [1.00, 1.00] | 0.500 [0.50, 0.50] |" in text
     assert "| CoRe | 6 | +0.500 [" in text
     assert "a CPU; commit abc" in text and "1 runs, 6 pictures" in text
 
