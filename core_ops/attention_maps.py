@@ -25,12 +25,11 @@ Size = tuple[int, int]
 def word_attention(q: Tensor, k: Tensor, heads: int, weights: Tensor, each_head: bool = False) -> Tensor:
     """Attention probability of each word, [B, T, H, P] in fp32: softmax(qkᵀ/√d) summed over the word's tokens.
 
-    q: [B, P, H·d]. k: [B, N, H·d]. weights: [N, T], see `token_weights`. Logits in half precision would be off by
-    some percent of a probability, so they are computed in fp32 as inside of fused attention.
+    q: [B, P, H·d]. k: [B, N, H·d]. weights: [N, T] on their device, see `token_weights`. Logits in half precision would
+    be off by some percent of a probability, so they are computed in fp32 as inside of fused attention.
     """
     keys = rearrange(k.float(), "B N (H d) -> B H d N", H=heads)
     pixels = max(1, PROBABILITIES_AT_ONCE // (q.shape[0] * heads * k.shape[1]))
-    weights = weights.to(q.device)
     parts = []
     for part in q.split(pixels, dim=1):
         queries = rearrange(part.float(), "B P (H d) -> B H P d", H=heads) * keys.shape[2] ** -0.5

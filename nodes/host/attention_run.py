@@ -104,6 +104,7 @@ class AttentionRun:
             for halvings, (size, heads) in plan.canvas_sizes((height, width)).items()
         }
         self._starts: dict[Any, int | None] = {}
+        self._weights: dict[Any, Tensor] = {}
         self._evaluation: tuple[dict[tuple[int, Any], _Entry], int] | None = None
         self._note = ""
 
@@ -170,6 +171,18 @@ class AttentionRun:
 
     def add(self, halvings: int, step: int, maps: Tensor, entry: _Entry) -> None:
         self._canvases[halvings].add(step, maps, entry.region, entry.mask)
+
+    def word_weights(self, entry: _Entry, context: int, k: Tensor) -> Tensor:
+        """[N, words] for the keys k [B, N, D] of a layer, the first `context` of which are the batch's text.
+
+        Tokens that another patch appends to the text belong to no word. Made once for all layers and steps.
+        """
+        made_for = entry.start, entry.length, context, k.shape[1], k.device
+        if made_for not in self._weights:
+            weights = torch.zeros(k.shape[1], len(self.plan.words))
+            weights[:context] = token_weights(self.plan.words, context, entry.length, entry.start)
+            self._weights[made_for] = weights.to(k.device)
+        return self._weights[made_for]
 
     def _entries(self, conds: Sequence[Any]) -> dict[tuple[int, Any], _Entry]:
         """By part's number and entry's id, as the host names the chunks of a batch."""
@@ -246,15 +259,10 @@ class WatchedCall:
             raise ValueError("model: a patch on it changes the pixels or tokens of cross-attention; take it off.")
         for number, entry in self.entries.items():
             rows = slice(number * self.images, (number + 1) * self.images)
-            weights = self._weights(entry, k.shape[1])
+            weights = self.run.word_weights(entry, self.keys, k)
             maps = word_attention(q[rows], k[rows], extra["n_heads"], weights, plan.each_head)
             maps = rearrange(maps.cpu(), "B T H (h w) -> B T H h w", h=height)
             self.run.add(plan.layers[layer].halvings, self.step, maps, entry)
-
-    def _weights(self, entry: _Entry, keys: int) -> Tensor:
-        """[keys, words]; tokens that another patch appends to the context belong to no word."""
-        weights = token_weights(self.run.plan.words, self.keys, entry.length, entry.start)
-        return torch.cat([weights, weights.new_zeros(keys - self.keys, weights.shape[1])])
 
 
 def _context(entry: Mapping[str, Any]) -> Tensor:

@@ -7,7 +7,7 @@ import gc
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +344,31 @@ def test_a_prompt_inside_a_longer_conditioning_is_found(sd1):
     (position,) = captured.words[0].positions
     expected = torch.stack([layer[..., 77 + position].mean(dim=(1, 2)) for layer in maps]).mean(dim=0)
     assert torch.allclose(captured.shares(0)[:, 0], expected, atol=1e-4)
+
+
+def test_tokens_that_a_patch_appends_to_the_text_belong_to_no_word(sd1):
+    """As image adapters do: the maps are those of the longer text, and the words' shares leave room for the rest."""
+    generator = torch.Generator().manual_seed(5)
+    picture = torch.randn(1, 4, 768, generator=generator)
+
+    def append(n: Tensor, context: Tensor, value: Tensor, extra: dict) -> tuple[Tensor, Tensor, Tensor]:
+        longer = [torch.cat([x, picture.expand(len(x), -1, -1)], dim=1) for x in (context, value)]
+        return n, *longer
+
+    adapted = sd1.model.clone()
+    adapted.set_model_attn2_patch(append)
+    with_probe, probe = probed(sd1, model=adapted)
+    calls = record_calls(with_probe)
+    latents = sample(sd1, with_probe, Sampling())
+    assert (latents - sample(sd1, adapted, Sampling())).abs().max() < 1e-4
+    assert (latents - sample(sd1, sd1.model, Sampling())).abs().max() > 1e-3
+    captured = probe.captured(latents)
+    call, rows = calls[0], calls[0].rows(0)
+    longer = replace(call, context=torch.cat([call.context, picture.expand(len(call.context), -1, -1)], dim=1))
+    maps = oracle_maps(load_oracle("sd1"), longer, rows, 77 + 4)
+    shares = torch.stack([by_word(layer, captured.words, (-1, 1)).mean(dim=(2, 3, 4)) for layer in maps]).mean(dim=0)
+    assert (captured.shares(0) - shares).abs().max() < 1e-4
+    assert captured.shares().sum() < 0.999
 
 
 def test_passes_that_a_guidance_method_adds_are_not_counted(sd1):

@@ -201,7 +201,7 @@ def test_a_finetuned_model_is_the_one_that_is_looked_at(sd1):
 @pytest.mark.parametrize("weighting", ["fixed", "balanced"])
 def test_a_trust_limit_holds_for_every_vector(sd1, weighting):
     given = concept(sd1, "limited", vectors=2)
-    _, _, refined = execute(
+    _, report, refined = execute(
         sd1,
         concept=given,
         steps=3,
@@ -214,6 +214,8 @@ def test_a_trust_limit_holds_for_every_vector(sd1, weighting):
     start, end = given.vectors["clip_l"], refined.vectors["clip_l"]
     moved = (end - start).norm(dim=-1) / start.norm(dim=-1)
     assert (moved <= 0.05 * (1 + 1e-5)).all() and (moved > 0.01).all()
+    change, norm = (end - start).norm(), start.norm()
+    assert f"‖Δv‖ = {change:.4g}, {change / norm:.1%} of ‖v‖ = {norm:.4g}" in report
 
 
 def test_a_concept_that_is_its_super_category_stays_as_it_is(sd1):
