@@ -26,7 +26,7 @@ class TrainableWeights:
     def add_full(self, name: str, dtype: torch.dtype) -> None:
         """Trains the weight itself: a master copy in fp32, computed with in `dtype`."""
         owner, attribute = _owner(self.module, name)
-        master = nn.Parameter(getattr(owner, attribute).detach().float())
+        master = nn.Parameter(getattr(owner, attribute).detach().to(torch.float32, copy=True))
         setattr(owner, attribute, master)
         if dtype != torch.float32:
             parametrize.register_parametrization(owner, attribute, _Cast(dtype), unsafe=True)  # keeps the master

@@ -78,7 +78,7 @@ class NonFiniteLoss(ArithmeticError):
 
 
 def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused: one reading of each number, where it can."""
+    """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused where torch can."""
     groups = list(parameters)
     tensors = [tensor for group in groups for tensor in (group["params"] if isinstance(group, dict) else [group])]
     fused = all(tensor.device.type in ("cpu", "cuda") for tensor in tensors)

@@ -19,7 +19,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", default="small", help="tiny, small, medium, sd15, sd21, sd21-256 (default: small)")
+    parser.add_argument(
+        "--size", default="small", help="tiny, small, medium, sd15, sd21-half, sd21, sd21-256 (default: small)"
+    )
     parser.add_argument("--works", nargs="*", metavar="NAME", help="of the comparisons; all without it")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="timed steps of each (default: 5)")
     parser.add_argument("--side", type=int, metavar="PIXELS", help="another than the size's")
@@ -33,27 +35,13 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def in_prepared_python() -> int:
-    sys.path.insert(0, str(ROOT / "scripts"))
-    from preparation.errors import PreparationError
-    from preparation.foreground import run_in_foreground
-    from preparation.installation import TEST_MODULES, prepare
-    from preparation.timeline import Timeline
-
-    options()
-    try:
-        installation = prepare(Timeline(), TEST_MODULES)
-    except PreparationError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    paths = ":".join(str(ROOT / folder) for folder in ("benchmarks", "tests"))
-    command = [str(installation.python), "-m", "speed", *sys.argv[1:]]
-    return run_in_foreground(command, Path.cwd(), {**installation.environment(), "PYTHONPATH": paths})
-
-
 if __name__ == "__main__":
     if __package__:
         from .run import run
 
         sys.exit(run(options()))
-    sys.exit(in_prepared_python())
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from speed.prepared import start
+
+    options()
+    sys.exit(start("speed"))

@@ -57,7 +57,7 @@ COMPARISONS = (
 BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
 EVERYTHING = tuple(BY_NAME)
 
-OTHER_LIMITS = {("sd21-256", "core"): 0.88}
+OTHER_LIMITS: dict[tuple[str, str], float] = {("sd21-256", "core"): 0.88}
 """Limits on time that differ at a size."""
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import tempfile
 import time
 
 import torch
-from families.build import checkpoint
-from safetensors.torch import save_file
 
 from .comparisons import BY_NAME, EVERYTHING
 from .growth import measure_growth
@@ -17,6 +14,7 @@ from .measuring import Outcome, compare
 from .results import draw_chart, row_of, write_csv
 from .sizes import SIZES
 from .task import DTYPES, Task
+from .weights import write_weights
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,19 +38,6 @@ def run(options: argparse.Namespace) -> int:
         if options.growth:
             write_csv(options.output / "growth.csv", measure_growth(task, options.repetitions))
     return 0
-
-
-def write_weights(task: Task) -> None:
-    """In a process of its own, whose memory goes with it."""
-    process = multiprocessing.get_context("spawn").Process(target=_write_weights, args=(task,))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError("the random weights could not be written; see above")
-
-
-def _write_weights(task: Task) -> None:
-    save_file({key: value.contiguous() for key, value in checkpoint(task.family).items()}, task.weights)
 
 
 def faster_precision(device: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from families.build import CLIP_H, FAMILIES, Family, TextEncoder
 
-SD1, SD2, SDXL = FAMILIES["sd1"], FAMILIES["sd2"], FAMILIES["sdxl"]
+SD1, SD2 = FAMILIES["sd1"], FAMILIES["sd2"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ def _full(encoder: TextEncoder) -> TextEncoder:
     return replace(encoder, layers=layers, mlp_width=mlp_width)
 
 
-def _published(family: Family, depths: tuple[int, ...], widths: tuple[int, ...], middle: int) -> Family:
+def _published(family: Family) -> Family:
+    """As published: four levels of two blocks."""
     return replace(
         family,
         blocks_per_level=2,
-        depths=depths,
-        up_depths=depths,
-        middle_depth=middle,
-        level_widths=widths,
+        depths=(1, 1, 1, 0),
+        up_depths=(1, 1, 1, 0),
+        level_widths=(320, 640, 1280, 1280),
         text_encoders=tuple(map(_full, family.text_encoders)),
     )
 
@@ -42,16 +42,17 @@ MEDIUM = replace(
     level_widths=(320, 640),
     text_encoders=(replace(CLIP_H, layers=6, mlp_width=4096),),
 )
-SD15 = _published(SD1, (1, 1, 1, 0), (320, 640, 1280, 1280), 1)
-SD21 = _published(SD2, (1, 1, 1, 0), (320, 640, 1280, 1280), 1)
-SDXL_BASE = _published(SDXL, (0, 2, 10), (320, 640, 1280), 10)
+SD15 = _published(SD1)
+SD21 = _published(SD2)
+SD21_HALF = replace(SD21, blocks_per_level=1, text_encoders=(replace(CLIP_H, layers=6, mlp_width=4096),))
+"""SD2.1's widths and levels with half the blocks: at 512 pixels the released method takes less than 8 GB with it."""
 
 SIZES = {
     "tiny": Size(SD2, 64, 1),
     "small": Size(SD2, 128, 1),
     "medium": Size(MEDIUM, 256, 1),
     "sd15": Size(SD15, 512, 1, apart=True),
+    "sd21-half": Size(SD21_HALF, 512, 1, apart=True),
     "sd21": Size(SD21, 512, 1, apart=True),
     "sd21-256": Size(SD21, 256, 2, apart=True),
-    "sdxl": Size(SDXL_BASE, 1024, 1, apart=True),
 }

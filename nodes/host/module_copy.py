@@ -1,7 +1,8 @@
 """Copies of the host's networks that autograd can work with.
 
 The host loads weights under inference mode, which makes them inference tensors: no graph may pass through them, even
-frozen. A deep copy made outside inference mode holds ordinary tensors, and the host's own stay as they are.
+frozen. A copy made outside inference mode holds ordinary tensors. They lie on the host's own memory: a second U-Net
+would be the largest thing that a training takes. So nothing may write into them; what is trained is copied first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -26,6 +28,8 @@ def autograd_mode() -> Iterator[None]:
 def frozen_copy(patcher: ModelPatcher, submodule: str | None = None) -> nn.Module:
     """A frozen copy on the compute device of a patcher's model, with its patches (LoRA and the like) applied.
 
+    Its weights share the host's memory until they are cast. The host replaces weights and never writes into them, so
+    unloading or patching the model changes nothing here.
     submodule: copy only this attribute of the model, for example "diffusion_model".
     """
     if patcher.is_dynamic():
@@ -34,8 +38,25 @@ def frozen_copy(patcher: ModelPatcher, submodule: str | None = None) -> nn.Modul
         comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     module = patcher.model if submodule is None else getattr(patcher.model, submodule)
     with torch.inference_mode(False):
-        duplicate = copy.deepcopy(module)
+        duplicate = copy.deepcopy(module, _views(module))
     return duplicate.requires_grad_(False).eval()
+
+
+def _views(module: nn.Module) -> dict[int, Any]:
+    """What deepcopy takes in place of copying: for each parameter one that autograd works with, on its memory."""
+    return {
+        id(parameter): nn.Parameter(without_copy(parameter.data), requires_grad=False)
+        for parameter in module.parameters()
+    }
+
+
+def without_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """An ordinary tensor on the memory of one that may come from inference mode. To be read only."""
+    with torch.inference_mode(False):
+        if type(tensor) is not torch.Tensor:  # the host's quantised tensors have no memory of their own
+            return tensor.detach().clone()
+        view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return view.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
 def autograd_tensor(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,16 +10,17 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from .module_copy import without_copy
 from .unet_files import stored_dtype
 
 
 def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
-    """Every entry of the U-Net's state dict with the MODEL's patches applied, copied to the CPU."""
+    """Every entry of the U-Net's state dict with the MODEL's patches applied, on the CPU. To be read only."""
     patcher = model.get_non_dynamic_delegate() if model.is_dynamic() else model
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     with torch.inference_mode(False):
-        return {name: value.detach().to("cpu", copy=True) for name, value in _state(patcher).items()}
+        return {name: without_copy(value).cpu() for name, value in _state(patcher).items()}
 
 
 def with_weights(model: ModelPatcher, weights: Mapping[str, Tensor]) -> ModelPatcher:

@@ -1,0 +1,50 @@
+"""The copies that trainings work on: they take no second memory for weights, and never write into the host's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from families.finetuning import execute
+from families.hashing import weights_hash
+from families.load import load_family
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_family("sd1")
+
+
+def addresses(module: nn.Module) -> set[int]:
+    return {parameter.data_ptr() for parameter in module.parameters()}
+
+
+def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(models):
+    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.module_copy import autograd_mode
+
+    with torch.inference_mode(), autograd_mode():
+        unet = HostDenoiser(models[0], torch.float32, 64, 64).unet
+        assert addresses(unet) == addresses(models[0].model.diffusion_model)
+        assert not any(parameter.is_inference() for parameter in unet.parameters())
+        context = torch.zeros(1, 77, 768, requires_grad=True)
+        unet(torch.randn(1, 4, 8, 8), torch.tensor([9.0]), context=context).sum().backward()
+    assert context.grad is not None and context.grad.abs().max() > 0
+
+
+def test_a_text_encoder_is_cast_once_but_for_its_vocabulary(models):
+    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+
+    with torch.inference_mode():
+        encoder = HostTextEncoder(models[1])._encoders["clip_l"].transformer
+    vocabulary = encoder.get_input_embeddings().weight
+    assert vocabulary.data_ptr() in addresses(models[1].cond_stage_model)
+    layer = encoder.text_model.encoder.layers[0]
+    assert {parameter.dtype for parameter in layer.parameters()} == {torch.float32}
+
+
+def test_training_weights_whole_does_not_write_into_the_hosts(models):
+    before = weights_hash(models)
+    scope = "keys and values of cross-attention"
+    execute(models, form="full weights", scope=scope, learning_rate=1e-2, steps=1, name="shared")
+    assert weights_hash(models) == before
