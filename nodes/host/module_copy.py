@@ -28,8 +28,8 @@ def autograd_mode() -> Iterator[None]:
 def frozen_copy(patcher: ModelPatcher, submodule: str | None = None) -> nn.Module:
     """A frozen copy on the compute device of a patcher's model, with its patches (LoRA and the like) applied.
 
-    Its weights share the host's memory until they are cast. The host replaces weights and never writes into them, so
-    unloading or patching the model changes nothing here.
+    Its weights share the host's memory until they are cast. The host replaces weights when it loads, unloads or patches
+    a model, so that nothing changes here; where a patcher asks for it to write into them, they are copied.
     submodule: copy only this attribute of the model, for example "diffusion_model".
     """
     if patcher.is_dynamic():
@@ -38,22 +38,24 @@ def frozen_copy(patcher: ModelPatcher, submodule: str | None = None) -> nn.Modul
         comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     module = patcher.model if submodule is None else getattr(patcher.model, submodule)
     with torch.inference_mode(False):
-        duplicate = copy.deepcopy(module, _views(module))
+        duplicate = copy.deepcopy(module, _views(module, patcher))
     return duplicate.requires_grad_(False).eval()
 
 
-def _views(module: nn.Module) -> dict[int, Any]:
+def _views(module: nn.Module, patcher: ModelPatcher) -> dict[int, Any]:
     """What deepcopy takes in place of copying: for each parameter one that autograd works with, on its memory."""
     return {
-        id(parameter): nn.Parameter(without_copy(parameter.data), requires_grad=False)
+        id(parameter): nn.Parameter(readable(parameter.data, patcher), requires_grad=False)
         for parameter in module.parameters()
     }
 
 
-def without_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """An ordinary tensor on the memory of one that may come from inference mode. To be read only."""
+def readable(tensor: torch.Tensor, patcher: ModelPatcher) -> torch.Tensor:
+    """A patcher's weight, which may come from inference mode, as an ordinary tensor to be read only: on the same memory
+    where that will not change."""
     with torch.inference_mode(False):
-        if type(tensor) is not torch.Tensor:  # the host's quantised tensors have no memory of their own
+        quantised = type(tensor) is not torch.Tensor  # has no memory of its own
+        if quantised or patcher.weight_inplace_update:
             return tensor.detach().clone()
         view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return view.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())

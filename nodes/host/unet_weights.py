@@ -10,7 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .module_copy import without_copy
+from .module_copy import readable
 from .unet_files import stored_dtype
 
 
@@ -20,7 +20,7 @@ def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([patcher], force_full_load=True)
     with torch.inference_mode(False):
-        return {name: without_copy(value).cpu() for name, value in _state(patcher).items()}
+        return {name: readable(value, patcher).cpu() for name, value in _state(patcher).items()}
 
 
 def with_weights(model: ModelPatcher, weights: Mapping[str, Tensor]) -> ModelPatcher:

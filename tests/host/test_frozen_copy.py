@@ -32,6 +32,16 @@ def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(model
     assert context.grad is not None and context.grad.abs().max() > 0
 
 
+def test_where_the_host_writes_into_weights_they_are_copied(models):
+    from core_personalization.nodes.host.module_copy import frozen_copy
+
+    patcher = models[0].clone()
+    patcher.weight_inplace_update = True
+    with torch.inference_mode():
+        copied = frozen_copy(patcher, "diffusion_model")
+    assert not addresses(copied) & addresses(models[0].model.diffusion_model)
+
+
 def test_a_text_encoder_is_cast_once_but_for_its_vocabulary(models):
     from core_personalization.nodes.host.text_encoder import HostTextEncoder
 
