@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser.editor import Editor
 from driver import quick_start
+from driver.base_folder import BaseFolder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -34,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 def opened(chromium: Browser, server) -> Iterator[Editor]:
     """The editor on a server that has the demo's checkpoint and pictures."""
     quick_start.fill_base_folder(server.process.base)
-    place_concepts(server.process.base.embeddings, server.process.output / "loras")
+    place_named_files(server.process.base, server.process.output / "loras")
     context = chromium.new_context(viewport={"width": 1600, "height": 1000})
     yield Editor.open(context.new_page(), server.process.address)
     context.close()
@@ -46,12 +47,17 @@ def editor(opened: Editor) -> Editor:
     return opened
 
 
-def place_concepts(embeddings: Path, loras: Path) -> None:
-    """The concepts that templates name as their users' own; enough to be listed and chosen."""
+def place_named_files(base: BaseFolder, loras: Path) -> None:
+    """The files that templates name as their users' own; enough to be listed and chosen."""
     import torch
     from safetensors.torch import save_file
 
-    for file in (embeddings / "patchwork-dog.safetensors", loras / "my-concept.safetensors"):
+    named = (
+        base.embeddings / "patchwork-dog.safetensors",
+        loras / "my-concept.safetensors",
+        base.checkpoints / "sd_xl_base_1.0.safetensors",
+    )
+    for file in named:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             save_file({"emb_params": torch.zeros(1, 768)}, file)

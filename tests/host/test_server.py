@@ -12,14 +12,14 @@ from driver.server import ComfyUIServer
 from preparation.errors import PreparationError
 
 PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 255}}
-OUR_SCRIPT = "/extensions/personalization/presets.js"
+OUR_SCRIPTS = {f"/extensions/personalization/{name}.js" for name in ("presets", "results")}
 SAVE = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "driver"}}
 
 
 def test_the_pack_is_loaded_with_its_help_and_no_other(server):
     assert "CoReTrainEmbedding" in server.client.get("/object_info")
     scripts = server.client.get("/extensions")
-    assert {path for path in scripts if not path.startswith("/extensions/core/")} == {OUR_SCRIPT}
+    assert {path for path in scripts if not path.startswith("/extensions/core/")} == OUR_SCRIPTS
     page = urlopen(f"http://{server.process.address}/extensions/core-personalization/docs/CoReTrainEmbedding.md")
     assert page.status == 200
 
