@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from driver.server import ComfyUIServer
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
 # By folder: the markers of all tests in it.
-TIERS = {ROOT / "tests" / "host": ("host",), ROOT / "tests" / "browser": ("host", "browser")}
+TIERS = {TESTS / "host": ("host",), TESTS / "robustness": ("host",), TESTS / "browser": ("host", "browser")}
 PACK_NAME = "core_personalization"
 
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
@@ -69,6 +71,25 @@ def comfyui_path() -> Path:
     if not path:
         pytest.fail("These tests need ComfyUI. Run them with: python scripts/test.py", pytrace=False)
     return Path(path)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any name looked up, and any address but this machine's own, fails the test."""
+    connect = socket.socket.connect
+
+    def refuse(*arguments: Any, **_: Any) -> Any:
+        raise AssertionError(f"the network was asked for: {arguments}")
+
+    def only_here(self: socket.socket, address: Any) -> None:
+        # Windows makes the pipe of an event loop out of such connections.
+        return connect(self, address) if address[0] in ("127.0.0.1", "::1") else refuse(address)
+
+    for name in ("getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)
+    for name in ("connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket.socket, "connect", only_here)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import comfy_cli.file_utils
 import pytest
 from comfy_cli.registry.config_parser import extract_node_configuration
+from pack_archive import pack_archive
 from registry import with_addresses
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # of comfy-cli
@@ -29,20 +30,9 @@ HOST_MODULES = {"torch", "numpy", "einops", "safetensors", "PIL", "psutil", "aio
 """What ComfyUI itself has loaded before it looks for custom nodes."""
 
 
-def packed(target: Path) -> Path:
-    """The archive as `comfy node pack` and `comfy node publish` make it."""
-    before = Path.cwd()
-    os.chdir(ROOT)
-    try:
-        comfy_cli.file_utils.zip_files(str(target / "node.zip"), includes=[])
-    finally:
-        os.chdir(before)
-    return target / "node.zip"
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> list[zipfile.ZipInfo]:
-    with zipfile.ZipFile(packed(tmp_path_factory.mktemp("archive"))) as file:
+    with zipfile.ZipFile(pack_archive(tmp_path_factory.mktemp("archive"))) as file:
         return file.infolist()
 
 
@@ -82,7 +72,7 @@ def test_the_archive_is_small(archive):
 def test_without_git_nothing_else_gets_in(monkeypatch, tmp_path):
     """comfy-cli then packs all it finds, a prepared .venv and .host too."""
     monkeypatch.setattr(comfy_cli.file_utils, "list_git_tracked_files", lambda base=".": [])
-    with zipfile.ZipFile(packed(tmp_path)) as file:
+    with zipfile.ZipFile(pack_archive(tmp_path)) as file:
         names = [Path(name) for name in file.namelist()]
     assert {name.parts[0] for name in names} <= FOLDERS | FILES
     assert not [name for name in names if name.suffix in (".pyc", ".safetensors") or "__pycache__" in name.parts]
