@@ -111,10 +111,15 @@ REDUCED = Protocol(
     sampling_steps=8,
     pictures_per_prompt=1,
 )
-SETTINGS = replace(
+SMOKE = replace(
     REDUCED,
-    name="settings",
-    tiers=(("Textual Inversion", "TI + DreamBooth", "CoRe, stage 1", "CoRe"),),
+    name="smoke",
+    tiers=(("TI + DreamBooth", "AttnDreamBooth", "CoRe, test time", "TI + DreamBooth, SID captions"), ("DreamBooth",)),
     concepts=CHOSEN_ON[:1],
+    embedding_steps=2,
+    finetune_steps=3,
+    class_images=2,
+    sampling_steps=1,
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, SETTINGS)}
+"""Runs everything once; its results mean nothing."""
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, SMOKE)}
