@@ -42,6 +42,8 @@ class Host:
             for path in folder_paths.get_folder_paths(kind):
                 Path(path).mkdir(parents=True, exist_ok=True)
         load_pack()
+        # At once, so that a long run is of one version, whatever happens to the files meanwhile.
+        from core_personalization.nodes import embedding_run, finetune_run, test_time_optimize  # noqa: F401
 
     def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
         """One run of CoRe Train Embedding, without the preview at its end."""
