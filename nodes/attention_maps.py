@@ -83,10 +83,11 @@ def split_names(words: str) -> list[str]:
 def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int, ...]:
     """Numbers of the watched words called so, every occurrence; without names, those of the prompt.
 
-    Raises ValueError for a name that was not watched.
+    An empty prompt, as negative ones are, has start and padding alone. Raises ValueError for a name not watched.
     """
     if not names:
-        return tuple(i for i, word in enumerate(captured.words) if word.in_prompt)
+        everything = range(len(captured.words))
+        return tuple(i for i in everything if captured.words[i].in_prompt) or tuple(everything)
     labels = [word.label.casefold() for word in captured.words]
     found = []
     for name in names:

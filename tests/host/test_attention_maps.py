@@ -174,6 +174,15 @@ def test_heads_are_shown_apart(loaded):
     assert overlays.shape[1] > together[0].shape[1]
 
 
+def test_an_empty_prompt_shows_start_and_padding(loaded):
+    """The usual negative prompt has no words."""
+    sockets = probed_sampling(loaded, "", 1)
+    overlays, masks, table, frames = maps(sockets, scale="all words")
+    assert list(columns(table)) == ["(start of text)", "(end and padding)", "sum"]
+    assert masks.shape == (2, HEIGHT, WIDTH)
+    assert len(overlays) == 1 and len(frames) == STEPS
+
+
 def test_what_does_not_belong_together_is_refused(first, second):
     with pytest.raises(ValueError, match="images: 1 came for 2 latents"):
         maps({**first, "images": first["images"][:1]})
