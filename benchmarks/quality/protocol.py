@@ -95,9 +95,9 @@ REDUCED = Protocol(
     "reduced",
     tiers=(
         ("Textual Inversion", "TI + DreamBooth", "CoRe"),
-        ("CoRe, published λ", "CoRe, stage 1"),
+        ("TI + frozen word", "CoRe, published λ"),
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling"),
-        ("DreamBooth", "CoRe, strong fixed λ", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
+        ("CoRe, stage 1", "DreamBooth", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
     ),
     concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
     references=(BIASED,),
