@@ -17,5 +17,8 @@ def test_the_editor_shows_it_beside_the_graph(editor, page):
     editor.page.get_by_test_id("info-button").click()
     for heading in (title, first_heading):
         editor.page.get_by_role("heading", name=heading.lstrip("# "), exact=True).first.wait_for()
+    pictures = "() => [...document.querySelectorAll('.node-help-content img')].map((image) => image.naturalWidth)"
+    editor.page.wait_for_function(f"() => ({pictures})().every((width) => width > 200)")
+    assert len(editor.evaluate(pictures)) == page.read_text(encoding="utf-8").count("![")
     text = editor.page.locator(".node-help-content").first.inner_text()
     assert len(text) > 500

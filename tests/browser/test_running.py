@@ -39,7 +39,7 @@ def wait_for_pictures(editor, node_id: int, count: int) -> list[str]:
 def text_is_in_view(editor) -> bool:
     """Whether all of the training node's text is inside the box that shows it."""
     script = """() => [...document.querySelectorAll('.dom-widget')]
-        .filter((box) => box.innerText.includes('embedding:')).
+        .filter((box) => box.innerText.includes('embedding:'))
         .every((box) => box.scrollHeight <= box.clientHeight + 2)"""
     return editor.evaluate(script)
 

@@ -1,0 +1,32 @@
+"""The pictures of templates and help pages, from real runs: python scripts/draw_pictures.py [name ...]
+
+    python scripts/draw_pictures.py                  all; the runs take about half an hour on two CPU cores, once
+    python scripts/draw_pictures.py core_full        one template's; of nodes: CoReTrainEmbedding and so on
+
+Runs the example workflows in ComfyUI with the embedded checkpoint and keeps what they show in .host/pictures, until
+workflow or checkpoint change. Set COMFYUI_PATH (and COMFYUI_PYTHON) to use a ComfyUI that you have.
+"""
+
+import sys
+
+if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
+    sys.exit("This needs Python 3.10 or newer. Run it with one, for example: python3.12 scripts/draw_pictures.py")
+
+from preparation.errors import PreparationError
+from preparation.foreground import run_in_foreground
+from preparation.installation import DEMO_MODULES, ROOT, prepare
+from preparation.timeline import Timeline
+
+
+def main() -> int:
+    try:
+        installation = prepare(Timeline(), DEMO_MODULES)
+    except PreparationError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    command = [str(installation.python), "-m", "pictures", *sys.argv[1:]]
+    return run_in_foreground(command, ROOT / "scripts", installation.environment())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

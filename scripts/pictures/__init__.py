@@ -1,0 +1,1 @@
+"""The project's pictures: thumbnails of the workflows and pictures of the help pages, drawn from real runs."""
