@@ -1,0 +1,1 @@
+"""Nothing lost, nothing broken: faults, kills, bad input, long running."""
