@@ -238,3 +238,23 @@ def test_progress_reaches_the_end(vision_models, monkeypatch):
     # 7 generated + 5 of their foregrounds, twice; 3 references, twice, and in two segments
     assert steps[-1][0] == 7 + 5 + 5 + 3 * 4
     assert {text for _, text in steps} >= {"CLIP, generated pictures", "DINO, generated foregrounds"}
+
+
+def test_hundreds_of_pictures_are_cut_and_encoded_pass_by_pass(vision_models, monkeypatch):
+    """No more than a pass of them is prepared at a time, and the progress follows."""
+    from core_personalization.nodes import scorecard_run
+    from core_personalization.nodes.host.vision_models import VisionEncoder
+
+    count, size = 300, 64
+    made, passes, steps = [], [], []
+    picture, encode = scorecard_run._picture, VisionEncoder.pictures
+    monkeypatch.setattr(scorecard_run, "_picture", lambda *given: made.append(1) or picture(*given))
+    monkeypatch.setattr(
+        VisionEncoder, "pictures", lambda self, batch: passes.append((len(made), len(batch))) or encode(self, batch)
+    )
+    monkeypatch.setattr(scorecard_run.RunProgress, "update", lambda self, step, text: steps.append(step))
+    generated = [torch.rand(count, 16, 16, 3, generator=torch.Generator().manual_seed(0))]
+    outputs = execute(vision_models, REFERENCES[:1], generated, ["a cat"], dino_model="", batch_size=size)
+    assert [batch for _, batch in passes] == [64, 64, 64, 64, 44, 1]
+    assert [before for before, _ in passes] == steps == [64, 128, 192, 256, 300, 301]
+    assert len(json.loads(outputs["scores"])["scorecards"][0]["pictures"]["clip_t"]) == count
