@@ -4,29 +4,35 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
 const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
-const LINE_HEIGHT = 15, PADDING = 28, MOST_LINES = 14;
+const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
 app.registerExtension({
   name: "CorePersonalization.Results",
 
   setup() {
+    api.addEventListener("executed", ({ detail }) => {
+      const nodeId = String(detail.display_node ?? detail.node);
+      const text = detail.output?.text?.join("\n");
+      if (text && isOurs(path(nodeId).at(-1))) api.dispatchCustomEvent("progress_text", { nodeId, text });
+    });
     api.addEventListener("progress_text", ({ detail }) => {
-      const node = app.canvas.graph?.getNodeById(Number(String(detail.nodeId).split(":").pop()));
-      if (isOurs(node)) requestAnimationFrame(() => makeRoom(node, detail.text));
+      const nodes = path(String(detail.nodeId));
+      // Of a node in a closed subgraph, the subgraph's own node shows the text.
+      const shown = nodes.find((node) => node?.graph === app.canvas.graph);
+      if (shown && isOurs(nodes.at(-1))) requestAnimationFrame(() => makeRoom(shown, detail.text));
     });
   },
-
-  nodeCreated(node) {
-    if (!isOurs(node)) return;
-    const executed = node.onExecuted;
-    node.onExecuted = function (output, ...rest) {
-      executed?.call(this, output, ...rest);
-      if (output?.text && this.graph === app.canvas.graph) {
-        api.dispatchCustomEvent("progress_text", { nodeId: String(this.id), text: output.text.join("\n") });
-      }
-    };
-  },
 });
+
+// From the whole graph inwards: "4:2" is node 2 in the subgraph of node 4.
+function path(id) {
+  let graph = app.rootGraph ?? app.graph;
+  return id.split(":").map((part) => {
+    const node = graph?.getNodeById(Number(part));
+    graph = node?.subgraph;
+    return node;
+  });
+}
 
 function isOurs(node) {
   return Boolean(node?.comfyClass?.startsWith("CoRe"));
@@ -36,9 +42,9 @@ function isOurs(node) {
 function makeRoom(node, text) {
   const widget = node.widgets?.find(({ name }) => name === WIDGET);
   if (!widget?.options) return;
-  const letters = Math.max(node.size[0] / 6.2, 20);
+  const letters = Math.max(node.size[0] / LETTER_WIDTH, 20);
   const lines = text.split("\n").reduce((sum, line) => sum + Math.max(Math.ceil(line.length / letters), 1), 0);
-  const height = PADDING + LINE_HEIGHT * Math.min(Math.max(lines, 3), MOST_LINES);
+  const height = PADDING + LINE_HEIGHT * Math.min(Math.max(lines, FEWEST_LINES), MOST_LINES);
   if (height <= (widget.roomMade ?? 0)) return;
   widget.roomMade = height;
   widget.options.getMinHeight = () => height;

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import ConsoleMessage, Locator, Page
 
 Workflow = Mapping[str, Any]
 
@@ -33,12 +33,14 @@ class Editor:
     def open(cls, page: Page, address: str) -> Editor:
         editor = cls(page, address)
         page.on("pageerror", lambda error: editor.errors.append(str(error)))
-        page.on(
-            "console", lambda message: editor.errors.append(message.text) if "ersonalization" in message.text else 0
-        )
+        page.on("console", editor.note_ours)
         editor.set("Comfy.TutorialCompleted", True)  # Otherwise a first start shows the template browser.
         editor.reload()
         return editor
+
+    def note_ours(self, message: ConsoleMessage) -> None:
+        if "ersonalization" in message.text:
+            self.errors.append(message.text)
 
     def reload(self) -> None:
         self.page.goto(f"http://{self.address}")
