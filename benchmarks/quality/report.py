@@ -88,8 +88,8 @@ def _panel(axes: object, lines: Sequence[Line]) -> None:
         text, own = (line.scores[name] for name in CHARTED)
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
         axes.errorbar(own.mean, text.mean, xerr=_reach(own), yerr=_reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
-    axes.set_xlabel("identity (judge's cosine with the thing itself)")  # type: ignore[attr-defined]
-    axes.set_ylabel("faithful (share of pictures that show all that is named, and no hat besides)")  # type: ignore[attr-defined]
+    axes.set_xlabel("identity (judge's cosine with the thing)")  # type: ignore[attr-defined]
+    axes.set_ylabel("faithful (all that the prompt names, and no other hat)")  # type: ignore[attr-defined]
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
 

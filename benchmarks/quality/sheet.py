@@ -1,6 +1,6 @@
 """One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
 
-The rule: the first concepts of the protocol that all methods have drawn; of their prompts every fifth, beginning with
+The rule: the first concepts of the protocol that all methods have drawn; of their prompts every third, beginning with
 the first; the first picture of each.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +22,7 @@ from .protocol import Cell, Protocol
 from .training import reference_scenes
 
 SHOWN = ("Textual Inversion", "TI + DreamBooth", "CoRe")
-CONCEPTS, EVERY, SCALE, TILE, MARGIN, TOP = 3, 5, 2, 128, 4, 18
+CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
 def sheet(protocol: Protocol, pictures: Path, file: Path) -> bool:
@@ -48,16 +49,15 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
     templates = prompt_templates(row[0].concept)
     chosen = range(0, len(templates), EVERY)
     across = max(len(chosen), 4)
-    label = 150
-    image = Image.new("RGB", (label + across * (TILE + MARGIN), TOP + (len(row) + 1) * (TILE + MARGIN) + TOP), "white")
+    image = Image.new("RGB", (LABEL + across * (TILE + MARGIN), (len(row) + 1) * (TILE + MARGIN) + TOP + GAP), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(11)
     pen.text((4, TOP + 50), f"{row[0].concept}\n{row[0].references} references", "black", font)
     for place, scene in enumerate(reference_scenes(row[0])):
-        image.paste(_tile(render(scene).image), (label + place * (TILE + MARGIN), 0))
+        image.paste(_tile(render(scene).image), (LABEL + place * (TILE + MARGIN), 0))
     top = TILE + MARGIN
     for place, index in enumerate(chosen):
-        words = templates[index].replace("a photo of a {}", "photo").replace("{}", "…")
-        pen.text((label + place * (TILE + MARGIN), top), words[:24], "black", font)
+        words = "\n".join(wrap(templates[index].replace("{}", "…"), CHARACTERS))
+        pen.text((LABEL + place * (TILE + MARGIN), top + 2), words, "black", font)
     for line, cell in enumerate(row):
         drawn, _ = load(pictures, cell)
         y = top + TOP + line * (TILE + MARGIN)
@@ -65,7 +65,7 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
         for place, index in enumerate(chosen):
             picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
             tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
-            image.paste(_tile(tile), (label + place * (TILE + MARGIN), y))
+            image.paste(_tile(tile), (LABEL + place * (TILE + MARGIN), y))
     return image
 
 
