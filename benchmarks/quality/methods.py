@@ -13,7 +13,7 @@ Settings = Mapping[str, Any]
 
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
-NO_RESCALING = {"rescale_from": 1, "rescale_to": 0}
+NO_RESCALING: Settings = {"rescale_from": 1, "rescale_to": 0}
 
 
 @dataclass(frozen=True)
