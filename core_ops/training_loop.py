@@ -15,6 +15,9 @@ from torch.amp.grad_scaler import GradScaler
 from .term_weighting import FixedWeights
 from .training_step import TermGroup, TrainingStep
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of every parameter, in its shape."""
+
 STREAMS = ("data", "prompts")
 """Independent random streams, so that methods that draw no prompts see the same batches as those that do."""
 
@@ -187,13 +190,21 @@ class TrainingLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where `state` was taken; raises ValueError when it belongs to other parameters."""
+        """Continues where `state` was taken; raises ValueError when it belongs to other parameters, or is damaged."""
+        try:
+            self._continue_from(state)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                "resume_from: the state was saved for other parameters, or is damaged "
+                f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
+            ) from error
+
+    def _continue_from(self, state: Mapping[str, Any]) -> None:
         for index, parameter in enumerate(self.recipe.parameters):
             saved = state["parameters"].get(str(index))
-            if saved is None or saved.shape != parameter.shape:
-                raise ValueError(
-                    "resume_from: the state was saved for other parameters; use the settings it was made with."
-                )
+            moments = [state["optimizer"].get(str(index), {}).get(name) for name in _MOMENTS]
+            if any(tensor is not None and tensor.shape != parameter.shape for tensor in [saved, *moments]):
+                raise ValueError(f"parameter {index} has another shape")
             parameter.data.copy_(saved)
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}

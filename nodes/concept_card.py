@@ -95,6 +95,7 @@ def _check(parameter: str, name: str, value: Any) -> None:
 
 
 def _plain(value: Any) -> str:
-    """One line without markup or control characters."""
+    """One line without markup, HTML or Markdown (whose pictures the editor would fetch), or control characters."""
     text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:SHOWN]
-    return html.escape("".join(letter if letter.isprintable() else " " for letter in text), quote=False)
+    text = "".join(letter if letter.isprintable() else " " for letter in text).replace("](", "] (")
+    return html.escape(text, quote=False)

@@ -113,7 +113,7 @@ def _preview(stored: concept_bundles.ConceptFile) -> Tensor:
 def _validate_base(card: ConceptCard, model: Any, clip: Any, any_of_family: bool) -> None:
     """Raises ValueError unless the model is the concept's base, or may be another of its family and is."""
     connected = f"model: {base_model_name(model)!r} ({architecture(model, clip)}) is connected, but"
-    needed = f"this concept was made for {card.base_model[:200]!r} ({card.architecture[:100]})"
+    needed = f"this concept was made for {card.base_model[:200]!r} ({card.architecture[:100]!r})"
     if card.architecture != architecture(model, clip):
         raise ValueError(f"{connected} {needed}, another family; load that base model or a fine-tune of it.")
     if card.base_model_fingerprint == base_model_fingerprint(model):

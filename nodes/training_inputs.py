@@ -53,6 +53,7 @@ def resumed_state(resume_from: str, state_name: str, expected: str, steps: int) 
     if not resume_from:
         return None
     state = concept_files.load_state(state_name)
+    _validate_form(resume_from, state)
     if state["fingerprint"] != expected:
         raise ValueError(
             f"resume_from: {resume_from!r} was saved with another model, other settings, pictures or "
@@ -62,3 +63,17 @@ def resumed_state(resume_from: str, state_name: str, expected: str, steps: int) 
     if done > steps:  # all done is well: saving may have failed
         raise ValueError(f"resume_from: {resume_from!r} has {done} steps done already; set steps to that or more.")
     return state
+
+
+def _validate_form(resume_from: str, state: Any) -> None:
+    """Raises ValueError unless `state` has the parts that a run saves; the loop looks at its own."""
+    loop, losses = (state.get(key) if isinstance(state, dict) else None for key in ("loop", "losses"))
+    curves = losses.values() if isinstance(losses, dict) else [None]
+    if (
+        not isinstance(loop, dict)
+        or type(loop.get("step")) is not int
+        or loop["step"] < 0
+        or not isinstance(state.get("fingerprint"), str)
+        or not all(isinstance(curve, list) and all(type(v) in (int, float) for v in curve) for curve in curves)
+    ):
+        raise ValueError(f"resume_from: {resume_from!r} is not a state that this node saved; start anew.")

@@ -104,11 +104,17 @@ def _picture_files(target: Path) -> Iterator[Path]:
 
 
 def _contents_as_loaded(file: Path) -> set[str]:
-    """What core's loaders make of the file: its dataset nodes leave it as it lies, *Load Image* turns it upright."""
-    image = node_helpers.pillow(Image.open, str(file))
-    if image.mode == "I":
-        image = image.point(lambda value: value * (1 / 255))
-    return {_content(np.asarray(version.convert("RGB"))) for version in (image, ImageOps.exif_transpose(image))}
+    """What core's loaders make of the file: its dataset nodes leave it as it lies, *Load Image* turns it upright.
+
+    Nothing, if it is no picture that they could load.
+    """
+    try:
+        image = node_helpers.pillow(Image.open, str(file))
+        if image.mode == "I":
+            image = image.point(lambda value: value * (1 / 255))
+        return {_content(np.asarray(version.convert("RGB"))) for version in (image, ImageOps.exif_transpose(image))}
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return set()
 
 
 def _content(pixels: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +30,11 @@ def embedding_path(name: str) -> Path:
 
 
 def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
-    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not to be written."""
+    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not writable."""
     safe_files.validate_name(parameter, name)
-    if embedding_path(name).exists() and not overwrite:
+    if (other := safe_files.taken(embedding_path(name))) and not overwrite:
         raise ValueError(
-            f"{parameter}: an embedding {name!r} exists already at {embedding_path(name)}; "
+            f"{parameter}: an embedding {other.stem!r} exists already at {other}; "
             "choose another name or switch overwrite on."
         )
     unfinished_files.validate_writable(parameter, embedding_path(name).parent)
@@ -99,21 +100,27 @@ def save_state(name: str, state: Mapping[str, Any]) -> Path:
     try:
         safe_files.write(path, tensors, metadata, overwrite=True)
     except OSError as error:
+        spare.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(spare.parent):
+            raise
         logger.warning("%s The state is kept in %s.", error, spare)
         safe_files.write(spare, tensors, metadata, overwrite=True)
         return spare
-    spare.unlink(missing_ok=True)
+    if _is_private(spare.parent):
+        spare.unlink(missing_ok=True)
     return path
 
 
 def load_state(name: str) -> dict[str, Any]:
     """What `save_state` wrote under this name; raises ValueError when there is none or it cannot be read."""
     safe_files.validate_name("resume_from", name)
-    path = max(state_path(name), _spare_state_path(name), key=_time_written)
+    spare = _spare_state_path(name)
+    places = [state_path(name), *([spare] if _is_private(spare.parent) else [])]
+    path = max(places, key=_time_written)
     if not path.is_file():
         raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
     try:
-        tensors, metadata = safe_files.read(path)
+        tensors, metadata = safe_files.read_own(path)
         return _join(json.loads(metadata["state"]), "", tensors)
     except Exception as error:
         raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
@@ -121,6 +128,17 @@ def load_state(name: str) -> dict[str, Any]:
 
 def _time_written(path: Path) -> float:
     return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else can have put a file there: the system's folder of temporary files is everybody's."""
+    if os.name == "nt":  # a folder of the user's own
+        return True
+    return not folder.is_symlink() and folder.is_dir() and folder.stat().st_uid == os.getuid() and not _is_open(folder)
+
+
+def _is_open(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & 0o022)
 
 
 def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:

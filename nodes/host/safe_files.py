@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
@@ -17,8 +18,11 @@ from torch import Tensor
 
 from .unfinished_files import CannotWrite, replace, workplace
 
-LARGEST_HEADER = 32 * 2**20
-"""Of a file from anywhere: a hundred times what a LoRA with its metadata and a preview needs."""
+LARGEST_HEADER = 16 * 2**20
+"""Of a file from anywhere: fifty times what a LoRA with its metadata and a preview needs."""
+
+MOST_TENSORS = 50_000
+"""In a file from anywhere: ten times what a LoRA on every layer of SDXL has."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _DIFFERS = "what was read back differs from what was written"
@@ -31,6 +35,12 @@ def validate_name(parameter: str, name: str) -> None:
             f"{parameter}: {name!r} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
             "(no folders, no spaces), at most 100, for example 'my-cat'."
         )
+
+
+def taken(path: Path) -> Path | None:
+    """The file that has this name already, or would have it on a system where upper and lower case are the same."""
+    files = path.parent.iterdir() if path.parent.is_dir() else ()
+    return next((file for file in files if file.name.casefold() == path.name.casefold()), None)
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool) -> None:
@@ -92,22 +102,55 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """`read` of a file from anywhere.
 
-    Raises ValueError unless it is a whole safetensors file, its header of sane size and all its numbers finite.
+    Raises ValueError unless it is a whole safetensors file of sane size that holds weights, all of them finite.
     """
     try:
-        with open(path, "rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        if header > LARGEST_HEADER:
-            raise ValueError(f"a header of {header} bytes")
+        _validate_size(path)
+        _validate_header(path)
         tensors, metadata = read(path)
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ValueError(
             f"{parameter}: {path.name} is damaged or no safetensors file ({error}); get it anew."
         ) from error
     for name, tensor in tensors.items():
-        if not bool(tensor.float().isfinite().all()):
+        if tensor.is_complex() or not (tensor.is_floating_point() or tensor.numel() == 1):  # alpha may be an integer
+            raise ValueError(f"{parameter}: {path.name} has {tensor.dtype} in {name[:120]!r}, no weights; get it anew.")
+        if not _all_finite(tensor):
             raise ValueError(f"{parameter}: {path.name} is damaged: {name[:120]!r} holds NaN or infinity; get it anew.")
     return tensors, metadata
+
+
+def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """`read` of what this pack wrote; raises ValueError when there is no room for it, or some of it is not finite."""
+    _validate_size(path)
+    tensors, metadata = read(path)
+    for name, tensor in tensors.items():
+        if not _all_finite(tensor):
+            raise ValueError(f"{name[:120]!r} holds NaN or infinity")
+    return tensors, metadata
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
+
+
+def _validate_size(path: Path) -> None:
+    """Raises ValueError for a file that memory has no room for; a file on the disk may be larger than what it takes."""
+    size, free = path.stat().st_size, psutil.virtual_memory().available
+    if size > free:
+        raise ValueError(f"{size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free")
+
+
+def _validate_header(path: Path) -> None:
+    """Raises ValueError for a header that would take much time and memory."""
+    with open(path, "rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > LARGEST_HEADER:
+        raise ValueError(f"a header of {header} bytes")
+    with safe_open(path, framework="pt") as opened:
+        count = len(opened.keys())
+    if count > MOST_TENSORS:
+        raise ValueError(f"{count} tensors")
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -32,8 +32,8 @@ def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "
     """Raises ValueError when the name is no plain file name, taken, or not to be written; parameter: its input."""
     safe_files.validate_name(parameter, name)
     path = new_file_path(kind, name)
-    if path.exists() and not overwrite:
-        raise ValueError(f"{parameter}: {path} exists already; choose another name or switch overwrite on.")
+    if (other := safe_files.taken(path)) and not overwrite:
+        raise ValueError(f"{parameter}: {other} exists already; choose another name or switch overwrite on.")
     unfinished_files.validate_writable(parameter, path.parent)
 
 

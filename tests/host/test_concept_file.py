@@ -149,7 +149,7 @@ def test_an_embedding_of_that_name_in_a_folder_below_is_seen_too(sd1, embeddings
 
 def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
     path = save(make_concept(sd1, "strict", base_model_fingerprint="0" * 64))
-    with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \(stable-diffusion-v1\); load that base"):
+    with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \('stable-diffusion-v1'\); load that base"):
         load(sd1, f"loras/{path.name}")
     assert load(sd1, f"loras/{path.name}", any_base_of_same_family=True)[3] == f"embedding:strict {WORD}"
     path = save(make_concept(sd1, "stranger", architecture="stable-diffusion-xl-v1-base"))
