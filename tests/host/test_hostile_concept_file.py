@@ -217,7 +217,7 @@ def test_no_file_takes_much_memory_before_it_is_refused(tmp_path):
     headers = {
         "a terabyte": {"t": one("F32", [2**38], 2**40)},
         "text": {"__metadata__": {"a": "x" * (15 * 2**20)}, "t": one("F32", [1], 4)},
-        "tensors": {f"t{i}": one("F32", [0], 0) for i in range(230_000)},
+        "tensors": {f"t{i}": one("F32", [0], 0) for i in range(120_000)},
     }
     for name, header in headers.items():
         path = tmp_path / f"{name}.safetensors"
@@ -227,6 +227,6 @@ def test_no_file_takes_much_memory_before_it_is_refused(tmp_path):
     assert done.returncode == 0, done.stderr
     taken, found = json.loads(done.stdout)
     assert "1024.0 GiB large" in found["a terabyte"]
-    assert "230000 tensors" in found["tensors"]
+    assert "120000 tensors" in found["tensors"]
     assert found["text"] == "read"
     assert taken < 200  # MiB
