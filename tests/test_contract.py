@@ -17,6 +17,7 @@ NODES = ROOT / "nodes"
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
+WITHOUT_PICTURE = {"CoReScorecard"}  # Its charts need CLIP and DINO, which the project has not.
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 
 BLOCKER = f"""
@@ -121,6 +122,22 @@ def test_a_workflow_uses_only_nodes_of_ours_that_have_a_help_page(workflow):
     ours = {kind for kind in types if kind.startswith("CoRe")}
     assert ours
     assert ours <= {page.stem for page in HELP_PAGES}
+
+
+@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: page.stem)
+def test_a_help_page_has_a_picture_and_the_same_parts_in_the_same_order(page):
+    content = page.read_text(encoding="utf-8")
+    parts = re.findall(r"^## (.+)$", content, flags=re.MULTILINE)
+    wanted = ["Inputs", "Outputs", "Memory and time", "Failures and remedies"]
+    assert [part for part in parts if part in wanted] == wanted
+    assert content.count(f"](images/{page.stem}.jpg)") == 1 or page.stem in WITHOUT_PICTURE
+
+
+def test_every_workflow_has_an_id_of_its_own_a_note_and_groups():
+    graphs = [json.loads(file.read_text(encoding="utf-8")) for file in WORKFLOWS]
+    assert len({graph["id"] for graph in graphs}) == len(graphs)
+    for file, graph in zip(WORKFLOWS, graphs, strict=True):
+        assert any(node["type"] == "MarkdownNote" for node in graph["nodes"]) and graph["groups"], file.stem
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

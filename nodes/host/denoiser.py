@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +19,13 @@ from torch.utils.checkpoint import checkpoint
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
 from ...core_ops.noising import NoiseSchedule, Prediction
 from ...core_ops.trainable_weights import make_trainable
-from .attention_tap import AttentionTap, cross_attention_layers
+from .attention_tap import AttentionTap, cross_attention_layers, layer_places
 from .module_copy import autograd_tensor, frozen_copy
 from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
+MAP_TOKENS = 77
+"""Of one row of a prompt."""
 
 
 def unet_of(model: ModelPatcher) -> UNetModel:
@@ -96,6 +100,11 @@ class HostDenoiser:
         prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
         return prediction, tap.collect()
 
+    def largest_map(self, latent: Sequence[int]) -> int:
+        """Bytes of one sample's largest cross-attention map, as logits and as probabilities. latent: height, width."""
+        places = layer_places(self.unet).values()
+        return max(2 * 4 * place.heads * MAP_TOKENS * math.prod(latent) >> 2 * place.halvings for place in places)
+
     def recomputed_blocks(self) -> list[nn.Module]:
         """What `checkpoint_blocks` recomputes."""
         return [module for module in self.unet.modules() if isinstance(module, BasicTransformerBlock | ResBlock)]
@@ -103,7 +112,7 @@ class HostDenoiser:
     def checkpoint_blocks(self) -> None:
         """Recompute the U-Net's blocks in the backward pass instead of keeping their activations."""
         for module in self.recomputed_blocks():
-            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+            module.forward = partial(_recomputed, module.forward)
 
     def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
         text = text.expand(z_t.shape[0])
@@ -115,6 +124,13 @@ class HostDenoiser:
             y=None if added is None else added.to(z_t.device, self.dtype),
             transformer_options=dict(options),
         ).float()
+
+
+def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+    """`checkpoint` with the options of now: the U-Net notes in them which block runs, and goes on to the next."""
+    if "transformer_options" in kwargs:
+        kwargs["transformer_options"] = dict(kwargs["transformer_options"])
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _attention_for_training(function: Any, *args: Any, **kwargs: Any) -> Tensor:

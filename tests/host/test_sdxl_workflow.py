@@ -1,33 +1,64 @@
-"""The SDXL workflow over HTTP, with few steps, on a small checkpoint that core's loader takes for SDXL."""
+"""The SDXL workflow, with few steps, through ComfyUI's executor; its loader gives a small SDXL."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
-from driver import quick_start
-from driver.client import Execution, Workflow
-from families.build import state_dict
+from driver.client import Workflow
+from driver.quick_start import CONCEPT_IMAGES
+from families.load import load_family
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "sdxl.json"
-SIDE = 64
+SIDE = 32
 FEW = {
-    "CoReTrainEmbedding": {"steps": 2, "resolution": SIDE, "overwrite": True},
+    "CoReTrainEmbedding": {
+        "steps": 2,
+        "batch_size": 1,
+        "gradient_accumulation": 1,
+        "resolution": SIDE,
+        "overwrite": True,
+    },
     "CoReUNetIdentityFinetune": {"steps": 2, "resolution": SIDE, "overwrite": True},
     "CoReSaveConcept": {"overwrite": True},
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": SIDE, "height": SIDE},
 }
-pytestmark = pytest.mark.long  # Core's loader insists on the real text encoders' depth: 1.6 GB.
+EXTRAS = {
+    "LoadImageDataSetFromFolder": ("comfy_extras.nodes_dataset", "LoadImageDataSetFromFolderNode"),
+    "LossGraphNode": ("comfy_extras.nodes_train", "LossGraphNode"),
+    "PreviewAny": ("comfy_extras.nodes_preview_any", "PreviewAny"),
+}
+
+
+@dataclass
+class Screen:
+    """Takes what the executor tells the editor."""
+
+    client_id: str | None = None
+    last_node_id: str | None = None
+
+    def __post_init__(self) -> None:
+        self.shown: dict[str, Any] = {}
+
+    def send_sync(self, event: Any, data: Any, client_id: str | None = None) -> None:
+        if event == "executed":
+            self.shown[data["node"]] = data["output"]
+
+    def send_progress_text(self, text: str, node_id: str, sid: str | None = None) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
 def workflow(server) -> Workflow:
-    quick_start.fill_base_folder(server.process.base)
     workflow = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
     for node in workflow.values():
         node["inputs"] |= FEW.get(node["class_type"], {})
@@ -35,46 +66,84 @@ def workflow(server) -> Workflow:
 
 
 @pytest.fixture(scope="module")
-def execution(server, workflow) -> Execution:
-    (loader,) = of_type(workflow, "CheckpointLoaderSimple")
-    checkpoint = server.process.base.checkpoints / workflow[loader]["inputs"]["ckpt_name"]
-    save_file(state_dict("sdxl", full_text_encoders=True), checkpoint)
-    try:
-        return server.client.submit(workflow)
-    finally:
-        checkpoint.unlink()
+def screen(comfyui, workflow, embeddings) -> Screen:
+    """What the nodes showed when the workflow had run."""
+    import execution
+    from core_personalization.core_ops.ddim import DDIMConfig
+    from core_personalization.nodes import concept_preview
+
+    shutil.copytree(CONCEPT_IMAGES / "patchwork-dog", comfyui / "input" / "patchwork-dog", dirs_exist_ok=True)
+    screen = Screen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
+        for name, node in node_classes(load_family("sdxl", embedding_directory=str(embeddings))).items():
+            patch.setitem(import_module("nodes").NODE_CLASS_MAPPINGS, name, node)
+        patch.setattr(import_module("server").PromptServer, "instance", screen, raising=False)
+        nothing_kept = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+        executor = execution.PromptExecutor(screen, execution.CacheType.CLASSIC, nothing_kept)
+        results = [key for key, node in workflow.items() if is_output(node["class_type"])]
+        executor.execute(workflow, "sdxl", {"client_id": "test"}, results)
+    assert executor.success, executor.status_messages
+    return screen
+
+
+def node_classes(models: tuple[Any, Any, Any]) -> dict[str, type]:
+    """Of core's extras and ours, by id; and a loader of these models."""
+    import core_personalization
+
+    class Loader:
+        RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL", "CLIP", "VAE"), "load", "test"
+        INPUT_TYPES = classmethod(lambda cls: {"required": {"ckpt_name": ("STRING",)}})
+
+        def load(self, ckpt_name):
+            return models
+
+    async def ours():
+        return await (await core_personalization.comfy_entrypoint()).get_node_list()
+
+    extras = {name: getattr(import_module(module), node) for name, (module, node) in EXTRAS.items()}
+    return {**extras, **{node.GET_SCHEMA().node_id: node for node in asyncio.run(ours())}, LOADER: Loader}
+
+
+LOADER = "CheckpointLoaderSimple"
+
+
+def is_output(class_type: str) -> bool:
+    node = import_module("nodes").NODE_CLASS_MAPPINGS[class_type]
+    return bool(getattr(node, "OUTPUT_NODE", False))
 
 
 def of_type(workflow: Workflow, class_type: str) -> list[str]:
     return [node_id for node_id, node in workflow.items() if node["class_type"] == class_type]
 
 
-def test_it_trains_both_text_encoders_words_and_a_lora_and_shares_them(server, workflow, execution):
+def test_it_trains_a_word_in_both_text_encoders_and_a_lora_and_shares_them(workflow, screen, embeddings, output_folder):
     (training,) = of_type(workflow, "CoReTrainEmbedding")
     name = workflow[training]["inputs"]["concept_name"]
-    with safe_open(server.process.base.embeddings / f"{name}.safetensors", "pt") as file:
+    with safe_open(embeddings / f"{name}.safetensors", "pt") as file:
         assert {key: file.get_tensor(key).shape[1] for key in file.keys()} == {"clip_l": 768, "clip_g": 1280}  # noqa: SIM118
     (sharing,) = of_type(workflow, "CoReSaveConcept")
-    shared = workflow[sharing]["inputs"]["name"]
-    with safe_open(server.process.output / "loras" / f"{shared}.safetensors", "pt") as file:
+    with safe_open(output_folder / "loras" / f"{workflow[sharing]['inputs']['name']}.safetensors", "pt") as file:
         keys, card = list(file.keys()), file.metadata()
     assert {key.rpartition(".")[2] for key in keys if key.startswith("bundle_emb.")} == {"clip_l", "clip_g"}
     assert any("attn1" in key for key in keys) and any("attn2" in key for key in keys)
     assert card["modelspec.architecture"].startswith("stable-diffusion-xl-v1-base")
 
 
-def test_it_draws_the_word_alone_and_with_the_lora(server, execution, workflow):
-    drawn = []
+def test_it_draws_the_word_alone_and_with_the_lora(workflow, screen, output_folder):
+    pictures = []
     for node_id in of_type(workflow, "SaveImage"):
-        (image,) = execution.outputs[node_id]["images"]
-        drawn.append(Image.open(server.process.output / image["subfolder"] / image["filename"]))
-    assert [picture.size for picture in drawn] == [(SIDE, SIDE)] * 2
-    assert drawn[0].tobytes() != drawn[1].tobytes()
-    assert all(execution.outputs[node_id]["images"] for node_id in of_type(workflow, "LossGraphNode"))
+        (image,) = screen.shown[node_id]["images"]
+        pictures.append(Image.open(output_folder / image["subfolder"] / image["filename"]))
+    assert [picture.size for picture in pictures] == [(SIDE, SIDE)] * 2
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    assert all(screen.shown[node_id]["images"] for node_id in of_type(workflow, "LossGraphNode"))
 
 
-def test_as_it_opens_it_has_sdxls_size_and_the_papers_noised_pictures_per_step():
-    workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
-    values = {node["type"]: node["widgets_values"] for node in workflow["nodes"]}
-    assert values["EmptyLatentImage"][:2] == [1024, 1024]
-    assert values["CoReTrainEmbedding"].count(1024) == values["CoReUNetIdentityFinetune"].count(1024) == 1
+def test_as_it_opens_it_has_sdxls_size_and_the_papers_noised_pictures_per_step(server):
+    opened = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    inputs = {node["class_type"]: node["inputs"] for node in opened.values()}
+    training, finetune = inputs["CoReTrainEmbedding"], inputs["CoReUNetIdentityFinetune"]
+    assert training["resolution"] == finetune["resolution"] == inputs["EmptyLatentImage"]["width"] == 1024
+    assert training["batch_size"] * training["gradient_accumulation"] == 6
+    assert training["gradient_checkpointing"] and finetune["gradient_checkpointing"]
