@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .dataset import Dataset
 from .judge import ATTRIBUTES, Judge
+from .precision import autocast
 from .render import STYLES
 from .schedule import Budget, learning_rate
 
@@ -23,7 +24,7 @@ def train_judge(data: Dataset, budget: Budget, device: torch.device, seed: int) 
     step = 0
     while (progress := budget.progress(step)) < 1:
         images, masks, labels = _pairs(data, draw, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             loss = _attribute_loss(judge, images.flatten(0, 1), labels) + _identity_loss(judge, images, masks, labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

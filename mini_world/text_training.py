@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 
 from .captions import KEYWORDS
 from .clip_fill import VOCABULARY, WIDTH
+from .precision import autocast
 from .schedule import Budget, learning_rate
 from .text_encoder import END, POSITIONS, START, TextEncoder
 
@@ -77,7 +78,7 @@ def train_text_encoder(
         batch = [_disturb(chance.choice(split), chance) for _ in range(BATCH)]
         ids = torch.tensor([token_row(words) for words in batch], device=device)
         target = torch.stack([codes.target(words) for words in batch]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             output = encoder(ids)
         loss = (output.float() - target).square().mean()
         optimizer.zero_grad(set_to_none=True)
@@ -110,6 +111,6 @@ def encode_captions(encoder: TextEncoder, tokenizer: CLIPTokenizer, captions: li
     for start in range(0, len(captions), 50):
         words = [word_tokens(tokenizer, caption) for caption in captions[start : start + 50]]
         ids = torch.tensor([token_row(row) for row in words], device=device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             rows.append(encoder(ids).half().cpu())
     return torch.cat(rows)

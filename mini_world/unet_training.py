@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from .precision import autocast
 from .schedule import Budget, learning_rate
 from .unet import UNet
 
@@ -64,7 +65,7 @@ class UNetTraining:
 
     def _train_step(self, progress: float) -> float:
         z_t, t, noise, context = self._batch()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             predicted = self.unet(z_t.to(self.device), t.to(self.device), context.to(self.device))
         ratio = self.alphas[t] / (1 - self.alphas[t])
         weight = (SNR_CAP / ratio).clamp(max=1).to(self.device)  # min-SNR-γ for ε-prediction

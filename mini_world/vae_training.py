@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .canvas import SIDE
+from .precision import autocast
 from .schedule import Budget, learning_rate
 from .vae import TinyVAE
 
@@ -35,7 +36,7 @@ def train_vae(images: np.ndarray, budget: Budget, device: torch.device, seed: in
         if progress >= DECODER_ONLY_FROM:
             _freeze_encoder(vae)
         target = _batch(images, progress, draw, device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             latents = vae.encode(target)
             noise = LATENT_NOISE if progress < DECODER_ONLY_FROM else LATENT_NOISE / 2
             output = vae.decode(latents + noise * torch.randn(latents.shape, generator=draw).to(device))
@@ -60,7 +61,7 @@ def refine_decoder(
         rows = torch.randint(len(images), (12,), generator=draw).sort().values
         target = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).to(device, torch.float32) / 255
         noisy = latents[rows].float() + LATENT_NOISE / 2 * torch.randn(12, *latents.shape[1:], generator=draw)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             output = vae.decode(noisy.to(device))
         loss = reconstruction_loss(output.float(), target)
         _descend(optimizer, loss, learning_rate(DECODER_RATE, step, progress))
@@ -101,7 +102,7 @@ def encode_pictures(vae: TinyVAE, images: np.ndarray, device: torch.device, batc
     rows = []
     for start in range(0, len(images), batch):
         pictures = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).permute(0, 3, 1, 2)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             rows.append(vae.encode(pictures.to(device, torch.float32) / 255).float().cpu())
     return torch.cat(rows)
 
