@@ -31,6 +31,7 @@ def main() -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     module = importlib.import_module(f".{task.who}", __package__)
+    importlib.import_module("torch._dynamo")  # which an optimizer's first step would do
     module.import_libraries(task)
     memory = MemoryWatch(torch.device(task.device))
     step: Step = module.SUBJECTS[task.work](task)

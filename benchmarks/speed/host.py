@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from by_place import ROOT, load_package
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .task import Task
 
-ROOT = Path(__file__).resolve().parents[2]
-PACK = "core_personalization"
-
 
 def load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec and spec.loader
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = pack
-    spec.loader.exec_module(pack)
+    load_package("core_personalization", ROOT)
 
 
 def import_host(task: Task) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 
 import torch
 
 from .comparisons import BY_NAME, EVERYTHING
 from .growth import measure_growth
+from .host import load_pack
 from .measuring import Outcome, compare
 from .results import draw_chart, row_of, write_csv
 from .sizes import SIZES
@@ -41,24 +41,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def faster_precision(device: str) -> str:
-    """Of a matrix product and a convolution there and back, whose formats differ in speed by far on some devices."""
-    seconds = {name: _seconds_of(device, dtype) for name, dtype in DTYPES.items()}
-    return min(seconds, key=lambda name: seconds[name])
+    """The name of the format that is faster on this device."""
+    load_pack()
+    from core_personalization.mini_world.precision import faster_format
 
-
-def _seconds_of(device: str, dtype: torch.dtype) -> float:
-    image = torch.randn(1, 320, 32, 32, device=device, dtype=dtype, requires_grad=True)
-    convolution = torch.nn.Conv2d(320, 320, 3, padding=1, device=device, dtype=dtype)
-    linear = torch.nn.Linear(320, 1280, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        float(linear(convolution(image).flatten(2).mT).sum())
-        linear(convolution(image).flatten(2).mT).sum().backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - began)
-    return best
+    faster = faster_format(torch.device(device))
+    return next(name for name, dtype in DTYPES.items() if dtype == faster)
 
 
 def line_of(outcome: Outcome) -> str:

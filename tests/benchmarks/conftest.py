@@ -1,4 +1,4 @@
-"""The packages `mini_world` and `quality` (benchmarks/quality)."""
+"""The package `mini_world`, and those of the benchmarks: `quality` and `speed`."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ from by_place import ROOT, load_package
 
 load_package("mini_world", ROOT / "mini_world")
 load_package("quality", ROOT / "benchmarks" / "quality")
+load_package("speed", ROOT / "benchmarks" / "speed")
