@@ -102,6 +102,30 @@ def test_unet_equals_diffusers(family, loaded):
     assert all(layer.amax(-1).mean() > 5 / 77 for layer in maps)
 
 
+def test_recomputed_blocks_give_the_same_gradient_through_attention_and_prediction(loaded):
+    from core_personalization.core_ops.attention_statistics import token_means
+    from core_personalization.core_ops.conditioning import TextConditioning
+    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.module_copy import autograd_mode, autograd_tensor
+
+    model, clip, _ = loaded
+    with torch.inference_mode():
+        context, pooled = clip.encode_from_tokens(clip.tokenize(PROMPT), return_pooled=True)
+    z_t, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([300])
+    gradients = []
+    for recompute in (False, True):
+        with autograd_mode():
+            denoiser = HostDenoiser(model, torch.float32, 64, 64)
+            if recompute:
+                denoiser.checkpoint_blocks()
+            read = autograd_tensor(context).requires_grad_()
+            conditioning = TextConditioning({}, read, autograd_tensor(pooled))
+            prediction, layers = denoiser.with_attention(z_t, t, conditioning, token_means)
+            (prediction.square().mean() + sum(layer.square().sum() for layer in layers)).backward()
+        gradients.append(read.grad)
+    assert relative_difference(gradients[1], gradients[0]) < 1e-5
+
+
 def test_prompts_make_different_images(loaded):
     from comfy.sample import prepare_noise, sample
 

@@ -32,6 +32,7 @@ FEW = {
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": SIDE, "height": SIDE},
 }
+pytestmark = pytest.mark.long  # A minute or two for two trainings of SDXL's smallest.
 EXTRAS = {
     "LoadImageDataSetFromFolder": ("comfy_extras.nodes_dataset", "LoadImageDataSetFromFolderNode"),
     "LossGraphNode": ("comfy_extras.nodes_train", "LossGraphNode"),
