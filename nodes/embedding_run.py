@@ -143,7 +143,7 @@ class EmbeddingRun(TrainingRun):
                 "context_embedding": settings.embedding_share,
                 "context_attention": settings.attention_share,
             }
-            return BalancedWeights(shares, weights)
+            return BalancedWeights(shares, weights, from_minimum=True)
         return FixedWeights(weights)
 
     def _loop_config(self, dtype: torch.dtype) -> LoopConfig:

@@ -65,19 +65,22 @@ def main() -> None:
         metavar="NAME",
         help="train for this one only, so that processes can share the work",
     )
+    parser.add_argument("--method", action="append", metavar="NAME", help="train by this one only")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further training after so long")
     given = parser.parse_args()
     if wrong := set(given.stages) - set(STAGES):
         parser.error(f"no such stage: {', '.join(sorted(wrong))}; choose of {', '.join(STAGES)}")
-    if wrong := set(given.concept or ()) - set(PROTOCOLS[given.protocol].concepts):
+    protocol = PROTOCOLS[given.protocol]
+    known = {*protocol.concepts, *(name for tier in protocol.tiers for name in tier)}
+    if wrong := {*(given.concept or ()), *(given.method or ())} - known:
         parser.error(f"not in this protocol: {', '.join(sorted(wrong))}")
     load_pack()
-    protocol = PROTOCOLS[given.protocol]
     folder, stages = given.folder / protocol.name, given.stages or STAGES
     if "run" in stages:
         from .running import run
 
-        part = dataclasses.replace(protocol, concepts=given.concept or protocol.concepts)
+        tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
+        part = dataclasses.replace(protocol, concepts=given.concept or protocol.concepts, tiers=tiers)
         run(part, folder, time.time() + 60 * given.minutes)
     if "score" in stages:
         score(protocol, folder, given.results)

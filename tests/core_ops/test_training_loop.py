@@ -228,3 +228,18 @@ def test_balanced_weights_keep_what_they_have_while_a_gradient_is_zero():
     assert balanced["context_embedding"] == 0.5
     with pytest.raises(ValueError, match="gradient shares"):
         BalancedWeights({"a": 0.5, "b": 0.5}, {})
+
+
+def test_balanced_weights_do_not_trust_gradients_at_the_terms_minimum():
+    """There they are rounding alone: λ once rose to 1e13 after the first step, and AdamW never got over it."""
+    shares = {"context_embedding": 0.3, "context_attention": 0.3}
+    balanced = BalancedWeights(shares, WEIGHTS, from_minimum=True)
+    balanced.update({"diffusion": 2e-2, "context_embedding": 1e-9, "context_attention": 0.0})
+    assert {term: balanced[term] for term in shares} == {term: WEIGHTS[term] for term in shares}
+    resumed = BalancedWeights(shares, WEIGHTS, from_minimum=True)
+    resumed.load_state_dict(balanced.state_dict())
+    norms = {"diffusion": 2e-2, "context_embedding": 0.1, "context_attention": 1e-4}
+    for weighting in (balanced, resumed):
+        weighting.update(norms)
+        parts = {term: weighting[term] * norm for term, norm in norms.items()}
+        assert {term: parts[term] / sum(parts.values()) for term in shares} == pytest.approx(shares)

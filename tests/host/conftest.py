@@ -14,6 +14,11 @@ Models = tuple[Any, Any, Any]
 """MODEL, CLIP and VAE."""
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(no_network: None) -> None:
+    """Whatever a node is asked for here, it does without the network."""
+
+
 @pytest.fixture(scope="session")
 def sd1(embeddings: Path) -> Models:
     """Of the family that most tests take. Whatever a node does, it leaves these as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import socket
 import sys
 import time
 import urllib.request
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pack_archive import pack_archive
+from pack_archive import pack_archive, untracked
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("en", "zh")
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationW
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, as ComfyUI's manager unpacks it into custom_nodes."""
+    new = untracked("nodes", "core_ops", "web", "locales", "editor", "example_workflows")
+    assert not new, f"the archive holds what git knows; git add {' '.join(new)}"
     folder = tmp_path_factory.mktemp("archive")
     with zipfile.ZipFile(pack_archive(folder)) as archive:
         archive.extractall(folder / "custom_nodes" / "core-personalization")
@@ -44,6 +47,13 @@ def load(pack: Path, name: str) -> dict[str, Any]:
     finally:
         for loaded in [loaded for loaded in sys.modules if loaded.split(".")[0] == name]:
             del sys.modules[loaded]
+
+
+def test_the_network_is_closed_to_what_runs_here(no_network):
+    for reach_out in (socket.getaddrinfo, lambda *address: socket.create_connection(address, timeout=1)):
+        for host in ("huggingface.co", "93.184.216.34"):
+            with pytest.raises(pytest.fail.Exception, match="the network was asked for"):
+                reach_out(host, 80)
 
 
 def test_all_nodes_load_from_the_archive_alone_without_the_network(unpacked, comfyui, no_network):
