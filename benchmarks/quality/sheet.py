@@ -1,7 +1,7 @@
 """One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
 
-The rule: the first concepts of the protocol that all methods have drawn; of their prompts every third, beginning with
-the first; the first picture of each.
+The rule: the first concepts of the protocol that both baselines and CoRe, with either weighting, have drawn; of their
+prompts every third, beginning with the first; the first picture of each.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from .methods import METHODS
 from .protocol import Cell, Protocol
 from .training import reference_scenes
 
-SHOWN = ("Textual Inversion", "TI + DreamBooth", "CoRe")
+BASELINES, CORE = ("Textual Inversion", "TI + DreamBooth"), ("CoRe, published λ", "CoRe")
 CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
 def sheet(protocol: Protocol, pictures: Path, file: Path) -> bool:
-    """Writes the picture; False when no concept has all methods yet."""
+    """Writes the picture; False when there is no such concept yet."""
     references, seed = protocol.references[0], protocol.seeds[0]
-    rows = [[Cell(METHODS[name], concept, references, seed) for name in SHOWN] for concept in protocol.concepts]
-    done = [row for row in rows if all(is_done(pictures, cell) for cell in row)][:CONCEPTS]
+    done = []
+    for concept in protocol.concepts:
+        row = [Cell(METHODS[name], concept, references, seed) for name in (*BASELINES, *CORE)]
+        there = [cell for cell in row if is_done(pictures, cell)]
+        if {cell.method.name for cell in there} > set(BASELINES):
+            done.append(there)
+    done = done[:CONCEPTS]
     if not done:
         return False
     blocks = [_block(protocol, pictures, row) for row in done]
@@ -61,7 +66,7 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
     for line, cell in enumerate(row):
         drawn, _ = load(pictures, cell)
         y = top + TOP + line * (TILE + MARGIN)
-        pen.text((4, y + 50), cell.method.name, "black", font)
+        pen.text((4, y + 50), cell.method.name.replace(", ", ",\n"), "black", font)
         for place, index in enumerate(chosen):
             picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
             tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
