@@ -9,7 +9,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,21 +75,22 @@ def comfyui_path() -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any name looked up, and any address but this machine's own, fails the test."""
-    connect = socket.socket.connect
+    """Any name looked up, and any address, but this machine's own, fails the test: tests talk to servers on it."""
+    here = ("127.0.0.1", "::1", "localhost")
 
-    def refuse(*arguments: Any, **_: Any) -> Any:
-        raise AssertionError(f"the network was asked for: {arguments}")
+    def only_here(original: Any, host_of: Callable[..., Any]) -> Any:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if host_of(*arguments, **named) not in here:
+                pytest.fail(f"the network was asked for: {arguments}")
+            return original(*arguments, **named)
 
-    def only_here(self: socket.socket, address: Any) -> None:
-        # Windows makes the pipe of an event loop out of such connections.
-        return connect(self, address) if address[0] in ("127.0.0.1", "::1") else refuse(address)
+        return wrapped
 
     for name in ("getaddrinfo", "gethostbyname"):
-        monkeypatch.setattr(socket, name, refuse)
-    for name in ("connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    monkeypatch.setattr(socket.socket, "connect", only_here)
+        monkeypatch.setattr(socket, name, only_here(getattr(socket, name), lambda host, *_, **__: host))
+    for name in ("connect", "connect_ex"):
+        original = getattr(socket.socket, name)
+        monkeypatch.setattr(socket.socket, name, only_here(original, lambda _, address: address[0]))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import comfy_cli.file_utils
@@ -19,3 +20,9 @@ def pack_archive(folder: Path) -> Path:
     finally:
         os.chdir(before)
     return folder / "node.zip"
+
+
+def untracked(*folders: str) -> list[str]:
+    """Files there that git neither has nor ignores; none where there is no git."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--others", "--exclude-standard", "--", *folders]
+    return subprocess.run(command, capture_output=True, text=True).stdout.split()

@@ -16,7 +16,7 @@ CORE_OPS = ROOT / "core_ops"
 NODES = ROOT / "nodes"
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
-DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))]
+DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY"))]
 WITHOUT_PICTURE = {"CoReScorecard"}  # Its charts need CLIP and DINO, which the project has not.
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ class VisionSource:
     def load_with(self, loader: Any, **options: Any) -> Any:
         """What one of transformers' Auto classes loads from here; code that lies beside a model is never run."""
         local = self.is_folder or not self.allow_downloads
-        return loader.from_pretrained(self.location, local_files_only=local, trust_remote_code=False, **options)
+        with _offline() if local else nullcontext():
+            return loader.from_pretrained(self.location, local_files_only=local, trust_remote_code=False, **options)
 
 
 def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
@@ -184,6 +185,19 @@ def _load_model(source: VisionSource) -> nn.Module:
 def _pooled(features: Any) -> Tensor:
     """transformers 5 wraps the features that transformers 4 returned."""
     return features if isinstance(features, Tensor) else features.pooler_output
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Closes the hub's library to the network: even for local files alone it fetches lists of its own (seen in 2.4)."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
