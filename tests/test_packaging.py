@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationW
 
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/someone/core-personalization"
-FOLDERS = {"core_ops", "editor", "example_workflows", "locales", "nodes", "web"}
+FOLDERS = {"core_ops", "editor", "example_workflows", "locales", "nodes", "subgraphs", "web"}
 FILES = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"}
 KINDS = {".py", ".js", ".json", ".jpg", ".md", ".txt", ".toml", ""}
 LARGEST_ARCHIVE = 3 * 2**20
@@ -54,7 +54,9 @@ def test_every_file_that_a_node_needs_is_in_the_archive(archive):
         "web": "**/*.md",
         "editor": "*.js",
         "locales": "**/*.json",
-        "example_workflows": "*.json",
+        "example_workflows": "*.j*",
+        "subgraphs": "*.json",
+        "web/docs/images": "*.jpg",
     }.items():
         found = sorted((ROOT / folder).glob(pattern))
         assert found, folder

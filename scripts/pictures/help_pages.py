@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
-from preparation.installation import ROOT
 from safetensors import safe_open
 
 from .runs import Runs
@@ -18,7 +17,6 @@ from .sheet import Sheet
 from .thumbnails import references
 
 WIDTH = 560
-PROMPT_SETS = ROOT / "core_ops" / "prompt_sets"
 SMOOTHED = 10
 """Steps: the diffusion loss depends on the noise of each step more than on what was learned."""
 
@@ -97,11 +95,10 @@ def load_concept(runs: Runs) -> Image.Image:
 
 def evaluation_prompts(runs: Runs) -> Image.Image:
     run = runs.of("scorecard")
-    file = PROMPT_SETS / f"evaluation_{run.inputs('CoReEvaluationPrompts')['prompt_set']}.txt"
-    prompts = [line for line in file.read_text(encoding="utf-8").splitlines() if "{}" in line]
+    prompts = run.inputs("CoReEvaluationPrompts")["own_prompts"].splitlines()
     pictures, sheet = run.pictures("SaveImage"), Sheet(WIDTH)
-    for start in range(0, len(prompts), 4):
-        row = slice(start, start + 4)
+    for start in range(0, len(prompts), 5):
+        row = slice(start, start + 5)
         sheet.row(pictures[row], prompts[row])
     return sheet.image()
 

@@ -32,10 +32,17 @@ LEFT_OUT = {"scorecard": "CoReScorecard"}
 
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "attention_probe": {"CoReAttentionMaps": {"words": "hat, beach", "columns": 3}},
-    "scorecard": {"CoReEvaluationPrompts": {"seeds_per_prompt": 1}},
+    "scorecard": {
+        "CoReEvaluationPrompts": {
+            "seeds_per_prompt": 1,
+            "prompt_set": "own",
+            "own_prompts": (ROOT / "mini_world" / "prompts" / "animate.txt").read_text(encoding="utf-8").strip(),
+        }
+    },
     "why_is_my_word_ignored": {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
 }
-"""By workflow and node type: fewer words and seeds than the template has, for pictures that can be read when small."""
+"""By workflow and node type, what is not as in the template: fewer words and seeds, for pictures that can be read when
+small; prompts whose words the embedded checkpoint knows."""
 
 
 @dataclass(frozen=True)

@@ -45,13 +45,13 @@ def text_is_in_view(editor) -> bool:
 
 
 def test_run_shows_progress_then_the_result_in_words_pictures_and_curve(editor):
-    open_quick_start(editor, "watched", steps=4, rescale_from=1, rescale_to=2, preview_every=2, save_every=0)
+    open_quick_start(editor, "watched", steps=3, rescale_from=1, rescale_to=2, preview_every=2, save_every=0)
     assert editor.run()["node_errors"] == {}
-    running = wait_for_text(editor, "^step 2/4 · .*left · diffusion .*context_attention")
+    running = wait_for_text(editor, "^step 2/3 · .*left · diffusion .*context_attention")
     live = wait_for_pictures(editor, TRAINING, 1)
     assert live[0].startswith("blob:"), "no live preview"
     done = wait_for_text(editor, "embedding:watched")
-    assert re.search(r"watched\.safetensors: 4 steps, .*\nIn prompts: embedding:watched\nLast step: .*diffusion", done)
+    assert re.search(r"watched\.safetensors: 3 steps, .*\nIn prompts: embedding:watched\nLast step: .*diffusion", done)
     assert running != done
     wait_for_pictures(editor, FIRST_PICTURES, 2)
     wait_for_pictures(editor, LOSS_PLOT, 1)
@@ -64,7 +64,7 @@ def test_run_shows_progress_then_the_result_in_words_pictures_and_curve(editor):
 def test_cancel_stops_within_two_steps_and_says_what_was_kept(editor, server):
     open_quick_start(editor, "stopped", steps=300, preview_every=0)
     editor.run()
-    shown = wait_for_text(editor, "^step [3-9]/300 ")
+    shown = wait_for_text(editor, "^step [2-9]/300 ")
     editor.page.get_by_label("Cancel current run").click()
     text = wait_for_text(editor, "^stopped: stopped after step")
     (stopped,) = re.findall(r"after step (\d+)", text)

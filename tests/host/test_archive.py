@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationW
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, as ComfyUI's manager unpacks it into custom_nodes."""
-    new = untracked("nodes", "core_ops", "web", "locales", "editor", "example_workflows")
+    new = untracked("nodes", "core_ops", "web", "locales", "editor", "example_workflows", "subgraphs")
     assert not new, f"the archive holds what git knows; git add {' '.join(new)}"
     folder = tmp_path_factory.mktemp("archive")
     with zipfile.ZipFile(pack_archive(folder)) as archive:
