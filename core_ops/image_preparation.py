@@ -105,8 +105,7 @@ def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
             )
         if not 1 <= channels <= 4:
             raise ValueError(
-                f"{name}: picture {index} has {channels} channels; 1 to 4 (grey, RGB, each with alpha or not) can be "
-                "used."
+                f"{name}: picture {index} has {channels} channels; give it 1 to 4: grey or RGB, with alpha or without."
             )
         if not torch.isfinite(picture).all():
             raise ValueError(f"{name}: picture {index} has values that are not finite; check the node that made it.")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .quoting import quoted
+
 PLACES = ("{}", "{2}", "{3}")
 
 # The concept becomes "embedding:name". ComfyUI finds it after white space or at the start of a weighted part, and reads
@@ -19,10 +21,12 @@ def validate_template(where: str, template: str, place: str = "{}") -> None:
     """Raises ValueError, beginning with `where`, unless `place` is there exactly once and stands alone."""
     count = template.count(place)
     if count != 1:
-        raise ValueError(f"{where}: {template!r} has {place} {count} times; write it once, where the concept goes.")
+        raise ValueError(
+            f"{where}: {quoted(template)} has {place} {count} times; write it once, where the concept goes."
+        )
     if not re.search(_STANDS_ALONE.replace("{place}", re.escape(place)), template):
         raise ValueError(
-            f"{where}: {template!r} has {place} glued to other characters; put a space before and after it "
+            f"{where}: {quoted(template)} has {place} glued to other characters; put a space before and after it "
             "(a comma may follow)."
         )
 

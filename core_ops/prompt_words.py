@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .quoting import quoted
+
 START, END = "(start of text)", "(end and padding)"
 
 
@@ -63,8 +65,8 @@ def watch_phrases(prompt: PromptWords, phrases: Mapping[str, Sequence[PromptWord
         other = next((owner[position] for position in positions if position in owner), None)
         if other is not None:
             raise ValueError(
-                f"words: {other!r} and {phrase!r} share a token; name one of them, or watch the other with a second "
-                "probe on this one's model."
+                f"words: {quoted(other)} and {quoted(phrase)} share a token; name one of them, or watch the other "
+                "with a second probe on this one's model."
             )
         owner.update(dict.fromkeys(positions, phrase))
     return tuple(_numbered(found))
@@ -91,7 +93,7 @@ def _occurrences(prompt: PromptWords, phrase: str, words: Sequence[PromptWord]) 
         wanted = wanted[:1]
     if not matches:
         there = ", ".join(dict.fromkeys(word.label for word in prompt.words)) or "none"
-        raise ValueError(f"words: {phrase!r} is not in the prompt. The words that are: {there}.")
+        raise ValueError(f"words: {quoted(phrase)} is not in the prompt. The words that are: {there}.")
     found: list[tuple[int, ...]] = []
     end = 0
     for i in matches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core_ops.quoting import quoted
 from .concept import Concept
 from .host.text_encoder import encoder_widths
 
@@ -14,7 +15,8 @@ def validate_vectors(parameter: str, concept: Concept, clip: Any) -> None:
     needed = encoder_widths(clip)
     if own != needed:
         raise ValueError(
-            f"{parameter}: {concept.name!r} is an embedding for {_shown(own)}, this model needs {_shown(needed)}; "
+            f"{parameter}: {quoted(concept.name)} is an embedding for {_shown(own)}, this model needs "
+            f"{_shown(needed)}; "
             "load the base model that it was learned on, or train the concept on this one."
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core_ops.context_similarity import context_labels, context_similarities
 from ..core_ops.prompt_templates import fill, validate_template
+from ..core_ops.quoting import quoted
 from ..core_ops.token_rows import AlignedPair, TokenRow
 from .concept import Concept, ConceptIO
 from .concept_check import validate_vectors
@@ -98,9 +99,9 @@ def _row(rows: TemplateRows, prompt: str, word: str, filling: str) -> TokenRow:
     try:
         row = rows.row(prompt, [filling])
     except ValueError as error:
-        raise ValueError(f"words: {word!r} cannot be put into the prompt. {error}") from error
+        raise ValueError(f"words: {quoted(word)} cannot be put into the prompt. {error}") from error
     if not row.span:
-        raise ValueError(f"words: {word!r} gives no token; write a word or embedding:NAME.")
+        raise ValueError(f"words: {quoted(word)} gives no token; write a word or embedding:NAME.")
     return row
 
 
@@ -109,6 +110,6 @@ def _pair(row: TokenRow, base: TokenRow, word: str) -> AlignedPair:
         return AlignedPair(row, base)
     except ValueError as error:
         raise ValueError(
-            f"words: {word!r} changes how the words around it are split; keep spaces around {{}} in the prompt, and "
-            "leave punctuation at the word's ends away."
+            f"words: {quoted(word)} changes how the words around it are split; keep spaces around {{}} in the prompt, "
+            "and leave punctuation at the word's ends away."
         ) from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core_ops.aligned_diffusion import Alignment
 from ..core_ops.image_preparation import prepare_pictures
+from ..core_ops.quoting import quoted
 from ..core_ops.token_rows import TokenRow
 from .concept import Concept
 from .concept_check import validate_vectors
@@ -18,7 +19,7 @@ from .host import concept_files, unet_files
 from .host.denoiser import validate_model
 from .host.model_identity import base_model_fingerprint
 from .host.precision import dtype_for
-from .host.prompt_rows import PromptRows
+from .host.prompt_rows import PromptRows, naming
 from .host.text_encoder import validate_clip
 from .optimizers import validate_optimizer
 from .training_images import CaptionedPictures
@@ -68,7 +69,8 @@ def check_finetune(
     rows = PromptRows(host.clip, concept.super_category, vectors)
     templates = caption_templates(given.captions, pictures.pixels.shape[0], settings.caption_template)
     distinct = list(dict.fromkeys(templates))
-    captions = [rows.concept(concept.caption(template)) for template in distinct]
+    with naming("captions" if given.captions else "caption_template"):
+        captions = [rows.concept(concept.caption(template)) for template in distinct]
     class_captioned = _class_pictures(given.class_images, rows, concept, settings)
     shared = {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")}
     class_pixels = None if class_captioned is None else class_captioned.pictures.pixels
@@ -105,7 +107,8 @@ def _class_pictures(
     if images is None:
         return None
     pictures = prepare_pictures(images, None, settings.resolution, settings.fit, "class_images")
-    caption = rows.text(settings.class_caption or f"a photo of a {concept.super_category}")
+    with naming("class_caption"):
+        caption = rows.text(settings.class_caption or f"a photo of a {concept.super_category}")
     return CaptionedPictures(pictures, [caption], [0] * pictures.pixels.shape[0])
 
 
@@ -120,8 +123,8 @@ def _alignment(
         after = next(iter(row.tokens.values()))[row.span.stop : row.span.stop + len(category)]
         if list(after) != category:
             raise ValueError(
-                f"alignment_mean: the regularizer needs the super-category {concept.super_category!r} right after the "
-                "concept in every caption; train the concept with 'AttnDreamBooth stage 1', write "
+                f"alignment_mean: the regularizer needs the super-category {quoted(concept.super_category)} right "
+                "after the concept in every caption; train the concept with 'AttnDreamBooth stage 1', write "
                 f"'{{}} {concept.super_category}' in caption_template and captions, or set both alignment weights to 0."
             )
     return Alignment(settings.alignment_mean, settings.alignment_variance, len(category))

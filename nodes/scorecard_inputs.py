@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..core_ops.image_preparation import validate_masks, validate_pictures
+from ..core_ops.quoting import quoted
 from ..core_ops.scores import changes_appearance, with_category, without_identifier
 from ..core_ops.scores.segments import INSIDE
 from .concept import Concept
@@ -109,7 +110,8 @@ def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_ca
     for prompt, text in zip(prompts, bare, strict=True):
         if not text:
             raise ValueError(
-                f"prompts: {prompt!r} has no word beside the concept; give super_category, which then stands for it."
+                f"prompts: {quoted(prompt)} has no word beside the concept; give super_category, which then stands "
+                "for it."
             )
     phrases = settings.appearance_phrases
     return ScoredPrompts(prompts, read, bare, [not changes_appearance(text, phrases) for text in plain])

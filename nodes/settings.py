@@ -12,8 +12,16 @@ from typing import Any, TypeVar
 
 from comfy_api.latest import io
 
+from ..core_ops.quoting import quoted
+
 Settings = TypeVar("Settings")
 _KEY = "input"
+_KINDS: dict[type, tuple[Any, str]] = {
+    io.Int.Input: (int, "a whole number"),
+    io.Float.Input: ((int, float), "a number"),
+    io.Boolean.Input: (bool, "true or false"),
+    io.String.Input: (str, "a text"),
+}
 
 
 def text(default: str, tooltip: str, advanced: bool = False, multiline: bool = False) -> Any:
@@ -58,7 +66,7 @@ def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
 
     The host checks ranges of what a workflow types in, but not of what other nodes compute.
     """
-    values = {name: value[0] if isinstance(value, list) else value for name, value in given.items()}
+    values = {name: value[0] if isinstance(value, list) and value else value for name, value in given.items()}
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         declared = field.metadata[_KEY](field.name)
         _check(field.name, values.get(field.name, field.default), declared)
@@ -66,12 +74,17 @@ def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
 
 
 def _check(name: str, value: Any, declared: io.Input) -> None:
+    kind, called = _KINDS.get(type(declared), (object, ""))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name}: {quoted(value)} is not {called}; give one.")
     if isinstance(declared, io.Combo.Input) and value not in (declared.options or []):
-        raise ValueError(f"{name}: {value!r} is not one of {', '.join(map(str, declared.options or []))}; choose one.")
+        raise ValueError(
+            f"{name}: {quoted(value)} is not one of {', '.join(map(str, declared.options or []))}; choose one."
+        )
     if isinstance(declared, io.Int.Input | io.Float.Input):
         low, high = declared.min, declared.max
         if not math.isfinite(value) or not low <= value <= high:
-            raise ValueError(f"{name}: {value} is out of range; give a number from {low} to {high}.")
+            raise ValueError(f"{name}: {quoted(value)} is out of range; give a number from {low} to {high}.")
 
 
 def _field(kind: Any, default: Any, tooltip: str, advanced: bool, **extra: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core_ops.prompt_templates import PLACES, fill, validate_template
+from ..core_ops.quoting import quoted
 from ..core_ops.token_rows import AlignedPair
 from .concept import Concept
 from .concept_check import validate_vectors
@@ -17,7 +18,7 @@ from .host import concept_files, latents
 from .host.denoiser import validate_model
 from .host.module_copy import autograd_tensor
 from .host.precision import dtype_for
-from .host.prompt_rows import Slots, TemplateRows
+from .host.prompt_rows import Slots, TemplateRows, naming
 from .host.text_encoder import validate_clip
 from .test_time_settings import TestTimeSettings
 from .training_inputs import HostModels
@@ -116,8 +117,10 @@ def check_inputs(
         validate_vectors(socket, concept, host.clip)
     rows = TemplateRows(host.clip, concepts.named())
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
-        if not rows.words(concept.super_category)[0]:
-            raise ValueError(f"{socket}: {concept.name!r} has no super-category to be compared with.")
+        with naming(socket):
+            category = rows.words(concept.super_category)[0]
+        if not category:
+            raise ValueError(f"{socket}: {quoted(concept.name)} has no super-category to be compared with.")
     pair = AlignedPair(
         rows.row(settings.prompt, concepts.fillings), rows.row(settings.prompt, concepts.reference_fillings)
     )
@@ -133,7 +136,7 @@ def _prompt_concepts(given: Sequence[Concept | None], settings: TestTimeSettings
             raise ValueError(f"{socket}: the prompt has {place}, but no concept is connected; connect one.")
     concepts = [concept for concept in given if concept is not None]
     if None in given[: len(concepts)]:
-        raise ValueError(f"concept_3: {concepts[-1].name!r} is connected without a concept_2; connect it there.")
+        raise ValueError(f"concept_3: {quoted(concepts[-1].name)} is connected without a concept_2; connect it there.")
     return PromptConcepts(concepts, [True, settings.optimize_2, settings.optimize_3][: len(concepts)])
 
 

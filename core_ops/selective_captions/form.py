@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..prompt_templates import validate_template
+from ..quoting import quoted
 
 CLASS_ONLY, CLASSES, SELECTIVE, EVERYTHING = 1, 2, 3, 4
 """The cases of the paper's Table 1: what the caption tells of the subject and of what else is in the picture."""
@@ -35,12 +36,14 @@ class CaptionForm:
     def __post_init__(self) -> None:
         if not re.search(r"\w", self.super_category) or re.search(r"[^\w\s'-]", self.super_category):
             raise ValueError(
-                f"super_category: {self.super_category!r} is not one or a few plain words; "
+                f"super_category: {quoted(self.super_category)} is not one or a few plain words; "
                 "name the kind of thing, such as 'dog' or 'teddy bear'."
             )
         validate_template("start", self.opening)
         if re.search(r"[^\w\s,'-]", self.opening.replace("{}", "")):
-            raise ValueError(f"start: {self.start!r} has more than plain words; write it like 'a photo of a {{}}'.")
+            raise ValueError(
+                f"start: {quoted(self.start)} has more than plain words; write it like 'a photo of a {{}}'."
+            )
 
     @property
     def opening(self) -> str:

@@ -130,5 +130,5 @@ def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
 def _same(latents: Tensor, sampled: Tensor) -> bool:
     if latents.shape != sampled.shape:
         return False
-    tolerance = SAME_LATENT_TOLERANCE * float(sampled.abs().max())
+    tolerance = SAME_LATENT_TOLERANCE * float(sampled.nan_to_num(0, 0, 0).abs().max())
     return torch.allclose(latents, sampled, rtol=0, atol=tolerance, equal_nan=True)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ...core_ops.quoting import quoted
 from . import safe_files
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -66,10 +67,10 @@ def _folder(root: str, name: str) -> Path:
     target = Path(base) / name.strip()
     if not name.strip() or "\0" in name or not folder_paths.is_within_directory(base, str(target)):
         raise ValueError(
-            f"save_folder: {name!r} is not a folder within ComfyUI's {root} folder; give a name such as 'my-dog'."
+            f"save_folder: {quoted(name)} is not a folder within ComfyUI's {root} folder; give a name such as 'my-dog'."
         )
     if target.resolve() == Path(base).resolve():
-        raise ValueError(f"save_folder: {name!r} is ComfyUI's {root} folder itself; name a folder in it.")
+        raise ValueError(f"save_folder: {quoted(name)} is ComfyUI's {root} folder itself; name a folder in it.")
     if target.exists() and not target.is_dir():
         raise ValueError(f"save_folder: {target} is a file; name a folder.")
     return target
@@ -85,7 +86,7 @@ def _beside(files: Sequence[Path], pictures: Sequence[Tensor], folder: str) -> l
         same = by_content.get(_content(_eight_bit(picture)))
         if not same:
             raise ValueError(
-                f"save_folder: {folder!r} has pictures, but none of them is image {index + 1}; name the folder "
+                f"save_folder: {quoted(folder)} has pictures, but none of them is image {index + 1}; name the folder "
                 "that the images were loaded from, unchanged, or a new folder."
             )
         # The same picture twice has a file each, if there are as many.

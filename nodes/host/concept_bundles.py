@@ -15,6 +15,7 @@ import folder_paths
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
+from ...core_ops.quoting import quoted
 from . import model_card, safe_files
 from .concept_files import EMBEDDING_KEY
 from .unet_files import new_file_path
@@ -53,7 +54,9 @@ def concept_file_path(file: str) -> Path:
     folder, _, name = file.partition("/")
     path = folder_paths.get_full_path(folder, name) if folder in FOLDERS else None
     if path is None or file not in concept_file_names():
-        raise ValueError(f"file: there is no {file!r} among the LoRAs and embeddings; refresh the list and choose one.")
+        raise ValueError(
+            f"file: there is no {quoted(file)} among the LoRAs and embeddings; refresh the list and choose one."
+        )
     return Path(path)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
 from ...core_ops.prompt_templates import PLACES, fill
+from ...core_ops.quoting import quoted
 from ...core_ops.token_rows import AlignedPair, ConceptSlot, TokenRow
 from .text_encoder import encoder_names
 
@@ -35,6 +37,23 @@ class Slots:
 
     def __getitem__(self, index: int) -> ConceptSlot:
         return ConceptSlot(self.first + index)
+
+
+class PromptError(ValueError):
+    """A prompt that the text encoder cannot take as one row. problem: without the name of its input."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"prompt: {problem}")
+        self.problem = problem
+
+
+@contextmanager
+def naming(parameter: str) -> Iterator[None]:
+    """Says of a prompt that fails which input it came from."""
+    try:
+        yield
+    except PromptError as error:
+        raise ValueError(f"{parameter}: {error.problem}") from error
 
 
 class TemplateRows:
@@ -93,8 +112,8 @@ class TemplateRows:
                 spans[token.index] = range(start, start + lengths[token.index])
                 moved += lengths[token.index] - 1
         if end != _first_end(row, self._host_tokenizer()) + moved:
-            raise ValueError(
-                f"prompt: {fill(template, fillings)!r} joins a word with the characters after it; put a space between."
+            raise PromptError(
+                f"{quoted(fill(template, fillings))} joins a word with the characters after it; put a space between."
             )
         return [spans[place] for place in sorted(spans)]
 
@@ -110,13 +129,13 @@ class TemplateRows:
         self, rows: list[list[tuple[Any, float]]], tokenizer: SDTokenizer, shown: str
     ) -> list[tuple[Any, float]]:
         if len(rows) != 1:
-            raise ValueError(
-                f"prompt: {shown!r} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
+            raise PromptError(
+                f"{quoted(shown)} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
             )
         for token, _ in rows[0]:
             if isinstance(token, Tensor) and token.shape[-1] != tokenizer.embedding_size:
-                raise ValueError(
-                    f"prompt: an embedding in {shown!r} has width {token.shape[-1]}, this model needs "
+                raise PromptError(
+                    f"an embedding in {quoted(shown)} has width {token.shape[-1]}, this model needs "
                     f"{tokenizer.embedding_size}; it was made for another base model."
                 )
         return rows[0]
@@ -131,15 +150,18 @@ class PromptRows:
     def __init__(self, clip: CLIP, super_category: str, vectors: int = 1) -> None:
         self._super_category = super_category
         self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors))})
-        if not self.words(super_category)[0]:
+        with naming("super_category"):
+            tokens = self.words(super_category)[0]
+        if not tokens:
             raise ValueError(
-                f"super_category: {super_category!r} gives no token; name the kind of thing, such as 'dog'."
+                f"super_category: {quoted(super_category)} gives no token; name the kind of thing, such as 'dog'."
             )
 
     def words(self, text: str) -> list[list[int]]:
         """Vocabulary ids of plain words, per encoder, without start and end."""
         if "embedding:" in text:
-            raise ValueError(f"super_category: {text!r} names an embedding; use plain words here and in initial_words.")
+            shown = quoted(text)
+            raise ValueError(f"super_category: {shown} names an embedding; use plain words here and in initial_words.")
         return self._rows.words(text)
 
     def concept(self, template: str) -> TokenRow:
@@ -165,13 +187,15 @@ def _with_embeddings(tokenizer: SDTokenizer, named: Mapping[str, EmbeddingLike])
     duplicate.embedding_directory = tokenizer.embedding_directory or []
 
     def try_get_embedding(text: str) -> tuple[Any, str, str]:
-        name, *rest = text.split()
+        name, *rest = text.split() or [""]
+        if not name:
+            raise PromptError("'embedding:' has no name after it; write one, without a space between.")
         own = name.rstrip(",")
         if own in named:
             return named[own], own, " ".join(filter(None, [name.removeprefix(own), *rest]))
         embedding, name, leftover = tokenizer._try_get_embedding(text)
         if embedding is None:
-            raise ValueError(f"prompt: embedding:{name} does not exist in the embeddings folder; check the name.")
+            raise PromptError(f"embedding:{quoted(name)[1:-1]} does not exist in the embeddings folder; check it.")
         return embedding, name, leftover
 
     duplicate._try_get_embedding = try_get_embedding

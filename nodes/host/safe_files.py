@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from ...core_ops.quoting import quoted
 from .unfinished_files import CannotWrite, replace, workplace
 
 LARGEST_HEADER = 16 * 2**20
@@ -24,16 +25,19 @@ LARGEST_HEADER = 16 * 2**20
 MOST_TENSORS = 50_000
 """In a file from anywhere: ten times what a LoRA on every layer of SDXL has."""
 
+MOST_BYTES = 180
+"""Of a name in UTF-8: disks take 255, and "-step1000.safetensors" is added."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _DIFFERS = "what was read back differs from what was written"
 
 
 def validate_name(parameter: str, name: str) -> None:
     """Raises ValueError unless `name` is a plain file name on every system that also works after `embedding:`."""
-    if not re.fullmatch(r"[\w][\w.-]{0,99}", name) or name.endswith(".") or name.split(".")[0].lower() in _RESERVED:
+    plain = re.fullmatch(r"[\w][\w.-]{0,99}", name) and len(name.encode(errors="replace")) <= MOST_BYTES
+    if not plain or name.endswith(".") or name.split(".")[0].lower() in _RESERVED:
         raise ValueError(
-            f"{parameter}: {name!r} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
-            "(no folders, no spaces), at most 100, for example 'my-cat'."
+            f"{parameter}: {quoted(name)} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
+            f"(no folders, no spaces), at most 100 and {MOST_BYTES} bytes, for example 'my-cat'."
         )
 
 

@@ -36,6 +36,11 @@ class ComfyUIServer:
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
     def __enter__(self) -> ComfyUIServer:
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches whoever started this, who then stops it.

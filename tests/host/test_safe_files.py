@@ -85,7 +85,7 @@ def test_plain_names_are_taken(files, name):
     "name",
     ["", ".", "..", "../x", "a/b", "a\\b", "/etc/x", "C:x", "\\\\host\\x", "two words", "a,b", "a<b", "a[b", "a(b)",
      "a:b", "x\n", "x\0", "~", "~/x", "C:\\x", "//host/x", "a/../b", "e\u0301vil", "\u202evil", "<b>", "NUL",
-     "com1.txt", "dot.", ".hidden", "-dash", "a" * 101, "😀"],
+     "com1.txt", "dot.", ".hidden", "-dash", "a" * 101, "狗" * 61, "😀"],
 )  # fmt: skip
 def test_other_names_are_refused_with_a_remedy(files, name):
     with pytest.raises(ValueError, match=r"concept_name: .* for example 'my-cat'"):

@@ -77,7 +77,12 @@ def optimize(models: Models, name: str, **settings: Any) -> Result:
 
 
 def probe(models: Models, name: str, **settings: Any) -> Result:
-    """The probe's model through core's sampler, with the callback that draws previews."""
+    seen, latents = probed_sampling(models, **settings)
+    return {"latents": latents, "shares": seen.captured(latents).shares().clone()}
+
+
+def probed_sampling(models: Models, **settings: Any) -> tuple[Any, Tensor]:
+    """The probe's model through core's sampler, with the callback that draws previews: the probe and the latents."""
     import comfy.sample
     import latent_preview
     from core_personalization.nodes.attention_probe import ContextAttentionProbe
@@ -94,7 +99,7 @@ def probe(models: Models, name: str, **settings: Any) -> Result:
             probed, noise, STEPS, 2.0, "euler", "normal", positive, negative, latent,
             callback=callback, disable_pbar=True, seed=3,
         )  # fmt: skip
-        return {"latents": latents.clone(), "shares": seen.captured(latents).shares().clone()}
+        return seen, latents.clone()
 
 
 def _embedding(name: str) -> Path:

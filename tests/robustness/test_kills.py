@@ -19,7 +19,7 @@ from robustness import training_process
 from robustness.smallest import SMALLEST, Models
 from robustness.subjects import FINETUNE, TRAIN, Subject
 
-STEPS = 12
+STEPS = 10
 LONGEST_WAIT = 3.0
 """Seconds after which a process is killed at the latest: about as long as half of the training takes."""
 AIMED = [
@@ -111,6 +111,22 @@ def killed_again_and_again(run: KilledRun, seed: int, kills: int, models: Models
     whole = run.subject.run(models, "uninterrupted", steps=STEPS, save_every=1)
     assert learned == training_process.result_hash(whole)
     return run
+
+
+def file_hash(base: Path, name: str) -> str:
+    """Of the tensors as they lie in the file; the rest of it says when it was made."""
+    from core_personalization.nodes.host import safe_files
+
+    (path,) = base.rglob(f"{name}.safetensors")
+    tensors, metadata = safe_files.read(path)
+    assert metadata["modelspec.hash_sha256"] == safe_files.tensor_hash(tensors)
+    return metadata["modelspec.hash_sha256"]
+
+
+def test_a_new_process_learns_the_same_bits(models, checkpoint_file, tmp_path, embeddings):
+    other = KilledRun(TRAIN, tmp_path, checkpoint_file, "restarted")
+    assert other.run(None, None) == training_process.result_hash(TRAIN.run(models, "here", steps=STEPS, save_every=1))
+    assert file_hash(tmp_path / "models", "restarted") == file_hash(embeddings, "here")
 
 
 def test_three_kills(models, checkpoint_file, tmp_path):

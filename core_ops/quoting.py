@@ -1,0 +1,12 @@
+"""What came in, shown in an error message."""
+
+from __future__ import annotations
+
+LONGEST = 200
+"""Characters: enough to see which text is meant."""
+
+
+def quoted(value: object) -> str:
+    """In quotes, control characters spelled out, the end of a long one left out."""
+    whole = repr(value)
+    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}…"
