@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,9 +43,14 @@ def opened(chromium: Browser, server) -> Iterator[Editor]:
 
 
 @pytest.fixture
-def editor(opened: Editor) -> Editor:
+def editor(
+    opened: Editor, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Editor]:
+    """How the screen looks at each test's end is kept in pytest's folder of temporary files, in screenshots/."""
     opened.errors.clear()
-    return opened
+    yield opened
+    name = re.sub(r"[^\w.-]+", "_", request.node.name)
+    opened.page.screenshot(path=tmp_path_factory.getbasetemp() / "screenshots" / f"{name}.jpg", quality=60)
 
 
 def place_named_files(base: BaseFolder, loras: Path) -> None:
