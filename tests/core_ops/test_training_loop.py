@@ -231,7 +231,7 @@ def test_balanced_weights_keep_what_they_have_while_a_gradient_is_zero():
 
 
 def test_balanced_weights_do_not_trust_gradients_at_the_terms_minimum():
-    """There they are rounding alone: λ once rose to 1e13 after the first step, and AdamW never got over it."""
+    """There they are rounding alone: λ once rose to 1e13 on them, and the pictures counted for nothing."""
     shares = {"context_embedding": 0.3, "context_attention": 0.3}
     balanced = BalancedWeights(shares, WEIGHTS, from_minimum=True)
     balanced.update({"diffusion": 2e-2, "context_embedding": 1e-9, "context_attention": 0.0})
