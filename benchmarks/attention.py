@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--concept", choices=CONCEPTS, default=SHIPPED[0], help="default: %(default)s")
     parser.add_argument("--pictures", type=int, default=4, help="of each prompt; default: %(default)s")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "attention", help="what was trained")
-    parser.add_argument("--images", type=Path, default=IMAGES, help="where attention.csv and attention.png go")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="where attention.csv and attention.jpg go")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     given.images.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def main() -> None:
     watched = [[observer.watch(subject, template) for subject in subjects] for template in templates(given.concept)]
     rows = [each.row for of_prompt in watched for each in of_prompt]
     write_csv(rows, given.images / "attention.csv")
-    picture(watched[0]).save(given.images / "attention.png", optimize=True)
+    picture(watched[0]).save(given.images / "attention.jpg", quality=88)
     print(table(rows))
 
 
