@@ -120,7 +120,7 @@ def execution(node: FuzzedNode, models: Models, examples: int) -> None:
 
 @each_node
 def test_validation(ready, patch, node):
-    validation(node, ready, patch, 100)
+    validation(node, ready, patch, 60)
 
 
 @each_node
@@ -135,7 +135,7 @@ executed = [each for each in FUZZED if each.node != "PersonalizationScorecard"]
 
 @pytest.mark.parametrize("node", executed, ids=lambda node: node.node)
 def test_execution(ready, patch, node):
-    execution(node, ready, 5)
+    execution(node, ready, 3)
 
 
 @pytest.mark.parametrize("node", executed, ids=lambda node: node.node)
