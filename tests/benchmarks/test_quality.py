@@ -14,6 +14,7 @@ from quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCE
 from quality.report import table
 from quality.running import claim, missing
 from quality.summary import BASELINE, summarized
+from quality.training import reference_captions
 
 from mini_world.concepts import CONCEPTS, prompt_templates
 from mini_world.judge import ATTRIBUTES, Judge
@@ -75,6 +76,12 @@ def test_ablations_change_only_what_they_leave_out():
         assert settings[f"{term}_share"] == settings[f"{term}_weight"] == 0.0
         assert METHODS[name].finetunes == METHODS["CoRe"].finetunes
         assert settings["method"] == full["method"] and settings["weighting"] == full["weighting"]
+
+
+def test_sid_captions_name_what_is_beside_the_subject_and_others_have_none():
+    assert reference_captions(CELL) is None
+    cell = Cell(METHODS["CoRe, SID captions"], "striped-cat", BIASED, 0)
+    assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
 
 
 def test_done_cells_are_skipped_and_pictures_come_back_as_they_were(tmp_path):
