@@ -65,7 +65,7 @@ def test_the_two_pictures_differ_by_the_mending_alone(server, workflow, executio
     settings = [{k: v for k, v in node["inputs"].items() if k not in ("model", "positive")} for node in samplers]
     assert settings[0] == settings[1]
     pictures = []
-    for title in ("As it is", "Mended"):
+    for title in ("As it is (pictures)", "Mended (pictures)"):
         (first, _) = shown(workflow, execution, title)["images"]
         pictures.append(Image.open(server.process.output / first["filename"]).tobytes())
     assert pictures[0] != pictures[1]
