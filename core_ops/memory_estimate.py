@@ -10,6 +10,25 @@ import torch
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that a training takes beside the weights that it works with.
+
+    activations: kept for the backward pass. optimizer: gradients and the optimizer's state. maps: the largest
+    attention map, which is there for a moment only. working: of torch's kernels, and what lives between two layers;
+    0.20 to 0.23 GiB were measured on a CPU.
+    """
+
+    activations: int
+    optimizer: int = 0
+    maps: int = 0
+    working: int = 200 * 2**20
+
+    @property
+    def total(self) -> int:
+        return self.activations + self.optimizer + self.maps + self.working
+
+
 @dataclass
 class _Saved:
     """Bytes that autograd keeps for the backward pass, each storage once; those of `blocks` also apart."""
@@ -60,6 +79,8 @@ def activation_bytes(
 
 def extrapolated(bytes_of_batch: Callable[[int], int], batch_size: int) -> int:
     """Bytes for a whole batch, from those of one and of two samples: part of them does not grow with the batch."""
+    if batch_size <= 2:
+        return bytes_of_batch(batch_size)
     one, two = bytes_of_batch(1), bytes_of_batch(2)
     return one + (batch_size - 1) * max(two - one, 0)
 

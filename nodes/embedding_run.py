@@ -13,6 +13,7 @@ from ..core_ops.aligned_diffusion import Alignment
 from ..core_ops.concept_embedding import ConceptEmbedding, spread_over_vectors
 from ..core_ops.conditioning import Embedding
 from ..core_ops.embedding_recipe import EmbeddingProblem
+from ..core_ops.memory_estimate import MemoryPlan
 from ..core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ..core_ops.recipes.context_regularization import ContextRegularization, ContextRegularizationConfig
 from ..core_ops.recipes.textual_inversion import TextualInversion
@@ -27,10 +28,14 @@ from .host.denoiser import HostDenoiser
 from .host.module_copy import autograd_mode
 from .host.precision import dtype_for
 from .host.text_encoder import HostTextEncoder
+from .optimizers import STATE_BYTES
 from .training_card import training_card
 from .training_images import encode_images
 from .training_inputs import HostModels
+from .training_memory import memory_plan
 from .training_run import RunPlan, TrainingRun
+
+REMEDY = "Lower batch_size or resolution, or switch gradient_checkpointing on."
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,17 @@ class EmbeddingRun(TrainingRun):
         with autograd_mode():
             self.encoder = HostTextEncoder(host.clip)
             self.denoiser = HostDenoiser(host.model, dtype, settings.resolution, settings.resolution)
+            self.embedding = ConceptEmbedding(self._initial_vectors())
+            self.make_room(self._memory_plan(images), REMEDY)
             if settings.gradient_checkpointing:
                 self.denoiser.checkpoint_blocks()
-            self.embedding = ConceptEmbedding(self._initial_vectors())
-            self.loop = TrainingLoop(self._recipe(images), self._loop_config(dtype), self._weighting())
+            recipe = self._recipe(images, settings.batch_size)
+            self.loop = TrainingLoop(recipe, self._loop_config(dtype), self._weighting())
             self.resume(checked.resumed)
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
 
     def preview(self) -> Tensor:
         rows, caption = self.checked.rows, self.checked.settings.caption
@@ -104,6 +115,7 @@ class EmbeddingRun(TrainingRun):
             "settings": asdict(settings),
             "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
             "gradient_shares": self.shares,
+            "memory": self.memory,
         }
         return training_card(self.host, training)
 
@@ -113,24 +125,35 @@ class EmbeddingRun(TrainingRun):
         embeddings = self.encoder.word_embeddings(dict(zip(self.encoder.names, words, strict=True)))
         return {name: spread_over_vectors(value, settings.vectors) for name, value in embeddings.items()}
 
-    def _recipe(self, images: TrainingImages) -> Recipe:
+    def _recipe(self, images: TrainingImages, batch_size: int) -> Recipe:
         settings = self.checked.settings
         problem = EmbeddingProblem(self.encoder, self.denoiser, images, self.embedding)
         if settings.method == TEXTUAL_INVERSION:
-            return TextualInversion(problem, settings.batch_size)
+            return TextualInversion(problem, batch_size)
         if settings.method == ATTNDREAMBOOTH:
             category_tokens = len(self.checked.rows.words(settings.super_category)[0])
             alignment = Alignment(settings.alignment_mean, settings.alignment_variance, category_tokens)
-            return AttnDreamBooth(AttnDreamBoothConfig(settings.batch_size, alignment), problem)
+            return AttnDreamBooth(AttnDreamBoothConfig(batch_size, alignment), problem)
         formulation = "reference_code" if settings.method == CORE_REFERENCE else "paper"
         config = ContextRegularizationConfig(
-            settings.batch_size,
+            batch_size,
             formulation,
             settings.rescale_from,
             settings.rescale_to,
             settings.regularization_batch,
         )
         return ContextRegularization(config, problem, self.checked.prompts)
+
+    def _memory_plan(self, images: TrainingImages) -> MemoryPlan:
+        settings = self.checked.settings
+        return memory_plan(
+            lambda batch_size: self._recipe(images, batch_size),
+            settings.batch_size,
+            (self.encoder, self.denoiser),
+            settings.gradient_checkpointing,
+            STATE_BYTES["AdamW"],
+            0 if settings.method == TEXTUAL_INVERSION else self.denoiser.largest_map(self._latent_shape[1:]),
+        )
 
     def _weighting(self) -> FixedWeights:
         settings = self.checked.settings

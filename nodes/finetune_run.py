@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..core_ops.concept_embedding import ConceptEmbedding
-from ..core_ops.memory_estimate import activation_bytes, extrapolated
+from ..core_ops.memory_estimate import MemoryPlan
 from ..core_ops.recipes.identity_finetuning import FinetuningProblem, IdentityFinetuning, IdentityFinetuningConfig
 from ..core_ops.term_weighting import FixedWeights
-from ..core_ops.training_loop import STREAMS, LoopConfig, TrainingLoop
+from ..core_ops.training_loop import LoopConfig, TrainingLoop
 from .concept import Concept, LoraModel
 from .concept_preview import PREVIEW_TEMPLATES, ConceptPreview
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
@@ -21,19 +21,18 @@ from .finetune_results import NewFile, TrainedWeights, collect, patched_model, s
 from .finetune_settings import FinetuneSettings
 from .host import concept_files
 from .host.denoiser import HostDenoiser
-from .host.memory import make_room
 from .host.module_copy import autograd_mode
 from .host.precision import dtype_for
-from .host.run_control import RunProgress, check_cancelled, show_text
+from .host.run_control import check_cancelled, show_text
 from .host.text_encoder import HostTextEncoder
 from .host.unet_weights import unet_weights
 from .optimizers import OPTIMIZERS, STATE_BYTES, with_rate_of_its_own
 from .training_card import training_card
 from .training_images import encode_images
 from .training_inputs import HostModels
+from .training_memory import memory_plan
 from .training_run import RunPlan, TrainingRun
 
-GRADIENT_BYTES = 4
 MEASURE_EVERY = 10
 REMEDY = (
     "Lower batch_size or resolution, switch gradient_checkpointing on, or choose a smaller scope, the form LoRA, or "
@@ -89,11 +88,15 @@ class FinetuneRun(TrainingRun):
             problem = FinetuningProblem(
                 self.encoder, self.denoiser, self.images, self.embedding, weights, self.class_images
             )
-            self.memory = self._make_room(problem)
+            self.make_room(self._memory_plan(problem), REMEDY)
             if settings.gradient_checkpointing:
                 self.denoiser.checkpoint_blocks()
             self.loop = self._loop(problem, dtype)
             self.resume(checked.resumed)
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
 
     def preview(self) -> Tensor:
         rows, caption = self.checked.rows, self.checked.concept.caption
@@ -150,7 +153,7 @@ class FinetuneRun(TrainingRun):
     def facts(self, kept: float | None) -> list[str]:
         """Further lines for the summary. kept: share of the change that an extracted LoRA holds."""
         trained = sum(parameter.numel() for parameter in self.loop.recipe.parameters)
-        lines = [f"{trained:,} numbers were trained; the training {self.memory}."]
+        lines = [f"{trained:,} numbers were trained."]
         if kept is not None:
             lines.append(f"The LoRA keeps {kept:.1%} of the change's squared norm.")
         return lines
@@ -176,27 +179,16 @@ class FinetuneRun(TrainingRun):
     def _config(self, batch_size: int) -> IdentityFinetuningConfig:
         return IdentityFinetuningConfig(batch_size, self.checked.settings.train_embedding, self.checked.alignment)
 
-    def _make_room(self, problem: FinetuningProblem) -> str:
-        """Measures what a step takes, and frees so much; raises ValueError before the first step if it cannot end."""
+    def _memory_plan(self, problem: FinetuningProblem) -> MemoryPlan:
         settings = self.checked.settings
-        trained = sum(parameter.numel() for parameter in problem.weights)
-        fixed = trained * (GRADIENT_BYTES + STATE_BYTES[settings.optimizer])
-        blocks = self.denoiser.recomputed_blocks() if settings.gradient_checkpointing else []
-
-        def measured(batch_size: int) -> int:
-            recipe = IdentityFinetuning(self._config(batch_size), problem)
-            random = {name: torch.Generator().manual_seed(0) for name in STREAMS}
-            return activation_bytes(
-                lambda: next(recipe.training_step(random).terms),
-                self.denoiser.unet.parameters(),
-                blocks,
-                settings.gradient_checkpointing,
-            )
-
-        device = self.host.model.load_device
-        line = make_room(fixed + extrapolated(measured, settings.batch_size), device, REMEDY)
-        RunProgress(settings.steps, self.node_id).say(f"The training {line}.")
-        return line
+        return memory_plan(
+            lambda batch_size: IdentityFinetuning(self._config(batch_size), problem),
+            settings.batch_size,
+            (self.encoder, self.denoiser),
+            settings.gradient_checkpointing,
+            STATE_BYTES[settings.optimizer],
+            self.denoiser.largest_map(self.images.latents.shape[2:]) if settings.aligned else 0,
+        )
 
 
 def _plan(settings: FinetuneSettings, fingerprint: str) -> RunPlan:

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..core_ops.memory_estimate import MemoryPlan
 from ..core_ops.training_loop import StepReport, TrainingLoop
 from .host import concept_files
+from .host.memory import PeakMemory, gib, make_room
 from .host.module_copy import autograd_mode
 from .host.run_control import RunProgress, duration
 
 logger = logging.getLogger(__name__)
+STEPS_TO_PEAK = 2
+"""The first step makes the optimizer's state; in the second it is there beside the activations."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class TrainingRun(ABC):
         self.shares: dict[str, float] = {}
         self._first_step = 0
         self._started = time.monotonic()
+        self.memory = ""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where it computes."""
 
     @abstractmethod
     def preview(self) -> Tensor:
@@ -72,14 +83,22 @@ class TrainingRun(ABC):
     def train(self) -> None:
         """Runs to the end."""
         progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
+        peak, planned = PeakMemory(self.device), self.memory
         with autograd_mode():
             for report in self.loop:
                 self._note(report)
+                if report.step <= self._first_step + STEPS_TO_PEAK and (taken := peak.taken()) is not None:
+                    self.memory = f"{planned}, took {gib(taken)}"
                 preview = self.preview() if _due(report.step, self.plan.preview_every) else None
                 if _due(report.step, self.plan.save_every):
                     self.save_state()
                     self.keep_step()
                 progress.update(report.step, self._describe(report), preview)
+
+    def make_room(self, plan: MemoryPlan, remedy: str) -> None:
+        """Before the first step; raises ValueError when it could not end. `memory` says what was planned, and taken."""
+        self.memory = make_room(plan, self.device, remedy)
+        RunProgress(self.plan.steps, self.node_id).say(f"The training {self.memory}.")
 
     def last_preview(self) -> Tensor:
         """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""
@@ -92,6 +111,7 @@ class TrainingRun(ABC):
         terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
         took = duration(time.monotonic() - self._started)
         lines = [f"{path.name}: {self.loop.step} steps, {took}", f"In prompts: {phrase}", f"Last step: {terms}", *more]
+        lines += [f"The training {self.memory}."]
         return "\n".join(lines)
 
     def save_state(self) -> None:

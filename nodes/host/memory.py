@@ -1,25 +1,83 @@
-"""Room on the compute device, asked for before a long run."""
+"""Room on the compute device, asked for before a long run, and what the run then took."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
+import re
+from pathlib import Path
 
 import comfy.model_management
 import torch
+
+from ...core_ops.memory_estimate import MemoryPlan
 
 logger = logging.getLogger(__name__)
 GIB = 2**30
 
 
-def make_room(needed: int, device: torch.device, remedy: str) -> str:
-    """Has the host unload models until `needed` bytes are free; returns a line on what was needed and found.
+def make_room(plan: MemoryPlan, device: torch.device, remedy: str) -> str:
+    """Has the host unload models until the plan fits; returns a line on what is needed and what was found.
 
     Raises ValueError, with the remedy, when there is not enough.
     """
-    comfy.model_management.free_memory(needed, device)
+    comfy.model_management.free_memory(plan.total, device)
     found = comfy.model_management.get_free_memory(device)
-    line = f"needs about {needed / GIB:.1f} GiB beside the model, found {found / GIB:.1f} GiB on {device}"
-    if needed > found:
+    line = f"needs about {gib(plan.total)} beside the model ({_parts(plan)}), found {gib(found)} on {device}"
+    if plan.total > found:
         raise ValueError(f"memory: the training {line}. {remedy}")
     logger.info("The training %s.", line)
     return line
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def _parts(plan: MemoryPlan) -> str:
+    parts = {
+        "activations": plan.activations,
+        "gradients and optimizer": plan.optimizer,
+        "maps": plan.maps,
+        "working memory": plan.working,
+    }
+    return ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+
+
+class PeakMemory:
+    """How much more memory a device held at its highest than when this was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch._dynamo  # which an optimizer imports in its first step, 100 MB and more that is no training
+
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before: int | None = torch.cuda.memory_allocated(device)
+        else:
+            self._before = _resident("VmRSS") if device.type == "cpu" and _forget_peak() else None
+
+    def taken(self) -> int | None:
+        """Bytes; None where the system does not say: it does for CUDA, and on Linux for the CPU."""
+        if self._before is None:
+            return None
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) - self._before
+        return _resident("VmHWM") - self._before
+
+
+def _forget_peak() -> bool:
+    """Gives back what lies free in the process, and forgets its highest mark; false where the system is not Linux."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _resident(field: str) -> int:
+    (kilobytes,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) * 1024

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,10 @@ class HostTextEncoder:
                 module.__class__ = _DifferentiableLayer
             _cast_once(module)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        for encoder in self._encoders.values():
+            yield from encoder.parameters()
 
     @property
     def widths(self) -> dict[str, int]:
