@@ -27,7 +27,7 @@ from mini_world.contexts import CONTEXTS
 from mini_world.judge import ATTRIBUTES, Judge
 
 from .quality.host import SIDE, Host, Trained
-from .quality.judging import silhouette
+from .quality.judging import identity, silhouette
 from .quality.methods import METHODS
 from .quality.protocol import BIASED, Cell, Protocol
 from .quality.training import Trainer
@@ -39,7 +39,7 @@ METHOD_OF = {"Textual Inversion": "Textual Inversion", "CoRe, balanced": "CoRe, 
 """Names here → names in the quality benchmark, which has the settings."""
 CLASS_WORD, MENDED = "class word", "Textual Inversion, mended at test time"
 SHARES = ("concept", "place", "other_words")
-MEANS = ("concept_on_thing", "similarity", "place_right", "on_the_beach", "in_a_hat")
+MEANS = ("concept_on_thing", "similarity", "identity", "place_right", "on_the_beach", "in_a_hat")
 PROTOCOL = Protocol("attention", tiers=(), embedding_steps=200, regularization_batch=1, sampling_steps=15)
 """Published rate and batch; 200 of 300 steps, and one picture of the batch for L_attn: minutes on a processor."""
 
@@ -49,8 +49,9 @@ class Row:
     """One subject with one prompt. Shares, of all tokens' attention, and accuracies are means over pictures.
 
     concept_on_thing: how much of the concept's own attention falls where things of the kind are on average.
-    similarity: mean cosine of the tokens after {} with those beside the class word. place_right: the judge sees the
-    prompt's place; on_the_beach, in_a_hat: it sees what only the references had.
+    similarity: mean cosine of the tokens after {} with those beside the class word. identity: the judge's mean cosine
+    with the thing itself in all places. place_right: it sees the prompt's place; on_the_beach, in_a_hat: what only the
+    references had.
     """
 
     subject: str
@@ -61,6 +62,7 @@ class Row:
     other_words: float
     concept_on_thing: float
     similarity: float
+    identity: float
     place_right: float
     on_the_beach: float
     in_a_hat: float
@@ -114,6 +116,7 @@ class Observer:
     def __init__(self, host: Host, concept: str, pictures: int, protocol: Protocol) -> None:
         self._host, self._kind, self._pictures, self._protocol = host, CONCEPTS[concept][0], pictures, protocol
         self._judge = Judge.load()
+        self._cell = Cell(METHODS["Textual Inversion"], concept, BIASED, seed=0)
 
     @torch.inference_mode()
     def watch(self, subject: Subject, template: str) -> Watched:
@@ -166,12 +169,14 @@ class Observer:
         return float(found.mean())
 
     def _judged(self, pictures: Tensor, place: str) -> dict[str, float]:
-        seen = self._judge.attributes(pictures.movedim(-1, 1))
+        channels_first = pictures.movedim(-1, 1)
+        seen = self._judge.attributes(channels_first)
 
         def share(attribute: str, value: str) -> float:
             return float((seen[attribute] == ATTRIBUTES[attribute].index(value)).float().mean())
 
         return {
+            "identity": float(identity(self._judge, self._cell, channels_first).mean()),
             "place_right": share("context", place),
             "on_the_beach": share("context", BEACH),
             "in_a_hat": share("accessory", "hat"),
