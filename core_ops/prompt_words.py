@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .quoting import quoted
+from .quoting import quoted, shortened
 
 START, END = "(start of text)", "(end and padding)"
 
@@ -93,7 +93,7 @@ def _occurrences(prompt: PromptWords, phrase: str, words: Sequence[PromptWord]) 
         wanted = wanted[:1]
     if not matches:
         there = ", ".join(dict.fromkeys(word.label for word in prompt.words)) or "none"
-        raise ValueError(f"words: {quoted(phrase)} is not in the prompt. The words that are: {there}.")
+        raise ValueError(f"words: {quoted(phrase)} is not in the prompt. The words that are: {shortened(there)}.")
     found: list[tuple[int, ...]] = []
     end = 0
     for i in matches:

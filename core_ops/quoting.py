@@ -8,5 +8,8 @@ LONGEST = 200
 
 def quoted(value: object) -> str:
     """In quotes, control characters spelled out, the end of a long one left out."""
-    whole = repr(value)
-    return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}…"
+    return shortened(repr(value), LONGEST)
+
+
+def shortened(text: str, longest: int = 1000) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"

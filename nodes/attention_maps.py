@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..core_ops.attention_maps import CapturedAttention, word_masks
-from ..core_ops.quoting import quoted
+from ..core_ops.quoting import quoted, shortened
 from .attention_pages import Panel, draw_frames, draw_pages
 from .attention_probe import ProbeIO
 from .attention_settings import THRESHOLD, MapSettings
@@ -96,7 +96,7 @@ def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int,
         numbers = [i for i, label in enumerate(labels) if label == wanted or _OCCURRENCE.sub("", label) == wanted]
         if not numbers:
             there = ", ".join(word.label for word in captured.words)
-            raise ValueError(f"words: {quoted(name)} was not watched. The words that were: {there}.")
+            raise ValueError(f"words: {quoted(name)} was not watched. The words that were: {shortened(there)}.")
         found += numbers
     return tuple(dict.fromkeys(found))
 

@@ -13,6 +13,7 @@ from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
 from ...core_ops.prompt_words import PromptWord, PromptWords
+from ...core_ops.quoting import quoted
 from .text_encoder import encoder_names
 
 NO_WORD = 0
@@ -99,15 +100,20 @@ class _Reader:
         host_try_get_embedding = duplicate._try_get_embedding
 
         def try_get_embedding(text: str) -> tuple[Any, str, str]:
+            if not text.strip():
+                raise ValueError(
+                    f"{self.where}: 'embedding:' has no name after it; write one, without a space between."
+                )
             embedding, name, leftover = host_try_get_embedding(text)
             name = name.strip(",")
+            shown = quoted(name)[1:-1]
             if embedding is None:
                 raise ValueError(
-                    f"{self.where}: embedding:{name} does not exist in the embeddings folder; check the name."
+                    f"{self.where}: embedding:{shown} does not exist in the embeddings folder; check the name."
                 )
             if embedding.shape[-1] != tokenizer.embedding_size:
                 raise ValueError(
-                    f"{self.where}: embedding:{name} has width {embedding.shape[-1]}, this model needs "
+                    f"{self.where}: embedding:{shown} has width {embedding.shape[-1]}, this model needs "
                     f"{tokenizer.embedding_size}; it was made for another base model."
                 )
             self.names.append(name)
