@@ -82,7 +82,7 @@ class NonFiniteLoss(ArithmeticError):
 
 def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
     """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused where torch can."""
-    groups = list(parameters)
+    groups: list[Any] = list(parameters)  # or AdamW's groups of them
     tensors = [tensor for group in groups for tensor in (group["params"] if isinstance(group, dict) else [group])]
     fused = all(tensor.device.type in ("cpu", "cuda") for tensor in tensors)
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=1e-2, fused=fused)
