@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..core_ops.quoting import quoted
 from .concept import Concept, ConceptIO
 from .concept_card import ConceptCard
 from .host import concept_bundles, concept_files
@@ -83,8 +84,8 @@ class LoadConcept(io.ComfyNode):
     def execute(
         cls, model: Any, clip: Any, file: str, strength: float, embedding_name: str, any_base_of_same_family: bool
     ) -> io.NodeOutput:
-        if not math.isfinite(strength):
-            raise ValueError(f"strength: {strength} is not a number to multiply by; give one, such as 1.")
+        if not isinstance(strength, (int, float)) or not math.isfinite(strength):
+            raise ValueError(f"strength: {quoted(strength)} is not a number to multiply by; give one, such as 1.")
         stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file))
         card = ConceptCard.read("file", stored.metadata)
         _validate_base(card, model, clip, any_base_of_same_family)

@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..core_ops.quoting import quoted
 from .concept import Concept, ConceptIO, LoraModel
 from .concept_card import ConceptCard
 from .host import concept_bundles, concept_files, safe_files
@@ -87,7 +88,7 @@ class SaveConcept(io.ComfyNode):
 def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard:
     """The card of the concept's embedding file, with that of the LoRA; raises ValueError when they do not belong."""
     if not concept.path.is_file():
-        raise ValueError(f"concept: its embedding file {concept.path} is gone; train or load it again.")
+        raise ValueError(f"concept: its embedding file {quoted(str(concept.path))} is gone; train or load it again.")
     if not safe_files.same_tensors(concept.path, concept_files.embedding_tensors(concept.vectors)):
         raise ValueError(
             f"concept: {concept.path} holds another embedding by now, so its card is of another training; "
