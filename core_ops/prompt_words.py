@@ -93,7 +93,9 @@ def _occurrences(prompt: PromptWords, phrase: str, words: Sequence[PromptWord]) 
         wanted = wanted[:1]
     if not matches:
         there = ", ".join(dict.fromkeys(word.label for word in prompt.words)) or "none"
-        raise ValueError(f"words: {quoted(phrase)} is not in the prompt. The words that are: {shortened(there)}.")
+        raise ValueError(
+            f"words: {quoted(phrase)} is not in the prompt. The words that are: {shortened(there)}. Write one of those."
+        )
     found: list[tuple[int, ...]] = []
     end = 0
     for i in matches:

@@ -96,7 +96,9 @@ def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int,
         numbers = [i for i, label in enumerate(labels) if label == wanted or _OCCURRENCE.sub("", label) == wanted]
         if not numbers:
             there = ", ".join(word.label for word in captured.words)
-            raise ValueError(f"words: {quoted(name)} was not watched. The words that were: {shortened(there)}.")
+            raise ValueError(
+                f"words: {quoted(name)} was not watched. The words that were: {shortened(there)}. Write one of those."
+            )
         found += numbers
     return tuple(dict.fromkeys(found))
 
