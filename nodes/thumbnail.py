@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core_ops.image_preparation import rgb, validate_pictures
+
 KEY = "modelspec.thumbnail"
 SIDE = 512
 LARGEST = 4 * 2**20
@@ -20,8 +22,11 @@ _START = "data:image/jpeg;base64,"
 
 def encode_thumbnail(images: Tensor) -> str:
     """The first picture of a batch [B, H, W, 3], at most `SIDE` pixels a side, as a JPEG in a data URI."""
-    pixels = (images[0].detach().cpu().float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    picture = Image.fromarray(pixels[..., :3])
+    if not len(images):
+        raise ValueError("preview: an empty batch came; connect a picture, or nothing.")
+    validate_pictures("preview", images[:1])
+    pixels = rgb(images[0].detach().cpu().float()).clamp(0, 1).movedim(0, -1)
+    picture = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
     picture.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)

@@ -31,7 +31,9 @@ def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
     names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
     stray = [key for key in lora if not any(key[: dot.start()] in names for dot in re.finditer(r"\.", key))]
     if stray:
-        raise ValueError(f"file: {len(stray)} of its {len(lora)} LoRA weights are not of this model: {_some(stray)}.")
+        raise ValueError(
+            f"file: {len(stray)} of its {len(lora)} LoRA weights are not of this model: {_some(stray)}; choose another."
+        )
     weights = {**model.model.state_dict(), **clip.cond_stage_model.state_dict()}
     try:
         patches = comfy.lora.load_lora(lora, names, log_missing=False)

@@ -136,7 +136,8 @@ def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypat
 
 
 def test_a_concept_of_another_base_model_is_refused(sd1):
-    with pytest.raises(ValueError, match="is an embedding for clip_h of width 1024, this model needs clip_l of width 768"):
+    message = "is an embedding for clip_h of width 1024, this model needs clip_l of width 768"
+    with pytest.raises(ValueError, match=message):
         execute(sd1, a_concept(load_family("sd2")))
 
 
