@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..core_ops.prompt_words import watch_everything, watch_phrases
+from ..core_ops.quoting import LONGEST, shortened
 from .attention_settings import CONDITIONAL, EACH_HEAD, LISTED_LAYERS, RESOLUTIONS, UNCONDITIONAL, ProbeSettings
 from .host.attention_probe import AttentionProbe
 from .host.attention_run import PARTS, WatchPlan
@@ -97,7 +98,7 @@ def chosen_layers(settings: ProbeSettings, places: Mapping[Layer, LayerPlace]) -
         chosen = dict(places)
     if not chosen:
         there = ", ".join(RESOLUTIONS[n] for n in sorted({place.halvings for place in places.values()}))
-        raise ValueError(f"layers: this model has no cross-attention at {settings.layers}; it has some at {there}.")
+        raise ValueError(f"layers: this model has no cross-attention at {settings.layers}; choose {there}.")
     heads = sorted({place.heads for place in chosen.values()})
     if settings.heads == EACH_HEAD and len(heads) > 1:
         raise ValueError(f"heads: the layers have {heads} heads; choose layers of one resolution, or heads = mean.")
@@ -108,8 +109,9 @@ def _listed(names: str, places: Mapping[Layer, LayerPlace]) -> dict[Layer, Layer
     by_name = {".".join(map(str, layer)): layer for layer in places}
     wanted = [name.strip() for line in names.splitlines() for name in line.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in by_name]
-    if unknown:
-        raise ValueError(f"layer_list: {', '.join(unknown)} is not in this model, which has {', '.join(by_name)}.")
+    if unknown or not wanted:
+        came = f"{shortened(', '.join(unknown), LONGEST)} is not in this model" if unknown else "it names no layer"
+        raise ValueError(f"layer_list: {came}; write some of {', '.join(by_name)}, separated by commas.")
     return {by_name[name]: places[by_name[name]] for name in wanted}
 
 

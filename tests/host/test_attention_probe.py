@@ -528,7 +528,7 @@ def test_memory_is_refused_beforehand(sd1):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"layers": "1/4"}, "layers: this model has no cross-attention at 1/4; it has some at 1/1, 1/2"),
+        ({"layers": "1/4"}, "layers: this model has no cross-attention at 1/4; choose 1/1, 1/2"),
         ({"layers": "listed", "layer_list": "middle.0.0, output.9.0"}, r"layer_list: output\.9\.0 is not in this"),
         ({"layers": "listed"}, "layer_list: it is empty"),
         ({"first_step": 3, "last_step": 2}, "first_step: 3 comes after last_step 2"),
