@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # While it is there, a loop runs in this process, and asyncio.run is refused.
 def chromium() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (group test)")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)

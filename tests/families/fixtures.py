@@ -20,7 +20,9 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def start_comfyui(comfyui_path: Path, base: Path) -> Path:
-    """`base` as ComfyUI's base folder; once per process."""
+    """`base` as ComfyUI's base folder, unless this process has one already; returns the one it has."""
+    if "folder_paths" in sys.modules:
+        return Path(sys.modules["folder_paths"].base_path)
     sys.path.insert(0, str(comfyui_path))
     import torch
     from comfy.cli_args import args

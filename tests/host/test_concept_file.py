@@ -154,7 +154,7 @@ def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
     assert load(sd1, f"loras/{path.name}", any_base_of_same_family=True)[3] == f"embedding:strict {WORD}"
     path = save(make_concept(sd1, "stranger", architecture="stable-diffusion-xl-v1-base"))
     for switch in (False, True):
-        with pytest.raises(ValueError, match=r"'base\.safetensors' \(stable-diffusion-xl-v1-base\), another family"):
+        with pytest.raises(ValueError, match=r"'base\.safetensors' \('stable-diffusion-xl-v1-base'\), another family"):
             load(sd1, f"loras/{path.name}", any_base_of_same_family=switch)
 
 

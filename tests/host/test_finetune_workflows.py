@@ -200,7 +200,8 @@ def test_custom_diffusion_refines_the_word_and_shares_it_with_a_lora_of_keys_and
     shared = result.inputs("Save Concept")["name"]
     checkpoint = result.id("Load Checkpoint")
     values = {"model": [checkpoint, 0], "clip": [checkpoint, 1], "file": f"loras/{shared}.safetensors"}
-    load = {"class_type": "CoReLoadConcept", "inputs": {**values, "strength": 1.0}}
+    values |= {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False}
+    load = {"class_type": "CoReLoadConcept", "inputs": values}
     show = {"class_type": "PreviewAny", "inputs": {"source": ["load", 3]}}
     graph = {checkpoint: result.workflow[checkpoint], "load": load, "show": show}
     execution, log = logged(server, graph)

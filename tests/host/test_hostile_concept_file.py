@@ -116,7 +116,7 @@ HOSTILE = {
     "a device for a name": "embedding_name: 'NUL' cannot be used",
     "a stream for a name": "embedding_name: 'a:b' cannot be used",
     "a dot at a name's end": r"embedding_name: 'a\.' cannot be used",
-    "an endless name": "embedding_name: 'a+' cannot be used",
+    "an endless name": r"embedding_name: 'a+… cannot be used",
     "another family, with markup": r"made for 'base.safetensors' \('<b>\\x1b\[31m\\nx'\), another family",
     "no embedding": "holds no embedding",
     "no card": "no card of this pack",

@@ -115,7 +115,7 @@ def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
     if subject.file is None:
         return
     file = subject.file(name)
-    assert all(whole(path) for path in file.parent.glob("*.safetensors"))
+    assert all(whole(path) for path in file.parent.glob(f"{name}*.safetensors"))
     assert not list(file.parent.glob(".core-*"))
     if promise not in RESUMED:
         assert promise.startswith("Everything") == file.exists()
