@@ -133,7 +133,7 @@ def test_bad_input_is_refused_and_says_what_to_do(sd1_clip, given, message):
 
 
 def test_a_concept_of_another_base_model_is_refused(sd1_clip, sdxl_clip):
-    with pytest.raises(ValueError, match="concept: .* load the base model that it was learned on"):
+    with pytest.raises(ValueError, match=r"concept: .* load the base model that it was learned on"):
         execute(sd1_clip, concept=concept(sdxl_clip))
 
 
