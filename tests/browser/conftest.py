@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def opened(chromium: Browser, server) -> Iterator[Editor]:
     """The editor on a server that has the demo's checkpoint and pictures."""
     quick_start.fill_base_folder(server.process.base)
