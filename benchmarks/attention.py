@@ -120,7 +120,7 @@ class Observer:
 
     @torch.inference_mode()
     def watch(self, subject: Subject, template: str) -> Watched:
-        from core_personalization.nodes.attention_probe import ContextAttentionProbe
+        from core_personalization.nodes.insight.attention_probe import ContextAttentionProbe
 
         host, prompt = self._host, template.replace("{}", subject.phrase)
         conditioning = self._conditioning(subject, template)
@@ -217,8 +217,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def picture(watched: Sequence[Watched]) -> Image.Image:
     """The first picture of each subject, one above the other, with the maps of the concept and of the place."""
-    from core_personalization.nodes.attention_pages import Panel, draw_pages
-    from core_personalization.nodes.attention_settings import MapSettings
+    from core_personalization.nodes.insight.attention_pages import Panel, draw_pages
+    from core_personalization.nodes.insight.attention_settings import MapSettings
 
     panels = [Panel(each.pictures, _titled(each), each.shown) for each in watched]
     page = draw_pages(panels, MapSettings(columns=3))[0]

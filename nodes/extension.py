@@ -6,19 +6,19 @@ from pathlib import Path
 
 from comfy_api.latest import ComfyExtension, io
 
-from .attention_maps import AttentionMaps
-from .attention_probe import ContextAttentionProbe
-from .concept_prompt import ConceptPrompt
-from .context_similarity import ContextSimilarity
+from .captions.selective_caption import SelectiveCaption
+from .embedding.train_embedding import TrainEmbedding
+from .evaluation.prompt_batch import EvaluationPrompts
+from .evaluation.scorecard import PersonalizationScorecard
+from .finetune.unet_identity_finetune import UNetIdentityFinetune
 from .host import editor_scripts, output_folders
-from .load_concept import LoadConcept
-from .prompt_batch import EvaluationPrompts
-from .save_concept import SaveConcept
-from .scorecard import PersonalizationScorecard
-from .selective_caption import SelectiveCaption
-from .test_time_optimize import TestTimeOptimize
-from .train_embedding import TrainEmbedding
-from .unet_identity_finetune import UNetIdentityFinetune
+from .insight.attention_maps import AttentionMaps
+from .insight.attention_probe import ContextAttentionProbe
+from .insight.context_similarity import ContextSimilarity
+from .sharing.concept_prompt import ConceptPrompt
+from .sharing.load_concept import LoadConcept
+from .sharing.save_concept import SaveConcept
+from .test_time.test_time_optimize import TestTimeOptimize
 
 EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
 

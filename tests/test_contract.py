@@ -160,3 +160,11 @@ def headings(document: Path) -> set[str]:
     """Anchors as Markdown viewers make them."""
     lines = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("folder", ["core_ops", "nodes"])
+def test_every_module_is_on_the_map_of_the_house(folder):
+    """CONTRIBUTING.md names each module, or as `settings`, `inputs`, `run` what each part of the nodes has."""
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (ROOT / folder).rglob("*.py")} - {"__init__"}
+    assert sorted(module for module in modules if not re.search(rf"`{module}(\.py)?`", house)) == []

@@ -43,14 +43,16 @@ class Host:
                 Path(path).mkdir(parents=True, exist_ok=True)
         load_pack()
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
-        from core_personalization.nodes import embedding_run, finetune_run, test_time_optimize  # noqa: F401
+        import core_personalization.nodes.embedding.run
+        import core_personalization.nodes.finetune.run
+        import core_personalization.nodes.test_time.run  # noqa: F401
 
     def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
         """One run of CoRe Train Embedding, without the preview at its end."""
         from core_personalization.nodes.concept import Concept
-        from core_personalization.nodes.embedding_inputs import check_inputs
-        from core_personalization.nodes.embedding_run import EmbeddingRun
-        from core_personalization.nodes.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.inputs import check_inputs
+        from core_personalization.nodes.embedding.run import EmbeddingRun
+        from core_personalization.nodes.embedding.settings import EmbeddingSettings
         from core_personalization.nodes.settings import validated
 
         chosen = validated(EmbeddingSettings, {**_common(), **settings})
@@ -70,10 +72,10 @@ class Host:
         class_images: Sequence[Tensor] | None, settings: Mapping[str, Any],
     ) -> Trained:  # fmt: skip
         """One run of U-Net Identity Finetune, without files and preview."""
-        from core_personalization.nodes.finetune_inputs import GivenPictures, check_finetune
-        from core_personalization.nodes.finetune_results import collect, patched_model
-        from core_personalization.nodes.finetune_run import FinetuneRun
-        from core_personalization.nodes.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune.results import collect, patched_model
+        from core_personalization.nodes.finetune.run import FinetuneRun
+        from core_personalization.nodes.finetune.settings import FinetuneSettings
         from core_personalization.nodes.host.unet_weights import unet_weights
         from core_personalization.nodes.settings import validated
 
@@ -89,7 +91,7 @@ class Host:
 
     def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:
         """CONDITIONING of a prompt by CoRe Test-Time Optimize."""
-        from core_personalization.nodes.test_time_optimize import TestTimeOptimize
+        from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
 
         with torch.inference_mode():
             return TestTimeOptimize.execute(
@@ -120,7 +122,7 @@ class Host:
         return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
 
     def _models(self, model: Any) -> Any:
-        from core_personalization.nodes.training_inputs import HostModels
+        from core_personalization.nodes.training.inputs import HostModels
 
         return HostModels(model, self.clip, self.vae)
 

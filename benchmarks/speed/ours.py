@@ -22,9 +22,9 @@ def import_libraries(task: Task) -> None:
 
 def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
-        from core_personalization.nodes.embedding_inputs import check_inputs
-        from core_personalization.nodes.embedding_run import EmbeddingRun
-        from core_personalization.nodes.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.inputs import check_inputs
+        from core_personalization.nodes.embedding.run import EmbeddingRun
+        from core_personalization.nodes.embedding.settings import EmbeddingSettings
         from core_personalization.nodes.settings import validated
 
         chosen = {
@@ -49,9 +49,9 @@ def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
 
 def _finetune(with_category: bool = False, **settings: Any) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
-        from core_personalization.nodes.finetune_inputs import GivenPictures, check_finetune
-        from core_personalization.nodes.finetune_run import FinetuneRun
-        from core_personalization.nodes.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune.run import FinetuneRun
+        from core_personalization.nodes.finetune.settings import FinetuneSettings
         from core_personalization.nodes.settings import validated
 
         host = host_models(task)
@@ -130,9 +130,9 @@ def _ids(row: Any) -> dict[str, Any]:
 def test_time(task: Task) -> Step:
     """The node's whole work for one prompt, ten steps, the copies of the models included."""
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.test_time_inputs import StartingPoint, check_inputs
-    from core_personalization.nodes.test_time_run import refine_prompt
-    from core_personalization.nodes.test_time_settings import TestTimeSettings
+    from core_personalization.nodes.test_time.inputs import StartingPoint, check_inputs
+    from core_personalization.nodes.test_time.run import refine_prompt
+    from core_personalization.nodes.test_time.settings import TestTimeSettings
 
     host = host_models(task)
     prompt = {"prompt": "a photo of a {} wearing a hat, on the beach"}
@@ -149,7 +149,7 @@ def test_time(task: Task) -> Step:
 
 def probed(task: Task) -> Step:
     """The sampling of `comfyui.generation`, with every word watched in every layer."""
-    from core_personalization.nodes.attention_probe import ContextAttentionProbe
+    from core_personalization.nodes.insight.attention_probe import ContextAttentionProbe
 
     host = host_models(task)
 

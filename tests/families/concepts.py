@@ -54,7 +54,7 @@ def make_lora(model: Any) -> dict[str, torch.Tensor]:
 
 
 def save(concept: Any, lora: Any = None, preview: Any = None, **settings: Any) -> Path:
-    from core_personalization.nodes.save_concept import SaveConcept
+    from core_personalization.nodes.sharing.save_concept import SaveConcept
 
     values = {"name": "", "description": "", "overwrite": True, **settings}
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def save(concept: Any, lora: Any = None, preview: Any = None, **settings: Any) -
 
 def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
     """model, clip, concept, prompt, card, preview."""
-    from core_personalization.nodes.load_concept import LoadConcept
+    from core_personalization.nodes.sharing.load_concept import LoadConcept
 
     values = {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False, **settings}
     with torch.inference_mode():

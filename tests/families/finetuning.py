@@ -40,7 +40,7 @@ def a_concept(models, with_category: bool = False, vectors: int = 1):
 
 def execute(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
     """The node as the host runs it: under inference mode, every input a list."""
-    from core_personalization.nodes.unet_identity_finetune import UNetIdentityFinetune
+    from core_personalization.nodes.finetune.unet_identity_finetune import UNetIdentityFinetune
 
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
     model, clip, vae = models
@@ -88,11 +88,11 @@ def from_core(kind: str, models, path: str):
 
 
 def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
-    from core_personalization.nodes.finetune_inputs import GivenPictures, check_finetune
-    from core_personalization.nodes.finetune_run import FinetuneRun
-    from core_personalization.nodes.finetune_settings import FinetuneSettings
+    from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
+    from core_personalization.nodes.finetune.run import FinetuneRun
+    from core_personalization.nodes.finetune.settings import FinetuneSettings
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training_inputs import HostModels
+    from core_personalization.nodes.training.inputs import HostModels
 
     host = HostModels(*models)
     given = GivenPictures(images or pictures(), masks, captions, class_images)

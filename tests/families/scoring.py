@@ -45,7 +45,7 @@ MASKS = {"reference_masks": boxes(REFERENCES), "generated_masks": boxes(GENERATE
 
 def execute(vision_models, references=None, generated=None, prompts=None, **inputs) -> dict[str, Any]:
     """The node as the host runs it: under inference mode, every input a list. Its outputs by name."""
-    from core_personalization.nodes.scorecard import PersonalizationScorecard
+    from core_personalization.nodes.evaluation.scorecard import PersonalizationScorecard
 
     sockets = ("reference_masks", "generated_masks", "concept", "compare_with")
     given = {"clip_model": vision_models["clip"], "dino_model": vision_models["dino"], "super_category": "cat"} | inputs
@@ -72,7 +72,7 @@ def overall(outputs: dict[str, Any]) -> dict[str, float]:
 @contextmanager
 def without_drawing() -> Iterator[None]:
     """Charts take longer than all the rest, and have tests of their own."""
-    from core_personalization.nodes import scorecard
+    from core_personalization.nodes.evaluation import scorecard
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("score_chart", "pareto_chart"):

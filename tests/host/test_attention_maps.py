@@ -28,7 +28,7 @@ def loaded() -> tuple[Any, Any]:
 def probed_sampling(loaded: tuple[Any, Any], prompt: str, images: int = 2, **inputs: Any) -> dict[str, Any]:
     """The sockets of Attention Maps, after a sampling of `images` latents; pictures are drawn at random."""
     import comfy.sample
-    from core_personalization.nodes.attention_probe import ContextAttentionProbe
+    from core_personalization.nodes.insight.attention_probe import ContextAttentionProbe
 
     model, clip = loaded
     with torch.inference_mode():
@@ -56,7 +56,7 @@ def second(loaded) -> dict[str, Any]:
 
 def maps(*sockets: dict[str, Any], **inputs: Any) -> tuple[Tensor, Tensor, str, Tensor]:
     """Overlays, masks, table and frames."""
-    from core_personalization.nodes.attention_maps import AttentionMaps
+    from core_personalization.nodes.insight.attention_maps import AttentionMaps
 
     with torch.inference_mode():
         return AttentionMaps.execute(**{name: value for part in sockets for name, value in part.items()}, **inputs).args

@@ -52,7 +52,7 @@ def sd1(families) -> Loaded:
 
 def probed(loaded: Loaded, conditioning: Any = None, model: Any = None, **inputs: Any) -> tuple[Any, Any]:
     """The node's two outputs."""
-    from core_personalization.nodes.attention_probe import ContextAttentionProbe
+    from core_personalization.nodes.insight.attention_probe import ContextAttentionProbe
 
     with torch.inference_mode():
         output = ContextAttentionProbe.execute(

@@ -103,7 +103,7 @@ def test_a_loaded_concept_can_be_saved_again(sd1):
 
 
 def test_what_the_training_node_learned_is_shared_with_its_settings(sd1):
-    from core_personalization.nodes.train_embedding import TrainEmbedding
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     settings = {"concept_name": "trained", "super_category": WORD, "steps": 1, "batch_size": 1, "resolution": 64}
     settings |= {"rescale_from": 1, "rescale_to": 1, "preview_every": 0, "save_every": 0, "overwrite": True}
@@ -174,7 +174,7 @@ def test_the_fingerprint_is_that_of_the_base_while_a_finetune_of_biases_is_in_pl
 def test_the_node_runs_again_when_the_file_has_changed(sd1):
     import os
 
-    from core_personalization.nodes.load_concept import LoadConcept
+    from core_personalization.nodes.sharing.load_concept import LoadConcept
 
     path = save(make_concept(sd1, "changing"))
     before = LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0)

@@ -21,7 +21,7 @@ def sdxl_clip(embeddings) -> Any:
 
 
 def execute(clip, prompt: str = "a {} in the desert", words: str = "dog\ncat", concept=None):
-    from core_personalization.nodes.context_similarity import ContextSimilarity
+    from core_personalization.nodes.insight.context_similarity import ContextSimilarity
 
     with torch.inference_mode():
         return ContextSimilarity.execute(clip, concept, prompt=prompt, words=words).args

@@ -76,14 +76,14 @@ def nodes() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def settings() -> dict[str, type]:
     """The dataclasses whose fields are inputs of a node."""
-    from core_personalization.nodes.attention_settings import MapSettings, ProbeSettings
-    from core_personalization.nodes.caption_settings import CaptionSettings
-    from core_personalization.nodes.context_similarity import SimilaritySettings
-    from core_personalization.nodes.embedding_settings import EmbeddingSettings
-    from core_personalization.nodes.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.prompt_batch_settings import PromptBatchSettings
-    from core_personalization.nodes.scorecard_settings import ScorecardSettings
-    from core_personalization.nodes.test_time_settings import TestTimeSettings
+    from core_personalization.nodes.captions.settings import CaptionSettings
+    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.evaluation.prompt_batch_settings import PromptBatchSettings
+    from core_personalization.nodes.evaluation.settings import ScorecardSettings
+    from core_personalization.nodes.finetune.settings import FinetuneSettings
+    from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings
+    from core_personalization.nodes.insight.context_similarity import SimilaritySettings
+    from core_personalization.nodes.test_time.settings import TestTimeSettings
 
     return {
         "CoReAttentionMaps": MapSettings,

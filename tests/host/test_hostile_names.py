@@ -36,7 +36,7 @@ def run(node: Any, **given: Any) -> Any:
 
 
 def train(models: Any, concept: Any, **given: Any) -> None:
-    from core_personalization.nodes.train_embedding import TrainEmbedding
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     model, clip, vae = ([part] for part in models)
     values = {name: [value] for name, value in {"concept_name": "new", "super_category": "dog", **given}.items()}
@@ -44,7 +44,7 @@ def train(models: Any, concept: Any, **given: Any) -> None:
 
 
 def refine(models: Any, concept: Any, **given: Any) -> None:
-    from core_personalization.nodes.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
 
     run(TestTimeOptimize, model=models[0], clip=models[1], concept=concept, prompt="a photo of a {}", **given)
 
@@ -121,7 +121,7 @@ def outside(comfyui, tmp_path) -> Path:
 
 @pytest.mark.parametrize("root", ["input", "output"])
 def test_captions_are_saved_in_no_folder_outside(root, outside, comfyui):
-    from core_personalization.nodes.selective_caption import SelectiveCaption
+    from core_personalization.nodes.captions.selective_caption import SelectiveCaption
 
     given = {"super_category": "dog", "case": "Case 1: class only", "save_to": root}
     before = everything(comfyui)

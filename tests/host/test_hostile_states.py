@@ -72,7 +72,7 @@ REASON = {
 
 
 def execute(models: Any, **settings: Any) -> Any:
-    from core_personalization.nodes.train_embedding import TrainEmbedding
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
     with torch.inference_mode():

@@ -18,11 +18,11 @@ def models():
 
 
 def embedding_run(models, **settings):
-    from core_personalization.nodes.embedding_inputs import check_inputs
-    from core_personalization.nodes.embedding_run import EmbeddingRun
-    from core_personalization.nodes.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.inputs import check_inputs
+    from core_personalization.nodes.embedding.run import EmbeddingRun
+    from core_personalization.nodes.embedding.settings import EmbeddingSettings
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training_inputs import HostModels
+    from core_personalization.nodes.training.inputs import HostModels
 
     host = HostModels(*models)
     common = {"concept_name": "planned", "precision": "fp32", "preview_every": 0, "save_every": 0, "overwrite": True}

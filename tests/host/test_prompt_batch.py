@@ -9,7 +9,7 @@ import pytest
 
 
 def execute(concept: Any = None, **inputs: Any) -> tuple[list[str], list[str], list[int]]:
-    from core_personalization.nodes.prompt_batch import EvaluationPrompts
+    from core_personalization.nodes.evaluation.prompt_batch import EvaluationPrompts
 
     return EvaluationPrompts.execute(concept, **inputs).args
 

@@ -229,7 +229,7 @@ def test_cancel_stops_between_passes_and_writes_nothing(vision_models, scorecard
 
 
 def test_progress_reaches_the_end(vision_models, monkeypatch):
-    from core_personalization.nodes import scorecard_run
+    from core_personalization.nodes.evaluation import run as scorecard_run
 
     steps = []
     monkeypatch.setattr(scorecard_run.RunProgress, "update", lambda self, step, text: steps.append((step, text)))
@@ -242,7 +242,7 @@ def test_progress_reaches_the_end(vision_models, monkeypatch):
 
 def test_hundreds_of_pictures_are_cut_and_encoded_pass_by_pass(vision_models, monkeypatch):
     """No more than a pass of them is prepared at a time, and the progress follows."""
-    from core_personalization.nodes import scorecard_run
+    from core_personalization.nodes.evaluation import run as scorecard_run
     from core_personalization.nodes.host.vision_models import VisionEncoder
 
     count, size = 300, 64

@@ -43,7 +43,7 @@ def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[torch.Tensor]:
 
 def execute(images=None, vision_clip=None, clip=None, captions=None, **settings) -> tuple[list[str], str]:
     """The node as the host runs it: under inference mode, every input a list."""
-    from core_personalization.nodes.selective_caption import SelectiveCaption
+    from core_personalization.nodes.captions.selective_caption import SelectiveCaption
 
     values = {name: [value] for name, value in {"super_category": "dog", **settings}.items()}
     listed = [None if value is None else [value] for value in (vision_clip, clip)]
@@ -52,7 +52,7 @@ def execute(images=None, vision_clip=None, clip=None, captions=None, **settings)
 
 
 def accepted_by_the_training_nodes(captions: list[str]) -> bool:
-    from core_personalization.nodes.training_inputs import caption_templates
+    from core_personalization.nodes.training.inputs import caption_templates
 
     return caption_templates(captions, len(captions), "a photo of a {}") == captions
 
@@ -274,7 +274,7 @@ def run(comfyui, reader, monkeypatch):
     import execution
     import server
     from comfy_extras.nodes_preview_any import PreviewAny
-    from core_personalization.nodes.selective_caption import SelectiveCaption
+    from core_personalization.nodes.captions.selective_caption import SelectiveCaption
 
     class Loader:
         RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE", "CLIP"), "load", "test"

@@ -31,7 +31,7 @@ def concept(models, name: str, seed: int = 0, vectors: int = 1, with_category: b
 
 def execute(models, **given):
     """The node as the host runs it, under inference mode."""
-    from core_personalization.nodes.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
 
     model, clip, _ = models
     with torch.inference_mode():
@@ -327,7 +327,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
 def test_bad_input_is_refused_before_any_work_and_says_what_to_do(sd1, monkeypatch, given, message):
-    from core_personalization.nodes import test_time_optimize
+    from core_personalization.nodes.test_time import test_time_optimize
 
     monkeypatch.setattr(test_time_optimize, "refine_prompt", lambda *_: pytest.fail("work was started"))
     named = {socket: concept(sd1, given[socket]) for socket in ("concept_2", "concept_3") if socket in given}

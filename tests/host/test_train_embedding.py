@@ -33,7 +33,7 @@ def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:
 
 def execute(models, images=None, masks=None, captions=None, **settings):
     """The node as the host runs it: under inference mode, every input a list."""
-    from core_personalization.nodes.train_embedding import TrainEmbedding
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     model, clip, vae = models
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
@@ -114,7 +114,7 @@ def test_the_same_seed_gives_the_same_file_tensors(sd1):
 def cancel_after(monkeypatch, step: int) -> None:
     """The user presses cancel while step `step` runs."""
     import comfy.model_management
-    from core_personalization.nodes.embedding_run import EmbeddingRun
+    from core_personalization.nodes.embedding.run import EmbeddingRun
 
     note = EmbeddingRun._note
 
@@ -229,7 +229,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
 def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, embeddings, monkeypatch, given, message):
-    from core_personalization.nodes import train_embedding
+    from core_personalization.nodes.embedding import train_embedding
 
     monkeypatch.setattr(train_embedding, "train_embedding", lambda *_: pytest.fail("training was started"))
     files = sorted(embeddings.iterdir())
@@ -273,7 +273,7 @@ def test_an_embedding_of_another_base_model_is_refused(sd1, embeddings):
 
 
 def test_concept_prompt_fills_the_template(sd1):
-    from core_personalization.nodes.concept_prompt import ConceptPrompt
+    from core_personalization.nodes.sharing.concept_prompt import ConceptPrompt
 
     concept, _, _, _ = execute(sd1, concept_name="prompted", steps=1)
     assert ConceptPrompt.execute(concept, "a {} in space").args == ("a embedding:prompted in space",)
@@ -314,11 +314,11 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
 
 
 def trained_run(models, **settings):
-    from core_personalization.nodes.embedding_inputs import check_inputs
-    from core_personalization.nodes.embedding_run import EmbeddingRun
-    from core_personalization.nodes.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.inputs import check_inputs
+    from core_personalization.nodes.embedding.run import EmbeddingRun
+    from core_personalization.nodes.embedding.settings import EmbeddingSettings
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training_inputs import HostModels
+    from core_personalization.nodes.training.inputs import HostModels
 
     host = HostModels(*models)
     chosen = validated(EmbeddingSettings, {**SETTINGS, "concept_name": "measured", **settings})
@@ -393,7 +393,7 @@ def test_every_template_that_is_allowed_is_found_by_the_host(sd1, template):
 
 
 def test_a_full_disk_while_stopping_does_not_hide_why_it_stopped(sd1, monkeypatch):
-    from core_personalization.nodes.embedding_run import EmbeddingRun
+    from core_personalization.nodes.embedding.run import EmbeddingRun
     from core_personalization.nodes.host.run_control import Cancelled
 
     def full_disk(*_):

@@ -34,7 +34,7 @@ def trained_tensors(path: str) -> dict[str, torch.Tensor]:
 
 def cancel_after(monkeypatch, step: int) -> None:
     import comfy.model_management
-    from core_personalization.nodes.finetune_run import FinetuneRun
+    from core_personalization.nodes.finetune.run import FinetuneRun
 
     note = FinetuneRun._note
 
@@ -100,7 +100,7 @@ def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch
 def test_what_cannot_end_is_not_begun(sd1, monkeypatch):
     """The memory that a step needs is measured before the first one."""
     import comfy.model_management
-    from core_personalization.nodes.finetune_run import FinetuneRun
+    from core_personalization.nodes.finetune.run import FinetuneRun
 
     before = weights_hash(sd1)
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: 50 * 2**20)
@@ -128,7 +128,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
 def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypatch, given, message):
-    from core_personalization.nodes import unet_identity_finetune
+    from core_personalization.nodes.finetune import unet_identity_finetune
 
     monkeypatch.setattr(unet_identity_finetune, "finetune", lambda *_: pytest.fail("training was started"))
     with pytest.raises(ValueError, match=message):

@@ -55,7 +55,7 @@ MODELS = ("model", "clip", "vae")
 
 FUZZED = (
     FuzzedNode(
-        "train_embedding",
+        "embedding.train_embedding",
         "TrainEmbedding",
         "train_embedding",
         TRAINING
@@ -64,7 +64,7 @@ FUZZED = (
         lists=True,
     ),
     FuzzedNode(
-        "unet_identity_finetune",
+        "finetune.unet_identity_finetune",
         "UNetIdentityFinetune",
         "finetune",
         TRAINING | {"name": "finetuned", "scope": "keys and values of cross-attention", "form": "LoRA", "rank": 2},
@@ -72,29 +72,29 @@ FUZZED = (
         lists=True,
     ),
     FuzzedNode(
-        "test_time_optimize",
+        "test_time.test_time_optimize",
         "TestTimeOptimize",
         "refine_prompt",
         {"prompt": "a {} in the jungle", "batch_size": 1, "width": 32, "height": 32, "steps": 1, "overwrite": True},
         ("model", "clip", "concept"),
     ),
     FuzzedNode(
-        "attention_probe",
+        "insight.attention_probe",
         "ContextAttentionProbe",
         "AttentionProbe",
         {"prompt": "a dog in the jungle"},
         ("model", "clip"),
     ),
-    FuzzedNode("attention_maps", "AttentionMaps", "draw_pages", {}, ("probe", "latent", "images")),
+    FuzzedNode("insight.attention_maps", "AttentionMaps", "draw_pages", {}, ("probe", "latent", "images")),
     FuzzedNode(
-        "context_similarity",
+        "insight.context_similarity",
         "ContextSimilarity",
         "similarity_chart",
         {"prompt": "a photo of a {} in the desert", "words": "dog\ncat"},
         ("clip",),
     ),
     FuzzedNode(
-        "selective_caption",
+        "captions.selective_caption",
         "SelectiveCaption",
         "make_captions",
         {"super_category": "dog", "captions": "a brown dog on a chair", "overwrite": True},
@@ -102,29 +102,29 @@ FUZZED = (
         lists=True,
     ),
     FuzzedNode(
-        "scorecard",
+        "evaluation.scorecard",
         "PersonalizationScorecard",
         "score",
         {"prompts": "a dog in the jungle", "overwrite": True},
         ("references", "generated"),
         lists=True,
     ),
-    FuzzedNode("concept_prompt", "ConceptPrompt", "", {"template": "a {} in the jungle"}, ("concept",)),
+    FuzzedNode("sharing.concept_prompt", "ConceptPrompt", "", {"template": "a {} in the jungle"}, ("concept",)),
     FuzzedNode(
-        "save_concept",
+        "sharing.save_concept",
         "SaveConcept",
         "",
         {"name": "saved", "description": "", "overwrite": True},
         ("saved_concept",),
     ),
     FuzzedNode(
-        "load_concept",
+        "sharing.load_concept",
         "LoadConcept",
         "",
         {"file": "loras/shared.safetensors", "strength": 1.0, "embedding_name": "", "any_base_of_same_family": False},
         ("model", "clip"),
     ),
-    FuzzedNode("prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),
+    FuzzedNode("evaluation.prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),
 )
 
 

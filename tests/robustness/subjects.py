@@ -38,7 +38,7 @@ def picture() -> Tensor:
 
 
 def train_embedding(models: Models, name: str, **settings: Any) -> Result:
-    from core_personalization.nodes.train_embedding import TrainEmbedding
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     given = {
         **{"concept_name": name, "super_category": "dog", "method": "Textual Inversion", "steps": STEPS},
@@ -62,7 +62,7 @@ def finetune(models: Models, name: str, **settings: Any) -> Result:
 
 
 def optimize(models: Models, name: str, **settings: Any) -> Result:
-    from core_personalization.nodes.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
 
     model, clip, _ = models
     given = {
@@ -85,7 +85,7 @@ def probed_sampling(models: Models, **settings: Any) -> tuple[Any, Tensor]:
     """The probe's model through core's sampler, with the callback that draws previews: the probe and the latents."""
     import comfy.sample
     import latent_preview
-    from core_personalization.nodes.attention_probe import ContextAttentionProbe
+    from core_personalization.nodes.insight.attention_probe import ContextAttentionProbe
 
     model, clip, _ = models
     prompt = "a dog in the jungle"

@@ -38,7 +38,7 @@ def ready(models: Models, embeddings: Path, output_folder: Path) -> Models:
 def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Charts and previews are drawn elsewhere; here they would be most of the time."""
     from core_personalization.core_ops.ddim import DDIMConfig
-    from core_personalization.nodes import concept_preview
+    from core_personalization.nodes.training import preview as concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
     yield monkeypatch

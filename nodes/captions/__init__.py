@@ -1,0 +1,1 @@
+"""Selectively Informative Captions."""

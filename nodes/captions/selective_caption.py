@@ -1,0 +1,73 @@
+"""Node "Selectively Informative Captions": what SID (Kim et al. 2024) says of each picture, for the training nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..host.run_control import releasing_memory
+from ..settings import schema_inputs, validated
+from .run import check_inputs, make_captions, report_of
+from .settings import CaptionSettings
+
+
+class SelectiveCaption(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReSelectiveCaption",
+            display_name="Selectively Informative Captions",
+            category="CoRe Personalization",
+            description="A caption per image that tells everything but the concept, so that nothing else is learned.",
+            search_aliases=["SID", "caption", "captions", "vlm", "describe image", "personalization"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The training pictures, as a batch or a list, of any sizes."),
+                io.Clip.Input(
+                    "vision_clip",
+                    optional=True,
+                    tooltip="A vision-language model, as core's Generate Text takes it (Qwen3-VL, Gemma 3 …). "
+                    "It describes the images that have no other text. Optional.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="Text encoder of the diffusion model: captions are kept to one of its rows of 77 tokens. "
+                    "Without it at most 50 words and marks are kept. Optional.",
+                ),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="Texts from another node, such as Load Image-Text (from Folder): one per image. Optional.",
+                ),
+                *schema_inputs(CaptionSettings),
+            ],
+            outputs=[
+                io.String.Output(
+                    "captions",
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="One per image, each with {} once: for captions of the training nodes.",
+                ),
+                io.String.Output("report", display_name="report", tooltip="What was repaired, per image."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, images: Any, vision_clip: Any = None, clip: Any = None, captions: Any = None, **inputs: Any
+    ) -> io.NodeOutput:
+        settings = validated(CaptionSettings, inputs)
+        reader = vision_clip[0] if vision_clip else None
+        checked = check_inputs(images, captions, reader, clip[0] if clip else None, settings)
+        with releasing_memory("max_tokens or the size of the images"):
+            made = make_captions(checked, cls.hidden.unique_id if cls.hidden else None)
+        texts = [caption.text for caption in made]
+        # The pictures too: a folder is loaded in no certain order, and a typed line is for the picture of its place.
+        shown = ui.PreviewImage([picture.movedim(0, -1) for picture in checked.pictures], cls=cls).as_dict()
+        shown |= ui.PreviewText("\n".join(texts)).as_dict()
+        return io.NodeOutput(texts, report_of(checked, made), ui=shown)

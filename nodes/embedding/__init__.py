@@ -1,0 +1,1 @@
+"""CoRe Train Embedding: a concept as a word."""

@@ -1,0 +1,70 @@
+"""Node "CoRe Train Embedding": learns a concept's text embedding from a few pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..concept import Concept, ConceptIO
+from ..host.run_control import releasing_memory
+from ..settings import schema_inputs, validated
+from ..training.inputs import HostModels
+from ..training.sockets import curve_outputs, model_inputs, picture_inputs
+from .inputs import check_inputs
+from .run import train_embedding
+from .settings import EmbeddingSettings
+
+
+class TrainEmbedding(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReTrainEmbedding",
+            display_name="CoRe Train Embedding",
+            category="CoRe Personalization",
+            description="Learns your concept from a few pictures as a text embedding that keeps to the prompt.",
+            search_aliases=["textual inversion", "train embedding", "personalization", "attndreambooth"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                *model_inputs(),
+                *picture_inputs(),
+                *schema_inputs(EmbeddingSettings),
+            ],
+            outputs=[
+                ConceptIO.Output(
+                    "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
+                ),
+                io.String.Output("prompt_token", display_name="prompt_token", tooltip="Write this in any prompt."),
+                *curve_outputs(),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        images: Any,
+        masks: Any = None,
+        captions: Any = None,
+        **inputs: Any,
+    ) -> io.NodeOutput:
+        settings = validated(EmbeddingSettings, inputs)
+        host = HostModels(model[0], clip[0], vae[0])
+        checked = check_inputs(host, images, masks, captions, settings)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
+            trained = train_embedding(host, checked, node_id)
+        concept = Concept(
+            settings.concept_name,
+            settings.super_category,
+            trained.vectors,
+            trained.path,
+            settings.with_category,
+        )
+        shown = {**ui.PreviewImage(trained.preview, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
+        return io.NodeOutput(concept, concept.phrase, trained.losses, trained.preview, ui=shown)

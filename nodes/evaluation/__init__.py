@@ -1,0 +1,1 @@
+"""Evaluation Prompts and Personalization Scorecard: whether a concept is any good."""

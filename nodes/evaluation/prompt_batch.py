@@ -1,0 +1,63 @@
+"""Node "Evaluation Prompts": a concept times prompts times seeds, as lists that core's nodes work through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core_ops.scores import with_category
+from ..concept import Concept, ConceptIO
+from ..settings import schema_inputs, validated
+from .prompt_batch_settings import PromptBatchSettings
+
+
+class EvaluationPrompts(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReEvaluationPrompts",
+            display_name="Evaluation Prompts",
+            category="CoRe Personalization",
+            description="The prompts that CoRe's paper scores a concept with, each with several seeds. Connect prompts "
+            "to CLIP Text Encode and seeds to the sampler: they draw one picture for each.",
+            search_aliases=["prompt list", "batch prompts", "benchmark prompts", "evaluation"],
+            inputs=[
+                ConceptIO.Input("concept", optional=True, tooltip="The concept that the pictures shall show."),
+                *schema_inputs(PromptBatchSettings),
+            ],
+            outputs=[
+                io.String.Output(
+                    "prompts",
+                    display_name="prompts",
+                    is_output_list=True,
+                    tooltip="With the concept: for CLIP Text Encode, and for the scorecard.",
+                ),
+                io.String.Output(
+                    "plain_prompts",
+                    display_name="plain_prompts",
+                    is_output_list=True,
+                    tooltip="The same with the super-category: what the model draws without the concept.",
+                ),
+                io.Int.Output(
+                    "seeds", display_name="seeds", is_output_list=True, tooltip="One per prompt: for the sampler."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, concept: Concept | None = None, **inputs: Any) -> io.NodeOutput:
+        settings = validated(PromptBatchSettings, inputs)
+        phrase = concept.phrase if concept else settings.concept_text.strip()
+        if not phrase:
+            raise ValueError(
+                "concept: none came; connect one, or write in concept_text what stands for it in a prompt."
+            )
+        category = settings.super_category or (concept.super_category if concept else "")
+        seeds = range(settings.seed, settings.seed + settings.seeds_per_prompt)
+        repeated = [template for template in settings.templates() for _ in seeds]
+        return io.NodeOutput(
+            [template.replace("{}", phrase) for template in repeated],
+            [with_category(template, "", category) for template in repeated],
+            [*seeds] * (len(repeated) // len(seeds)),
+        )

@@ -1,0 +1,111 @@
+"""Node "Personalization Scorecard": tells in numbers how well a concept is kept, and how well the prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..charts import new_figure
+from ..concept import ConceptIO
+from ..host import score_files
+from ..host.run_control import RunProgress, releasing_memory
+from ..settings import schema_inputs, validated
+from .charts import pareto_chart, score_chart
+from .data import to_json
+from .inputs import check_inputs, compared_scorecards, picture_set, prompt_of_each_picture
+from .report import csv_table, markdown, one_line
+from .run import score
+from .settings import ScorecardSettings
+
+
+class PersonalizationScorecard(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReScorecard",
+            display_name="Personalization Scorecard",
+            category="CoRe Personalization",
+            description="Scores pictures of a concept: likeness (CLIP-I, DINO, SA), background kept out (NSD), "
+            "and faithfulness to the prompt (CLIP-T), each with its 95% interval.",
+            search_aliases=["clip score", "clip-i", "clip-t", "dino score", "evaluate concept", "metrics"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[*_sockets(), *schema_inputs(ScorecardSettings)],
+            outputs=_outputs(),
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        references: Any,
+        generated: Any,
+        prompts: Any,
+        reference_masks: Any = None,
+        generated_masks: Any = None,
+        concept: Any = None,
+        compare_with: Any = None,
+        **inputs: Any,
+    ) -> io.NodeOutput:
+        settings = validated(ScorecardSettings, inputs)
+        new_figure(8, 8)  # Without matplotlib it is here that it fails, and not after the work.
+        checked = check_inputs(
+            picture_set("references", references, "reference_masks", reference_masks),
+            picture_set("generated", generated, "generated_masks", generated_masks),
+            prompt_of_each_picture(prompts, generated),
+            concept[0] if concept else None,
+            compared_scorecards(compare_with, settings),
+            settings,
+        )
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        with releasing_memory("batch_size"):
+            card = score(checked, node_id)
+        cards = [*checked.compared, card]
+        text = to_json(cards)
+        path = score_files.save(card.name, csv_table(card), text, settings.overwrite)
+        chart, pareto = score_chart(card), pareto_chart(cards, settings.pareto_identity, settings.pareto_text)
+        RunProgress(1, node_id).say(one_line(card))
+        shown = [image for part in (chart, pareto) for image in ui.PreviewImage(part, cls=cls).as_dict()["images"]]
+        return io.NodeOutput(text, markdown(card), chart, pareto, str(path), ui={"images": shown})
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        io.Image.Input("references", tooltip="Pictures of the concept, as a batch or a list, of any sizes."),
+        io.Image.Input("generated", tooltip="Pictures drawn with the concept, as a batch or a list."),
+        io.String.Input(
+            "prompts",
+            force_input=True,
+            tooltip="What they were drawn with: one prompt per picture, one per batch of a list, or one for "
+            "all; as a list or one per line.",
+        ),
+        io.Mask.Input(
+            "reference_masks",
+            optional=True,
+            tooltip="One per reference: white is the concept. Needed for SA and NSD.",
+        ),
+        io.Mask.Input(
+            "generated_masks",
+            optional=True,
+            tooltip="One per generated picture: white is the concept. With masks on both sides, CLIP-I and "
+            "DINO compare foregrounds only, as in CoRe's paper.",
+        ),
+        ConceptIO.Input("concept", optional=True, tooltip="Gives name and super-category where they are empty below."),
+        io.String.Input(
+            "compare_with",
+            optional=True,
+            force_input=True,
+            tooltip="The output scores of another scorecard, which has those before it: all come into pareto.",
+        ),
+    ]
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        io.String.Output("scores", display_name="scores", tooltip="Everything as JSON, for compare_with."),
+        io.String.Output("table", display_name="table", tooltip="Markdown, for Preview as Text."),
+        io.Image.Output("chart", display_name="chart", tooltip="Every score, overall and per prompt."),
+        io.Image.Output("pareto", display_name="pareto", tooltip="Identity against text alignment."),
+        io.String.Output("csv_file", display_name="csv_file", tooltip="Where the CSV was written."),
+    ]

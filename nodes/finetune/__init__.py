@@ -1,0 +1,1 @@
+"""U-Net Identity Finetune: what the concept looks like."""

@@ -1,0 +1,93 @@
+"""What a finetune of the U-Net leaves: a patched MODEL, and files that say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ...core_ops.low_rank import extract_lora
+from ...core_ops.trainable_weights import TrainableWeights
+from ..host import unet_files
+from ..host.unet_weights import with_lora, with_weights
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Trained weights at one moment, on the CPU.
+
+    unet: the changed weights by name, in fp32; None for adapters. lora: what core's LoRA nodes take, by kohya's keys;
+    None where there is none. kept: share of the change that an extracted LoRA holds.
+    """
+
+    unet: Mapping[str, Tensor] | None
+    lora: Mapping[str, Tensor] | None
+    kept: float | None = None
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """card: what it says about itself. whole: a changed U-Net is written with all its weights, not only as a LoRA."""
+
+    name: str
+    card: Mapping[str, Any]
+    overwrite: bool
+    whole: bool = True
+
+
+def collect(model: Any, base: Mapping[str, Tensor], trained: TrainableWeights) -> TrainedWeights:
+    """base: all weights of the U-Net before the training, on the CPU."""
+    if trained.replaces_weights:
+        return TrainedWeights({name: value.cpu() for name, value in trained.values().items()}, None)
+    return TrainedWeights(None, _adapter_tensors(model, trained, base))
+
+
+def with_extracted_lora(
+    model: Any,
+    base: Mapping[str, Tensor],
+    weights: TrainedWeights,
+    rank: int,
+    before_each: Callable[[int, int], object],
+) -> TrainedWeights:
+    """Adds the LoRA of this rank that is nearest to the change."""
+    assert weights.unet is not None
+    extracted = extract_lora(base, weights.unet, rank, before_each)
+    lora = unet_files.lora_state_dict(model, extracted.pairs, extracted.differences)
+    return replace(weights, lora=lora, kept=extracted.kept)
+
+
+def save(model: Any, base: Mapping[str, Tensor], weights: TrainedWeights, new: NewFile) -> Path:
+    """Writes what there is; returns the path of the U-Net, or of the LoRA where that is all."""
+    paths: list[Path] = []
+    if weights.unet is not None and new.whole:
+        paths.append(unet_files.save_unet(new.name, model, {**base, **weights.unet}, new.card, new.overwrite))
+    if weights.lora is not None:
+        paths.append(unet_files.save_adapter(new.name, weights.lora, new.card, new.overwrite))
+    return paths[0]
+
+
+def patched_model(model: Any, weights: TrainedWeights) -> Any:
+    """A clone of the MODEL that draws as the files do; the one given stays as it is."""
+    if weights.unet is not None:
+        return with_weights(model, weights.unet)
+    assert weights.lora is not None
+    return with_lora(model, weights.lora)
+
+
+def _adapter_tensors(model: Any, trained: TrainableWeights, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapters under kohya's names; a convolution's LoRA as two kernels, as all programs write it."""
+    names = unet_files.kohya_names(model)
+    tensors: dict[str, Tensor] = {}
+    for path, adapter in trained.adapters.items():
+        kernel = base[path].shape[2:]
+        for key, value in adapter.state_dict().items():
+            value = value.detach().cpu().clone()
+            if kernel and key == "lora_up.weight":
+                value = value.reshape(*value.shape, *(1 for _ in kernel))
+            elif kernel and key == "lora_down.weight":
+                value = value.reshape(value.shape[0], -1, *kernel)
+            tensors[f"{names[path]}.{key}"] = value
+    return tensors

@@ -1,0 +1,81 @@
+"""Node "U-Net Identity Finetune": teaches the U-Net what the concept looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..concept import ConceptIO
+from ..host.run_control import blocked_output, releasing_memory
+from ..settings import schema_inputs, validated
+from ..training.inputs import HostModels
+from ..training.sockets import curve_outputs, model_inputs, picture_inputs
+from .inputs import GivenPictures, check_finetune
+from .run import finetune
+from .settings import FinetuneSettings
+
+NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
+
+
+class UNetIdentityFinetune(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReUNetIdentityFinetune",
+            display_name="U-Net Identity Finetune",
+            category="CoRe Personalization",
+            description="Teaches the U-Net what a learned concept looks like: CoRe stage 2, DreamBooth and others.",
+            search_aliases=["dreambooth", "train lora", "custom diffusion", "attndreambooth", "svdiff", "finetune"],
+            is_input_list=True,
+            is_output_node=True,
+            inputs=[
+                *model_inputs(),
+                ConceptIO.Input("concept", tooltip="From CoRe Train Embedding, Load Concept or another finetune."),
+                *picture_inputs(),
+                io.Image.Input(
+                    "class_images",
+                    optional=True,
+                    tooltip="For prior preservation: pictures of other things of the super-category, drawn with the "
+                    "same model or collected; DreamBooth takes about 200. Optional.",
+                ),
+                *schema_inputs(FinetuneSettings),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model", tooltip="The finetuned model, for any sampler."),
+                io.Custom("LORA_MODEL").Output(
+                    "lora", display_name="lora", tooltip="For Save LoRA Weights and Load LoRA Model."
+                ),
+                *curve_outputs(),
+                io.String.Output("file", display_name="file", tooltip="Path of the file that was written."),
+                ConceptIO.Output(
+                    "concept", display_name="concept", tooltip="The concept; refined, if it was trained along."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        concept: Any,
+        images: Any,
+        masks: Any = None,
+        captions: Any = None,
+        class_images: Any = None,
+        **inputs: Any,
+    ) -> io.NodeOutput:
+        settings = validated(FinetuneSettings, inputs)
+        host = HostModels(model[0], clip[0], vae[0])
+        checked = check_finetune(host, concept[0], GivenPictures(images, masks, captions, class_images), settings)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
+            result = finetune(host, checked, node_id)
+        shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
+        lora = blocked_output(NO_LORA) if result.lora is None else result.lora
+        return io.NodeOutput(
+            result.model, lora, result.losses, result.preview, str(result.path), result.concept, ui=shown
+        )

@@ -1,0 +1,1 @@
+"""What a prompt does: Context Attention Probe, Attention Maps, Context Similarity."""

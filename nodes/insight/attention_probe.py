@@ -1,0 +1,119 @@
+"""Node "Context Attention Probe": a MODEL for any sampler that notes what its pictures attend to while sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core_ops.prompt_words import watch_everything, watch_phrases
+from ...core_ops.quoting import LONGEST, shortened
+from ..host.attention_probe import AttentionProbe
+from ..host.attention_run import PARTS, WatchPlan
+from ..host.attention_tap import Layer, LayerPlace, layer_places
+from ..host.denoiser import unet_of
+from ..host.prompt_words import encoded_texts, read_phrases, read_prompt
+from ..host.run_control import show_text
+from ..host.text_encoder import validate_clip
+from ..settings import schema_inputs, validated
+from .attention_settings import CONDITIONAL, EACH_HEAD, LISTED_LAYERS, RESOLUTIONS, UNCONDITIONAL, ProbeSettings
+
+ProbeIO = io.Custom("CORE_PROBE")
+
+
+class ContextAttentionProbe(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReContextAttentionProbe",
+            display_name="Context Attention Probe",
+            category="CoRe Personalization",
+            description="Notes how much, and where, the picture attends to each word while any sampler draws it.",
+            search_aliases=["cross-attention", "attention maps", "daam", "heat map", "why is my word ignored"],
+            inputs=[
+                io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
+                io.Clip.Input("clip", tooltip="The text encoder of the conditioning, with the same LoRAs."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="Conditioning to watch, when it is not what CLIP Text Encode makes of the prompt, "
+                    "such as that of CoRe Test-Time Optimize. Optional.",
+                ),
+                *schema_inputs(ProbeSettings),
+            ],
+            outputs=[
+                io.Model.Output("model", display_name="model", tooltip="The same model, watched. For any sampler."),
+                ProbeIO.Output("probe", display_name="probe", tooltip="For Attention Maps; filled while sampling."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, clip: Any, conditioning: Any = None, **inputs: Any) -> io.NodeOutput:
+        settings = validated(ProbeSettings, inputs)
+        node_id = cls.hidden.unique_id if cls.hidden else None
+        plan = watch_plan(settings, model, clip, conditioning)
+        probe = AttentionProbe(plan, node_id)
+        needed = plan.bytes_needed((64, 64), 1, 1) / 2**20
+        show_text(
+            f"{len(plan.words)} words, {len(plan.layers)} layers: {needed:.2f} MiB at 512×512 pixels{_per(plan)}",
+            node_id,
+        )
+        return io.NodeOutput(probe.attach(model), probe)
+
+
+def watch_plan(settings: ProbeSettings, model: Any, clip: Any, conditioning: Any = None) -> WatchPlan:
+    """Raises ValueError for everything that can be refused before a sampling starts."""
+    layers = chosen_layers(settings, layer_places(unet_of(model)))
+    validate_clip(clip, model)
+    prompt = read_prompt(clip, settings.prompt)
+    phrases = read_phrases(clip, settings.words)
+    given = tuple(entry[0] for entry in conditioning or ())
+    return WatchPlan(
+        prompt=settings.prompt,
+        words=watch_phrases(prompt, phrases) if phrases else watch_everything(prompt),
+        prompt_length=prompt.length,
+        row_length=prompt.length // prompt.rows,
+        contexts=tuple(context.float().cpu() for context in given or encoded_texts(clip, settings.prompt)),
+        contexts_given=bool(given),
+        layers=layers,
+        part=PARTS[(CONDITIONAL, UNCONDITIONAL).index(settings.part)],
+        first_step=settings.first_step,
+        last_step=settings.last_step,
+        each_step=settings.each_step,
+        each_head=settings.heads == EACH_HEAD,
+        memory_limit=settings.memory_limit * 2**20,
+    )
+
+
+def chosen_layers(settings: ProbeSettings, places: Mapping[Layer, LayerPlace]) -> dict[Layer, LayerPlace]:
+    """The layers that the settings name; raises ValueError when there is none such, or heads cannot be kept apart."""
+    if settings.layers == LISTED_LAYERS:
+        chosen = _listed(settings.layer_list, places)
+    elif settings.layers in RESOLUTIONS:
+        halvings = RESOLUTIONS.index(settings.layers)
+        chosen = {layer: place for layer, place in places.items() if place.halvings == halvings}
+    else:
+        chosen = dict(places)
+    if not chosen:
+        there = ", ".join(RESOLUTIONS[n] for n in sorted({place.halvings for place in places.values()}))
+        raise ValueError(f"layers: this model has no cross-attention at {settings.layers}; choose {there}.")
+    heads = sorted({place.heads for place in chosen.values()})
+    if settings.heads == EACH_HEAD and len(heads) > 1:
+        raise ValueError(f"heads: the layers have {heads} heads; choose layers of one resolution, or heads = mean.")
+    return chosen
+
+
+def _listed(names: str, places: Mapping[Layer, LayerPlace]) -> dict[Layer, LayerPlace]:
+    by_name = {".".join(map(str, layer)): layer for layer in places}
+    wanted = [name.strip() for line in names.splitlines() for name in line.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in by_name]
+    if unknown or not wanted:
+        came = f"{shortened(', '.join(unknown), LONGEST)} is not in this model" if unknown else "it names no layer"
+        raise ValueError(f"layer_list: {came}; write some of {', '.join(by_name)}, separated by commas.")
+    return {by_name[name]: places[by_name[name]] for name in wanted}
+
+
+def _per(plan: WatchPlan) -> str:
+    return " per picture and step" if plan.each_step else " per picture"

@@ -1,0 +1,98 @@
+"""What can be set on "Context Attention Probe" and "Attention Maps"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..settings import choice, integer, number, switch, text
+
+ALL_LAYERS, LISTED_LAYERS = "all", "listed"
+RESOLUTIONS = ("1/1", "1/2", "1/4", "1/8")
+"""Side of a layer's attention as part of the latent's side, finest first: position = number of halvings."""
+CONDITIONAL, UNCONDITIONAL = "conditional", "unconditional"
+EACH_HEAD = "each"
+THRESHOLD = "threshold"
+ALL_WORDS = "all words"
+LAST_STEP = 10_000
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Inputs of "Context Attention Probe", in the order in which they are shown."""
+
+    prompt: str = text(
+        "a photo of a dog",
+        "The prompt that the sampler's conditioning was encoded from, as in CLIP Text Encode: weights and "
+        "embedding:NAME count.",
+        multiline=True,
+    )
+    words: str = text(
+        "",
+        "Words or phrases to watch, separated by commas. Empty: every word, start of text and padding.",
+    )
+    part: str = choice(
+        (CONDITIONAL, UNCONDITIONAL),
+        "Which part of the sampler's batch to watch. unconditional: give the negative prompt above.",
+    )
+    layers: str = choice(
+        (ALL_LAYERS, *RESOLUTIONS, LISTED_LAYERS),
+        "Cross-attention layers to watch: all (as in the paper), those whose side is this part of the latent's side "
+        "(1/2 is 32 for 512 pixels), or those of layer_list.",
+    )
+    first_step: int = integer(1, 1, LAST_STEP, "First sampling step to watch, counted from 1.")
+    last_step: int = integer(LAST_STEP, 1, LAST_STEP, "Last sampling step to watch; later than the last: all.")
+    layer_list: str = text(
+        "",
+        "For layers = listed: names as block.number.index, separated by commas, such as middle.0.0, output.5.0.",
+        advanced=True,
+    )
+    heads: str = choice(
+        ("mean", EACH_HEAD),
+        "mean over attention heads, as in the paper, or each head by itself, which takes as many times the memory.",
+        advanced=True,
+    )
+    each_step: bool = switch(
+        True,
+        "Keep the maps of each step, for the frames of Attention Maps. Off: only their mean, with less memory.",
+        advanced=True,
+    )
+    memory_limit: int = integer(
+        1024,
+        1,
+        1_000_000,
+        "Refuse to sample when the maps would take more MiB of main memory than this.",
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.first_step > self.last_step:
+            raise ValueError(
+                f"first_step: {self.first_step} comes after last_step {self.last_step}; lower it or raise last_step."
+            )
+        if self.layers == LISTED_LAYERS and not self.layer_list.strip():
+            raise ValueError("layer_list: it is empty; name layers such as middle.0.0, or set layers to all.")
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """Inputs of "Attention Maps", in the order in which they are shown."""
+
+    words: str = text(
+        "",
+        "Watched words to show and to make masks of, separated by commas, as the table names them. "
+        "Empty: all words of the prompt.",
+    )
+    mask: str = choice(
+        ("soft", THRESHOLD),
+        "soft: each map divided by its maximum. threshold: white where that is at least the threshold.",
+    )
+    threshold: float = number(0.5, 0.0, 1.0, "Part of a map's maximum from which on a mask is white.", 0.05)
+    scale: str = choice(
+        ("each word", ALL_WORDS),
+        "Full colour is the maximum of each word's own map, or of all shown words together, for comparison.",
+    )
+    color_map: str = choice(
+        ("inferno", "viridis", "magma", "plasma", "turbo", "gray"), "matplotlib's colour map of the overlays.", True
+    )
+    opacity: float = number(0.6, 0.0, 1.0, "How much the colours cover the picture; 1 hides it.", 0.05, advanced=True)
+    columns: int = integer(6, 1, 32, "Pictures in one line of the grid.", advanced=True)

@@ -1,0 +1,115 @@
+"""Node "Context Similarity": what exchanging one word of a prompt does to the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ...core_ops.context_similarity import context_labels, context_similarities
+from ...core_ops.prompt_templates import fill, validate_template
+from ...core_ops.quoting import quoted
+from ...core_ops.token_rows import AlignedPair, TokenRow
+from ..concept import Concept, ConceptIO
+from ..host.prompt_rows import TemplateRows
+from ..host.prompt_words import read_prompt
+from ..host.text_encoder import host_outputs
+from ..settings import schema_inputs, text, validated
+from ..sharing.check import validate_vectors
+from .similarity_chart import ContextTokens, similarity_chart, similarity_table
+
+MOST_WORDS = 20
+CONCEPT_NAME = "concept"
+
+
+@dataclass(frozen=True)
+class SimilaritySettings:
+    prompt: str = text(
+        "a photo of a {} in the desert",
+        "A prompt with {} once, where the words are put one after the other. Spaces around it.",
+        multiline=True,
+    )
+    words: str = text(
+        "dog\ncat\npuppy",
+        "What to put there, one per line: words, or embedding:NAME. All are compared with the first.",
+        multiline=True,
+    )
+
+
+class ContextSimilarity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReContextSimilarity",
+            display_name="Context Similarity",
+            category="CoRe Personalization",
+            description="Shows how alike the text encoder reads the other words of a prompt when one is exchanged.",
+            search_aliases=["cosine similarity", "token similarity", "compare embeddings", "why is my word ignored"],
+            is_output_node=True,
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of a Stable Diffusion 1.x, 2.x or XL model."),
+                ConceptIO.Input(
+                    "concept", optional=True, tooltip="A learned concept to compare as well, after the words. Optional."
+                ),
+                *schema_inputs(SimilaritySettings),
+            ],
+            outputs=[
+                io.Image.Output("chart", display_name="chart", tooltip="One line per word, one place per token."),
+                io.String.Output("table", display_name="table", tooltip="The same as a Markdown table."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, clip: Any, concept: Concept | None = None, **inputs: Any) -> io.NodeOutput:
+        settings = validated(SimilaritySettings, inputs)
+        tokens, similarities = compare(clip, settings, concept)
+        base = next(iter(similarities))
+        title = f"{settings.prompt}: similarity of each token with that beside “{base}”"
+        chart = similarity_chart(title, tokens, similarities)
+        shown = ui.PreviewImage(chart, cls=cls)
+        return io.NodeOutput(chart, similarity_table(tokens, similarities), ui=shown)
+
+
+def compare(
+    clip: Any, settings: SimilaritySettings, concept: Concept | None
+) -> tuple[ContextTokens, dict[str, Tensor]]:
+    """The tokens around {}, and per word the similarity [n] of each with that beside the first word."""
+    validate_template("prompt", settings.prompt)
+    words = {line.strip(): line.strip() for line in settings.words.splitlines() if line.strip()}
+    if concept is not None:
+        validate_vectors("concept", concept, clip)
+        words[concept.token] = concept.phrase.replace(concept.token, f"embedding:{CONCEPT_NAME}")
+    if not 2 <= len(words) <= MOST_WORDS:
+        raise ValueError(
+            f"words: {len(words)} came, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat."
+        )
+    rows = TemplateRows(clip, {} if concept is None else {CONCEPT_NAME: concept.vectors})
+    row_of = {word: _row(rows, settings.prompt, word, filling) for word, filling in words.items()}
+    base, *_ = row_of
+    pairs = {word: _pair(row, row_of[base], word) for word, row in row_of.items()}
+    text_of = {word: host_outputs(clip, row) for word, row in row_of.items()}
+    similarities = {word: context_similarities(text_of[word], text_of[base], pair) for word, pair in pairs.items()}
+    labels = context_labels(read_prompt(clip, fill(settings.prompt, [words[base]])), row_of[base])
+    return ContextTokens(tuple(labels), row_of[base].span.start), similarities
+
+
+def _row(rows: TemplateRows, prompt: str, word: str, filling: str) -> TokenRow:
+    try:
+        row = rows.row(prompt, [filling])
+    except ValueError as error:
+        raise ValueError(f"words: {quoted(word)} cannot be put into the prompt. {error}") from error
+    if not row.span:
+        raise ValueError(f"words: {quoted(word)} gives no token; write a word or embedding:NAME.")
+    return row
+
+
+def _pair(row: TokenRow, base: TokenRow, word: str) -> AlignedPair:
+    try:
+        return AlignedPair(row, base)
+    except ValueError as error:
+        raise ValueError(
+            f"words: {quoted(word)} changes how the words around it are split; keep spaces around {{}} in the prompt, "
+            "and leave punctuation at the word's ends away."
+        ) from error

@@ -1,0 +1,1 @@
+"""Concept Prompt, Save Concept, Load Concept: a concept in use."""

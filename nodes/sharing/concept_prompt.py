@@ -1,0 +1,35 @@
+"""Node "Concept Prompt": a prompt for any CLIP Text Encode, with the concept where {} stands."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...core_ops.prompt_templates import validate_template
+from ..concept import Concept, ConceptIO
+
+
+class ConceptPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReConceptPrompt",
+            display_name="Concept Prompt",
+            category="CoRe Personalization",
+            description="Puts a learned concept into a prompt. Connect the result to CLIP Text Encode.",
+            search_aliases=["embedding prompt", "textual inversion", "trigger word"],
+            inputs=[
+                ConceptIO.Input("concept", tooltip="The concept, from CoRe Train Embedding or Load Concept."),
+                io.String.Input(
+                    "template",
+                    default="a photo of a {} in the jungle",
+                    multiline=True,
+                    tooltip="The prompt, with {} exactly once where the concept goes and spaces around it.",
+                ),
+            ],
+            outputs=[io.String.Output("prompt", display_name="prompt", tooltip="For CLIP Text Encode.")],
+        )
+
+    @classmethod
+    def execute(cls, concept: Concept, template: str) -> io.NodeOutput:
+        validate_template("template", template)
+        return io.NodeOutput(template.replace("{}", concept.phrase))

@@ -1,0 +1,48 @@
+"""A small picture inside a file's metadata, as sai_model_spec has it (modelspec.thumbnail)."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core_ops.image_preparation import rgb, validate_pictures
+
+KEY = "modelspec.thumbnail"
+SIDE = 512
+LARGEST = 4 * 2**20
+"""Bytes of one that is read."""
+
+_START = "data:image/jpeg;base64,"
+
+
+def encode_thumbnail(images: Tensor) -> str:
+    """The first picture of a batch [B, H, W, 3], at most `SIDE` pixels a side, as a JPEG in a data URI."""
+    if not len(images):
+        raise ValueError("preview: an empty batch came; connect a picture, or nothing.")
+    validate_pictures("preview", [images[0]])
+    pixels = rgb(images[0].detach().cpu().float()).clamp(0, 1).movedim(0, -1)
+    picture = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
+    picture.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return _START + base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode_thumbnail(parameter: str, uri: str) -> Tensor:
+    """[1, H, W, 3]; raises ValueError for anything but a small JPEG."""
+    try:
+        if not uri.startswith(_START) or len(uri) > LARGEST:
+            raise ValueError("a JPEG in a data URI is expected")
+        content = base64.b64decode(uri.removeprefix(_START), validate=True)
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
+            if max(picture.size) > 4 * SIDE:
+                raise ValueError(f"it is {picture.size[0]}x{picture.size[1]} pixels large")
+            pixels = np.asarray(picture.convert("RGB"))
+    except (ValueError, OSError, SyntaxError) as error:
+        raise ValueError(f"{parameter}: its preview cannot be read ({error}).") from error
+    return torch.from_numpy(pixels.astype(np.float32) / 255).unsqueeze(0)

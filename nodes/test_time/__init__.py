@@ -1,0 +1,1 @@
+"""CoRe Test-Time Optimize: a concept mended for one prompt."""
