@@ -95,7 +95,7 @@ REDUCED = Protocol(
     "reduced",
     tiers=(
         ("Textual Inversion", "TI + DreamBooth", "CoRe"),
-        ("TI + frozen word", "CoRe, published λ"),
+        ("TI + frozen word", "CoRe, published λ", "CoRe, strong fixed λ"),
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling"),
         ("CoRe, stage 1", "DreamBooth", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
     ),

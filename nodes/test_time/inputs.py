@@ -120,7 +120,9 @@ def check_inputs(
         with naming(socket):
             category = rows.words(concept.super_category)[0]
         if not category:
-            raise ValueError(f"{socket}: {quoted(concept.name)} has no super-category to be compared with.")
+            raise ValueError(
+                f"{socket}: {quoted(concept.name)} has no super-category to be compared with; train it with one."
+            )
     pair = AlignedPair(
         rows.row(settings.prompt, concepts.fillings), rows.row(settings.prompt, concepts.reference_fillings)
     )

@@ -31,20 +31,24 @@ class Editor:
 
     @classmethod
     def open(cls, page: Page, address: str) -> Editor:
+        """Not for the first time: a first start shows the template browser."""
         editor = cls(page, address)
-        page.on("pageerror", lambda error: editor.errors.append(str(error)))
-        page.on("console", editor.note_ours)
-        editor.set("Comfy.TutorialCompleted", True)  # Otherwise a first start shows the template browser.
-        editor.reload()
+        editor.set("Comfy.TutorialCompleted", True)
+        editor.go()
+        page.wait_for_function("() => app.graph?.nodes.length > 0")
         return editor
+
+    def __post_init__(self) -> None:
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self.note_ours)
 
     def note_ours(self, message: ConsoleMessage) -> None:
         if "ersonalization" in message.text:
             self.errors.append(message.text)
 
-    def reload(self) -> None:
+    def go(self) -> None:
         self.page.goto(f"http://{self.address}")
-        self.page.wait_for_function("() => window.app?.vueAppReady && app.graph?.nodes.length > 0")
+        self.page.wait_for_function("() => window.app?.vueAppReady")
 
     def set(self, setting: str, value: Any) -> None:
         self.page.request.post(f"http://{self.address}/api/settings/{setting}", data=json.dumps(value))

@@ -282,22 +282,22 @@ def test_concept_prompt_fills_the_template(sd1):
 
 
 def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
-    """Over the whole prompt set, against Textual Inversion; diffusion loss on fixed (image, ε, t)."""
+    """Over the prompt set, against Textual Inversion; diffusion loss on fixed (image, ε, t)."""
     from core_personalization.core_ops.training_data import draw_batch
 
     def finish(method):
         run = trained_run(
             sd1,
             method=method,
-            steps=30,
+            steps=20,
             learning_rate=5e-3,
             embedding_weight=0.5,
             attention_weight=500.0,
-            batch_size=4,
+            regularization_batch=1,
             rescale_to=0,
         )
         generator = torch.Generator().manual_seed(99)
-        batches = [draw_batch(run.loop.recipe.problem.images, run.denoiser.schedule, 4, generator) for _ in range(8)]
+        batches = [draw_batch(run.loop.recipe.problem.images, run.denoiser.schedule, 2, generator) for _ in range(8)]
         return run, batches
 
     core, batches = finish("CoRe")
@@ -330,9 +330,9 @@ def trained_run(models, **settings):
 
 @torch.no_grad()
 def regularization(recipe, embedding, batch) -> tuple[float, float]:
-    """L_emb and L_attn summed over the whole prompt set."""
+    """L_emb and L_attn summed over every fifth prompt of the set."""
     sums = [0.0, 0.0]
-    for index, pair in enumerate(recipe.prompts):
+    for index, pair in list(enumerate(recipe.prompts))[::5]:
         text = recipe.problem.encoder.encode([pair.concept], embedding.vectors)
         reference = recipe.reference(index)
         sums[0] += float(recipe.embedding_loss(text, reference, pair))
