@@ -1,4 +1,4 @@
-"""A newcomer's path, timed: from the registry's archive in a fresh ComfyUI to pictures of the concept, by mouse alone."""
+"""A newcomer's path, timed: from the registry's archive in a fresh ComfyUI to pictures, by mouse alone."""
 
 from __future__ import annotations
 
