@@ -90,7 +90,7 @@ def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> 
     if not lines:
         raise ValueError("prompts: none came; connect the prompts that the pictures were drawn with.")
     if "" in lines:
-        raise ValueError(f"prompts: prompt {lines.index('')} is empty; a picture is scored against what was asked for.")
+        raise ValueError(f"prompts: prompt {lines.index('')} is empty; give what its picture was drawn with.")
     if len(lines) == sum(batches):
         return lines
     if len(lines) == 1:

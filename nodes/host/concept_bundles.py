@@ -88,7 +88,7 @@ def read_concept(path: Path) -> ConceptFile:
     split = {key: _split(path, key.removeprefix(_BUNDLE)) for key in bundled}
     names = {name for name, _ in split.values()}
     if len(names) > 1:
-        raise ValueError(f"file: {path.name} bundles {len(names)} embeddings; a concept has one.")
+        raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
     embedding = {split[key][1]: tensor for key, tensor in bundled.items()}
     lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
     return ConceptFile(names.pop(), _checked(path, embedding), lora, metadata)
@@ -115,7 +115,7 @@ def _split(path: Path, rest: str) -> tuple[str, str]:
     for key in (_SINGLE, EMBEDDING_KEY, *_SDXL):
         if rest.endswith(f".{key}"):
             return rest.removesuffix(f".{key}"), key
-    raise ValueError(f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}.")
+    raise ValueError(f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file.")
 
 
 def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -126,5 +126,7 @@ def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor
         or not 0 < max(counts) <= MOST_VECTORS
     ):
         shapes = {key: list(tensor.shape) for key, tensor in embedding.items()}
-        raise ValueError(f"file: {path.name} has an embedding of shapes {shapes}; expected [vectors, width], 1 to 75.")
+        raise ValueError(
+            f"file: {path.name} has an embedding of shapes {shapes}; needed are [vectors, width], 1 to {MOST_VECTORS}."
+        )
     return embedding

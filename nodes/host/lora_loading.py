@@ -38,10 +38,13 @@ def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
     try:
         patches = comfy.lora.load_lora(lora, names, log_missing=False)
     except Exception as error:
-        raise ValueError(f"file: its LoRA cannot be read ({error}).") from error
+        raise ValueError(f"file: its LoRA cannot be read ({error}); choose another file.") from error
     wrong = [key for key, patch in patches.items() if not _fits(patch, key, weights[key])]
     if wrong or (lora and not patches):
-        raise ValueError(f"file: its LoRA does not fit the shapes of this model: {_some(wrong or list(lora))}.")
+        raise ValueError(
+            f"file: its LoRA does not fit the shapes of this model ({_some(wrong or list(lora))}); "
+            "load the base model that it was made for."
+        )
 
 
 def _fits(patch: Any, key: str, weight: Tensor) -> bool:

@@ -114,7 +114,7 @@ class _Reader:
             if embedding.shape[-1] != tokenizer.embedding_size:
                 raise ValueError(
                     f"{self.where}: embedding:{shown} has width {embedding.shape[-1]}, this model needs "
-                    f"{tokenizer.embedding_size}; it was made for another base model."
+                    f"{tokenizer.embedding_size}; it was made for another base model, choose another."
                 )
             self.names.append(name)
             return embedding, name, leftover

@@ -47,7 +47,7 @@ class ConceptCard:
         try:
             found = {key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items() if _ours(key)}
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{parameter}: its card cannot be read ({error}).") from error
+            raise ValueError(f"{parameter}: its card cannot be read ({error}); choose another file.") from error
         settings = found.get("settings")
         if isinstance(settings, dict):  # an embedding's own file says it there
             found = {name: settings[name] for name in ("super_category", "with_category") if name in settings} | found
@@ -87,11 +87,14 @@ def _ours(key: str) -> bool:
 
 def _check(parameter: str, name: str, value: Any) -> None:
     if type(value) is not _KINDS[name]:
-        raise ValueError(f"{parameter}: {name} of its card is a {type(value).__name__}, not a {_KINDS[name].__name__}.")
-    if len(json.dumps(value)) > LARGEST_ENTRY:
-        raise ValueError(f"{parameter}: {name} of its card is longer than {LARGEST_ENTRY} characters.")
-    if name == "super_category" and not _PLAIN_WORDS.fullmatch(value):  # it stands in prompts
-        raise ValueError(f"{parameter}: its super-category {value[:120]!r} is not one or a few plain words.")
+        wrong = f"{name} of its card is a {type(value).__name__}, not a {_KINDS[name].__name__}"
+    elif len(json.dumps(value)) > LARGEST_ENTRY:
+        wrong = f"{name} of its card is longer than {LARGEST_ENTRY} characters"
+    elif name == "super_category" and not _PLAIN_WORDS.fullmatch(value):  # it stands in prompts
+        wrong = f"its super-category {value[:120]!r} is not one or a few plain words"
+    else:
+        return
+    raise ValueError(f"{parameter}: {wrong}; choose another file.")
 
 
 def _plain(value: Any) -> str:

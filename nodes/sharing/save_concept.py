@@ -70,7 +70,9 @@ class SaveConcept(io.ComfyNode):
         name = name.strip() or concept.name
         validate_new_file("loras", name, overwrite)
         if len(description) > LONGEST_DESCRIPTION:
-            raise ValueError(f"description: {len(description)} characters are too many; {LONGEST_DESCRIPTION} at most.")
+            raise ValueError(
+                f"description: it has {len(description)} characters; shorten it to {LONGEST_DESCRIPTION} at most."
+            )
         weights = dict(lora or {})
         _validate_lora(weights)
         card = dataclasses.replace(_card_of(concept, lora), description=description.strip())

@@ -44,5 +44,5 @@ def decode_thumbnail(parameter: str, uri: str) -> Tensor:
                 raise ValueError(f"it is {picture.size[0]}x{picture.size[1]} pixels large")
             pixels = np.asarray(picture.convert("RGB"))
     except (ValueError, OSError, SyntaxError) as error:
-        raise ValueError(f"{parameter}: its preview cannot be read ({error}).") from error
+        raise ValueError(f"{parameter}: its preview cannot be read ({error}); choose another file.") from error
     return torch.from_numpy(pixels.astype(np.float32) / 255).unsqueeze(0)

@@ -318,6 +318,8 @@ REFUSED = [
     ({"precision": "fp16"}, r"precision: fp16 needs a GPU"),
     ({"save_as": "../elsewhere"}, r"save_as: '../elsewhere' cannot be used"),
     ({"latent": {"samples": torch.ones(1, 16, 8, 8)}}, r"latent: it has shape \(1, 16, 8, 8\)"),
+    ({"latent": {"samples": torch.zeros(1, 0, 16, 1)}}, r"latent: it has shape \(1, 0, 16, 1\)"),
+    ({"latent": {"samples": torch.zeros(0, 4, 8, 8)}}, r"latent: it has shape \(0, 4, 8, 8\)"),
     ({"latent": {"samples": torch.ones(1, 4, 2, 8, 8)}}, r"latent: it has shape"),
     ({"images": torch.ones(1, 64, 64, 3)}, r"vae: images are connected, but no VAE"),
     ({"images": torch.ones(1, 64, 64, 3), "latent": {"samples": torch.ones(1, 4, 8, 8)}}, r"images: latent is"),
