@@ -5,7 +5,6 @@ from core_personalization.core_ops.losses import context_embedding_loss
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import sys
@@ -15,32 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from by_place import ROOT, load_package
 
 if TYPE_CHECKING:
     from driver.client import ComfyUIClient
     from driver.server import ComfyUIServer
 
-ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
 # By folder: the markers of all tests in it.
 TIERS = {TESTS / "host": ("host",), TESTS / "robustness": ("host",), TESTS / "browser": ("host", "browser")}
-PACK_NAME = "core_personalization"
 
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
-
-def load_pack() -> None:
-    spec = importlib.util.spec_from_file_location(
-        PACK_NAME, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[PACK_NAME] = pack
-    spec.loader.exec_module(pack)
-
-
-load_pack()
+load_package("core_personalization", ROOT)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

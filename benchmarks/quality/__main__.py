@@ -39,7 +39,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     from .judging import Scored
     from .methods import METHODS
     from .report import chart, table
-    from .sheet import sheet
+    from .sheet import BASELINES, sheet
     from .summary import summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
@@ -48,7 +48,9 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     text = table(lines, runs)
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
     chart(lines, images / f"quality_{protocol.name}.jpg")
-    sheet(protocol, folder / "pictures", images / f"quality_{protocol.name}_pictures.jpg")
+    pictures, name = folder / "pictures", f"quality_{protocol.name}"
+    sheet(protocol, pictures, images / f"{name}_pictures.jpg")
+    sheet(protocol, pictures, images / f"{name}_first.jpg", (*BASELINES, "CoRe"), concepts=1)
     print(text)
 
 

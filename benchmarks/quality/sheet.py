@@ -21,20 +21,23 @@ from .methods import METHODS
 from .protocol import Cell, Protocol
 from .training import reference_scenes
 
-BASELINES, CORE = ("Textual Inversion", "TI + DreamBooth"), ("CoRe, published λ", "CoRe")
+BASELINES = ("Textual Inversion", "TI + DreamBooth")
+SHOWN = (*BASELINES, "CoRe, published λ", "CoRe")
 CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
-def sheet(protocol: Protocol, pictures: Path, file: Path) -> bool:
-    """Writes the picture; False when there is no such concept yet."""
+def sheet(
+    protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str] = SHOWN, concepts: int = CONCEPTS
+) -> bool:
+    """Writes the picture of the first `concepts`; False when there is none yet."""
     references, seed = protocol.references[0], protocol.seeds[0]
     done = []
     for concept in protocol.concepts:
-        row = [Cell(METHODS[name], concept, references, seed) for name in (*BASELINES, *CORE)]
+        row = [Cell(METHODS[name], concept, references, seed) for name in methods]
         there = [cell for cell in row if is_done(pictures, cell)]
         if {cell.method.name for cell in there} > set(BASELINES):
             done.append(there)
-    done = done[:CONCEPTS]
+    done = done[:concepts]
     if not done:
         return False
     blocks = [_block(protocol, pictures, row) for row in done]
@@ -66,7 +69,7 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
     for line, cell in enumerate(row):
         drawn, _ = load(pictures, cell)
         y = top + TOP + line * (TILE + MARGIN)
-        pen.text((4, y + 50), cell.method.name.replace(", ", ",\n"), "black", font)
+        pen.text((4, y + 50), cell.method.name.replace(", ", ",\n").replace("λ", "lambda"), "black", font)
         for place, index in enumerate(chosen):
             picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
             tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
