@@ -65,11 +65,16 @@ class TemplateRows:
     def __init__(self, clip: CLIP, named: Mapping[str, Mapping[str, EmbeddingLike]]) -> None:
         self.encoders = encoder_names(clip)
         self._options = clip.tokenizer_options
-        self._tokenizer = copy.copy(clip.tokenizer)
-        marks = {mark: Slots(1, place) for place, mark in enumerate(_MARKS)}
+        self._tokenizer = self._knowing(clip, named)
+        marks = {mark: dict.fromkeys(self.encoders, Slots(1, place)) for place, mark in enumerate(_MARKS)}
+        self._marking_tokenizer = self._knowing(clip, {**named, **marks})
+
+    def _knowing(self, clip: CLIP, named: Mapping[str, Mapping[str, EmbeddingLike]]) -> Any:
+        tokenizer = copy.copy(clip.tokenizer)
         for encoder in self.encoders:
-            own = {**marks, **{name: per_encoder[encoder] for name, per_encoder in named.items()}}
-            setattr(self._tokenizer, encoder, _with_embeddings(getattr(clip.tokenizer, encoder), own))
+            own = {name: per_encoder[encoder] for name, per_encoder in named.items()}
+            setattr(tokenizer, encoder, _with_embeddings(getattr(clip.tokenizer, encoder), own))
+        return tokenizer
 
     def host_tokens(self, prompt: str) -> dict[str, list[list[tuple[Any, float]]]]:
         """The host's `tokenize` of the prompt, with our embeddings in it: what its CLIP encodes."""
@@ -81,7 +86,7 @@ class TemplateRows:
         Raises ValueError when it needs more than one row, or names an embedding that is missing or of another base
         model.
         """
-        rows = self._split(fill(template, fillings), template)
+        rows = self._checked(self.host_tokens(fill(template, fillings)), template)
         end = _first_end(rows[self.encoders[0]], self._host_tokenizer())
         spans = self._spans(template, fillings, end)
         return TokenRow(
@@ -96,13 +101,14 @@ class TemplateRows:
         """Entries of a text, per encoder, without start and end."""
         return [
             [token for token, _ in row[1 : _first_end(row, self._host_tokenizer(encoder))]]
-            for encoder, row in self._split(text, text).items()
+            for encoder, row in self._checked(self.host_tokens(text), text).items()
         ]
 
     def _spans(self, template: str, fillings: Sequence[str], end: int) -> list[range]:
         """Where the fillings stand: each place is found by a mark of one token, and made as long as its filling."""
-        marked = self._split(fill(template, [f"embedding:{mark}" for mark in _MARKS[: len(fillings)]]), template)
-        row = marked[self.encoders[0]]
+        marked = fill(template, [f"embedding:{mark}" for mark in _MARKS[: len(fillings)]])
+        tokens = self._marking_tokenizer.tokenize_with_weights(marked, tokenizer_options=self._options)
+        row = self._checked(tokens, template)[self.encoders[0]]
         lengths = [len(self.words(filling)[0]) for filling in fillings]
         spans: dict[int, range] = {}
         moved = 0
@@ -117,17 +123,16 @@ class TemplateRows:
             )
         return [spans[place] for place in sorted(spans)]
 
-    def _split(self, prompt: str, shown: str) -> dict[str, list[tuple[Any, float]]]:
+    def _checked(
+        self, tokens: Mapping[str, list[list[tuple[Any, float]]]], shown: str
+    ) -> dict[str, list[tuple[Any, float]]]:
         """One row per encoder; `shown` is the prompt as the user knows it."""
-        host = self.host_tokens(prompt)
         return {
-            encoder: self._checked(host[encoder.removeprefix("clip_")], self._host_tokenizer(encoder), shown)
-            for encoder in self.encoders
+            encoder: self._only_row(encoder, tokens[encoder.removeprefix("clip_")], shown) for encoder in self.encoders
         }
 
-    def _checked(
-        self, rows: list[list[tuple[Any, float]]], tokenizer: SDTokenizer, shown: str
-    ) -> list[tuple[Any, float]]:
+    def _only_row(self, encoder: str, rows: list[list[tuple[Any, float]]], shown: str) -> list[tuple[Any, float]]:
+        tokenizer = self._host_tokenizer(encoder)
         if len(rows) != 1:
             raise PromptError(
                 f"{quoted(shown)} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
@@ -136,7 +141,7 @@ class TemplateRows:
             if isinstance(token, Tensor) and token.shape[-1] != tokenizer.embedding_size:
                 raise PromptError(
                     f"an embedding in {quoted(shown)} has width {token.shape[-1]}, this model needs "
-                    f"{tokenizer.embedding_size}; it was made for another base model."
+                    f"{tokenizer.embedding_size}; it was made for another base model, choose another."
                 )
         return rows[0]
 

@@ -120,6 +120,7 @@ REFUSED = [
     ({"words": "dog"}, r"words: 1 came"),
     ({"words": "\n".join(f"word{number}" for number in range(21))}, r"words: 21 came"),
     ({"words": "dog\nembedding:nowhere"}, r"words: 'embedding:nowhere' .* does not exist"),
+    ({"words": "dog\nembedding:core_place_0"}, r"words: .*core_place_0 does not exist"),
     ({"prompt": "a {}, it is", "words": "dog\ndog!"}, r"words: 'dog!'"),
     ({"prompt": "a {} " + "very " * 80, "words": "dog\ncat"}, r"2 rows of 77 tokens"),
     ({"words": "dog\n()"}, r"words: '\(\)' gives no token"),
