@@ -71,8 +71,13 @@ def _folder(root: str, name: str) -> Path:
         )
     if target.resolve() == Path(base).resolve():
         raise ValueError(f"save_folder: {quoted(name)} is ComfyUI's {root} folder itself; name a folder in it.")
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"save_folder: {target} is a file; name a folder.")
+    try:
+        if target.exists() and not target.is_dir():
+            raise ValueError(f"save_folder: {target} is a file; name a folder.")
+    except OSError as error:
+        raise ValueError(
+            f"save_folder: {quoted(name)} cannot be a folder's name ({error.strerror}); give a short one."
+        ) from error
     return target
 
 

@@ -105,6 +105,12 @@ def test_pictures_that_are_not_in_the_folder_are_refused(folder):
     assert_paired(folder, CAPTIONS, pictures())
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "very long/" * 500])
+def test_a_name_too_long_for_the_disk_is_refused(name):
+    with pytest.raises(ValueError, match=r"save_folder: .* give a short one"):
+        save(pictures(), CAPTIONS, name, "output")
+
+
 @pytest.mark.parametrize("name", ["", " ", ".", "..", "../elsewhere", "/tmp", "a/../..", "x\0y", "link", "link/x"])
 @pytest.mark.parametrize("root", ["input", "output"])
 def test_nothing_is_written_outside_comfyuis_folders(comfyui, tmp_path, root, name):
