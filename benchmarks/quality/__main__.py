@@ -39,7 +39,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     from .judging import Scored
     from .methods import METHODS
     from .report import chart, table
-    from .sheet import BASELINES, sheet
+    from .sheet import OTHERS, sheet
     from .summary import summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
@@ -50,7 +50,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     chart(lines, images / f"quality_{protocol.name}.jpg")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
     sheet(protocol, pictures, images / f"{name}_pictures.jpg")
-    sheet(protocol, pictures, images / f"{name}_first.jpg", (*BASELINES, "CoRe"), concepts=1)
+    sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, "CoRe"), concepts=1)
     print(text)
 
 

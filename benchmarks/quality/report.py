@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .drawing import Run
-from .summary import BASELINE, SCORES, Line
+from .summary import BASELINES, SCORES, Line
 
 if TYPE_CHECKING:
     from core_personalization.core_ops.scores import Estimate
@@ -16,13 +16,15 @@ CHARTED = ("faithful", "identity")
 
 
 def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
-    """Markdown: for each kind of references the scores, then the differences from the baseline."""
+    """Markdown: for each kind of references the scores, then the differences from the baselines."""
     parts = [about(runs)]
     for references in dict.fromkeys(line.references for line in lines):
         chosen = [line for line in lines if line.references == references]
         parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen)}")
-        if any(line.differences for line in chosen):
-            parts.append(f"Difference from {BASELINE}, same concept, prompt and noise:\n\n{_differences(chosen)}")
+        for baseline in BASELINES:
+            compared = {line.method: line.differences[baseline] for line in chosen if baseline in line.differences}
+            if compared:
+                parts.append(f"Difference from {baseline}, same concept, prompt and noise:\n\n{_differences(compared)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,11 +47,10 @@ def _scores(lines: Sequence[Line]) -> str:
     return _markdown(["method", "concepts", "n", *SCORES], rows)
 
 
-def _differences(lines: Sequence[Line]) -> str:
+def _differences(compared: Mapping[str, Mapping[str, Estimate]]) -> str:
     rows = [
-        [line.method, str(line.differences[CHARTED[0]].n), *(_cell(line.differences, name, "+") for name in SCORES)]
-        for line in lines
-        if line.differences
+        [method, str(found[CHARTED[0]].n), *(_cell(found, name, "+") for name in SCORES)]
+        for method, found in compared.items()
     ]
     return _markdown(["method", "n", *SCORES], rows)
 

@@ -21,8 +21,8 @@ from .methods import METHODS
 from .protocol import Cell, Protocol
 from .training import reference_scenes
 
-BASELINES = ("Textual Inversion", "TI + DreamBooth")
-SHOWN = (*BASELINES, "CoRe, published λ", "CoRe")
+OTHERS = ("Textual Inversion", "TI + DreamBooth")
+SHOWN = (*OTHERS, "CoRe, published λ", "CoRe")
 CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
@@ -35,7 +35,7 @@ def sheet(
     for concept in protocol.concepts:
         row = [Cell(METHODS[name], concept, references, seed) for name in methods]
         there = [cell for cell in row if is_done(pictures, cell)]
-        if {cell.method.name for cell in there} > set(BASELINES):
+        if {cell.method.name for cell in there} > set(OTHERS):
             done.append(there)
     done = done[:concepts]
     if not done:

@@ -1,4 +1,4 @@
-"""From pictures' scores to one line per method: means, and differences from TI + DreamBooth, with intervals."""
+"""From pictures' scores to one line per method: means, and differences from two of them, with intervals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from core_personalization.core_ops.scores import Estimate, estimate_mean
 
 from .judging import Scored
 
-BASELINE = "TI + DreamBooth"
+BASELINES = ("TI + DreamBooth", "CoRe")
+"""What the others are compared with: all with the first, variants of CoRe with the second."""
 SCORES: Mapping[str, Callable[[Scored], float | None]] = {
     "text alignment": lambda row: row.text_alignment,
     "faithful": lambda row: row.faithful,
@@ -27,32 +28,42 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Line:
-    """A method on one kind of references. differences: of the same concept, seed and prompt, paired."""
+    """A method on one kind of references. differences: from each baseline, of the same concept, seed and
+    prompt, paired."""
 
     method: str
     references: str
     concepts: int
     pictures: int
     scores: Mapping[str, Estimate]
-    differences: Mapping[str, Estimate]
+    differences: Mapping[str, Mapping[str, Estimate]]
 
 
 def summarized(rows: Sequence[Scored], order: Sequence[str]) -> list[Line]:
     """Only concepts and seeds that every one of a references' methods has would be comparable at a glance; where a
-    method has fewer, its line says so by its count, and its differences are of those it shares with the baseline."""
+    method has fewer, its line says so by its count, and its differences are of those it shares with a baseline."""
     groups: dict[tuple[str, str], list[Scored]] = defaultdict(list)
     for row in rows:
         groups[row.references, row.method].append(row)
     keys = sorted(groups, key=lambda key: (key[0], order.index(key[1])))
-    return [_line(groups[key], groups.get((key[0], BASELINE), [])) for key in keys]
+    return [
+        _line(groups[key], {name: groups[key[0], name] for name in BASELINES if (key[0], name) in groups})
+        for key in keys
+    ]
 
 
-def _line(rows: Sequence[Scored], baseline: Sequence[Scored]) -> Line:
+def _line(rows: Sequence[Scored], baselines: Mapping[str, Sequence[Scored]]) -> Line:
     first = rows[0]
     scores = {name: _estimate(score(row) for row in rows) for name, score in SCORES.items()}
-    differences = {} if first.method == BASELINE else _differences(rows, baseline)
+    differences = {
+        name: _differences(rows, theirs) for name, theirs in baselines.items() if _comparable(first.method, name)
+    }
     kept = {name: estimate for name, estimate in scores.items() if estimate is not None}
     return Line(first.method, first.references, len({row.concept for row in rows}), len(rows), kept, differences)
+
+
+def _comparable(method: str, baseline: str) -> bool:
+    return method != baseline and (baseline == BASELINES[0] or method.startswith(baseline))
 
 
 def _differences(rows: Sequence[Scored], baseline: Sequence[Scored]) -> dict[str, Estimate]:

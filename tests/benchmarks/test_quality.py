@@ -13,13 +13,14 @@ from quality.methods import METHODS
 from quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, Cell, cells
 from quality.report import table
 from quality.running import claim, missing
-from quality.summary import BASELINE, summarized
+from quality.summary import BASELINES, summarized
 from quality.training import reference_captions
 
 from mini_world.concepts import CONCEPTS, prompt_templates
 from mini_world.judge import ATTRIBUTES, Judge
 from mini_world.render import Scene, render
 
+BASELINE = BASELINES[0]
 CELL = Cell(METHODS["CoRe"], "striped-cat", BIASED, 0)
 
 
@@ -155,12 +156,22 @@ def test_differences_are_paired_by_concept_seed_and_prompt():
     rows += [a_row("CoRe", 0, 2, None, concept="split-bear")]  # the baseline has none to compare with
     lines = {line.method: line for line in summarized(rows, list(METHODS))}
     assert lines[BASELINE].differences == {}
-    difference = lines["CoRe"].differences["text alignment"]
+    differences = lines["CoRe"].differences[BASELINE]
+    difference = differences["text alignment"]
     assert difference.n == 4 and difference.mean == pytest.approx(0.375)
     assert 0 <= difference.low < difference.mean < difference.high <= 0.5
-    assert lines["CoRe"].differences["identity"].low == lines["CoRe"].differences["identity"].high == 0.25
+    assert differences["identity"].low == differences["identity"].high == 0.25
     assert lines["CoRe"].pictures == 5 and lines["CoRe"].concepts == 2
     assert "hat leak" not in lines["CoRe"].scores
+
+
+def test_variants_of_core_are_compared_with_it_too():
+    methods = {"TI + frozen word": 0, BASELINE: 0, "CoRe": 1, "CoRe without L_emb": 2}
+    rows = [a_row(method, i, right, 0.5) for method, right in methods.items() for i in range(4)]
+    lines = {line.method: line for line in summarized(rows, list(METHODS))}
+    assert set(lines["TI + frozen word"].differences) == {BASELINE} == set(lines["CoRe"].differences)
+    assert lines["CoRe without L_emb"].differences["CoRe"]["text alignment"].mean == 0.5
+    assert "Difference from CoRe, same" in table(list(lines.values()), [a_run(CELL, 6)])
 
 
 def test_the_table_says_n_intervals_and_where_it_was_measured():
@@ -180,4 +191,5 @@ def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfec
     score(protocol, folder, results)
     report(protocol, folder, results, images)
     assert "Textual Inversion | 1 | 20 |" in (results / "reduced.md").read_text("utf-8")
-    assert {file.name for file in images.iterdir()} == {"quality_reduced.jpg", "quality_reduced_pictures.jpg"}
+    drawn = {f"quality_reduced{what}.jpg" for what in ("", "_pictures", "_first")}
+    assert {file.name for file in images.iterdir()} == drawn
