@@ -1,9 +1,13 @@
-"""ComfyUI's editor in a headless Chromium that the machine has; without one these tests are skipped, and say why."""
+"""ComfyUI's editor in a headless Chromium, the machine's or Playwright's; without one these tests are skipped, and say
+why."""
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,19 +21,32 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+FETCH_SECONDS = 600
 
 
 @pytest.fixture(scope="module")  # While it is there, a loop runs in this process, and asyncio.run is refused.
 def chromium() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (group test)")
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on the PATH")
+    if program is None and (trouble := fetch_chromium()):
+        pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on the PATH, and none can be fetched: {trouble}")
     with playwright.sync_playwright() as driver:
         # Chromium refuses its sandbox to root, which test machines often are; it opens nothing but our own server.
         browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@functools.cache
+def fetch_chromium() -> str:
+    """Playwright's own, once for all its users; returns why that failed."""
+    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"playwright install took more than {FETCH_SECONDS} s"
+    lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+    return next((line for line in lines if "rror" in line), lines[-1]) if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
