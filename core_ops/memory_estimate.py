@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,10 +40,13 @@ class _Saved:
     per_block: list[int] = field(default_factory=list)
 
     def pack(self, tensor: Tensor) -> None:
-        """Keeps nothing for autograd: an output kept here would hold its own graph, out of the collector's sight."""
+        """Keeps nothing for autograd: an output kept here would hold its own graph, out of the collector's sight. So
+        storages end while this counts, and others come to lie where they were."""
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.known:
-            self.known.add(storage.data_ptr())
+        place = storage.data_ptr()
+        if place not in self.known:
+            self.known.add(place)
+            weakref.finalize(storage, self.known.discard, place)
             self.total += storage.nbytes()
 
     def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -27,3 +27,15 @@ def test_recomputed_blocks_keep_their_inputs_and_one_inside():
 def test_a_batch_is_extrapolated_from_two_sizes():
     assert extrapolated(lambda batch: 100 + 7 * batch, 6) == 142
     assert extrapolated(measured, 9) == measured(9)
+
+
+def test_what_comes_to_lie_where_something_else_was_counts_again():
+    """exp keeps its result; nothing else holds it here once the next one is computed."""
+
+    def forward():
+        x = torch.zeros(1000, requires_grad=True)
+        for _ in range(8):
+            x = x.exp()
+        return x
+
+    assert activation_bytes(forward, [], [], recompute=False) == 8 * 4000
