@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..host.run_control import releasing_memory
+from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
 from .run import check_inputs, make_captions, report_of
 from .settings import CaptionSettings
@@ -65,7 +65,7 @@ class SelectiveCaption(io.ComfyNode):
         reader = vision_clip[0] if vision_clip else None
         checked = check_inputs(images, captions, reader, clip[0] if clip else None, settings)
         with releasing_memory("max_tokens or the size of the images"):
-            made = make_captions(checked, cls.hidden.unique_id if cls.hidden else None)
+            made = make_captions(checked, node_id_of(cls))
         texts = [caption.text for caption in made]
         # The pictures too: a folder is loaded in no certain order, and a typed line is for the picture of its place.
         shown = ui.PreviewImage([picture.movedim(0, -1) for picture in checked.pictures], cls=cls).as_dict()

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..concept import Concept, ConceptIO
-from ..host.run_control import releasing_memory
+from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
 from ..training.inputs import HostModels
 from ..training.sockets import curve_outputs, model_inputs, picture_inputs
@@ -56,7 +56,7 @@ class TrainEmbedding(io.ComfyNode):
         settings = validated(EmbeddingSettings, inputs)
         host = HostModels(model[0], clip[0], vae[0])
         checked = check_inputs(host, images, masks, captions, settings)
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
         concept = Concept(

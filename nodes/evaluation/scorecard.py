@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from ..charts import new_figure
 from ..concept import ConceptIO
 from ..host import score_files
-from ..host.run_control import RunProgress, releasing_memory
+from ..host.run_control import RunProgress, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
 from .charts import pareto_chart, score_chart
 from .data import to_json
@@ -58,7 +58,7 @@ class PersonalizationScorecard(io.ComfyNode):
             compared_scorecards(compare_with, settings),
             settings,
         )
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = node_id_of(cls)
         with releasing_memory("batch_size"):
             card = score(checked, node_id)
         cards = [*checked.compared, card]

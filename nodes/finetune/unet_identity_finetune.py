@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
-from ..host.run_control import blocked_output, releasing_memory
+from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
 from ..training.inputs import HostModels
 from ..training.sockets import curve_outputs, model_inputs, picture_inputs
@@ -71,7 +71,7 @@ class UNetIdentityFinetune(io.ComfyNode):
         settings = validated(FinetuneSettings, inputs)
         host = HostModels(model[0], clip[0], vae[0])
         checked = check_finetune(host, concept[0], GivenPictures(images, masks, captions, class_images), settings)
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune(host, checked, node_id)
         shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}

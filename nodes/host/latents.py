@@ -38,10 +38,11 @@ def received(model: ModelPatcher, latent: Mapping[str, Any]) -> Tensor:
     Raises ValueError when they belong to another kind of model.
     """
     samples = latent["samples"]
-    if not samples.is_nested and samples.ndim == 4 and samples.numel():
+    whole = not samples.is_nested and samples.ndim == 4 and samples.numel() > 0
+    if whole:
         samples = comfy.sample.fix_empty_latent_channels(model, samples, latent.get("downscale_ratio_spacial"))
     channels = model.model.latent_format.latent_channels
-    if samples.is_nested or samples.ndim != 4 or samples.shape[1] != channels or not samples.numel():
+    if not whole or samples.shape[1] != channels:
         raise ValueError(
             f"latent: it has shape {tuple(samples.shape)}, this model needs [batch, {channels}, height, width]; "
             "make it with the model's own VAE, or with Empty Latent Image."

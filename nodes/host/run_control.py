@@ -66,6 +66,11 @@ def show_text(text: str, node_id: str | None) -> None:
         server.send_progress_text(text, node_id)
 
 
+def node_id_of(node: Any) -> str | None:
+    """The id in the graph of a node that asks for it as hidden input, while the host executes it; None elsewhere."""
+    return node.hidden.unique_id if node.hidden else None
+
+
 def blocked_output(message: str) -> Any:
     """An output that stops, with this message, whatever is connected to it; the node's other outputs work."""
     return ExecutionBlocker(message)

@@ -14,7 +14,7 @@ from ..host.attention_run import PARTS, WatchPlan
 from ..host.attention_tap import Layer, LayerPlace, layer_places
 from ..host.denoiser import unet_of
 from ..host.prompt_words import encoded_texts, read_phrases, read_prompt
-from ..host.run_control import show_text
+from ..host.run_control import node_id_of, show_text
 from ..host.text_encoder import validate_clip
 from ..settings import schema_inputs, validated
 from .attention_settings import CONDITIONAL, EACH_HEAD, LISTED_LAYERS, RESOLUTIONS, UNCONDITIONAL, ProbeSettings
@@ -52,7 +52,7 @@ class ContextAttentionProbe(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, clip: Any, conditioning: Any = None, **inputs: Any) -> io.NodeOutput:
         settings = validated(ProbeSettings, inputs)
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = node_id_of(cls)
         plan = watch_plan(settings, model, clip, conditioning)
         probe = AttentionProbe(plan, node_id)
         needed = plan.bytes_needed((64, 64), 1, 1) / 2**20

@@ -11,7 +11,7 @@ from ...core_ops.context_similarity import context_labels
 from ..concept import Concept, ConceptIO
 from ..host import concept_files
 from ..host.prompt_words import read_prompt
-from ..host.run_control import blocked_output, releasing_memory
+from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
 from ..training.card import training_card
 from ..training.inputs import HostModels
@@ -83,7 +83,7 @@ class TestTimeOptimize(io.ComfyNode):
         settings = validated(TestTimeSettings, inputs)
         host = HostModels(model, clip, vae)
         checked = check_inputs(host, (concept, concept_2, concept_3), StartingPoint(latent, images), settings)
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = node_id_of(cls)
         with releasing_memory("batch_size, or width and height, or switch gradient_checkpointing on"):
             refined = refine_prompt(host, checked, node_id)
         labels = context_labels(read_prompt(clip, checked.reference_prompt), checked.pair.reference)
