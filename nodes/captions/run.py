@@ -107,7 +107,7 @@ def _typed(text: str, count: int) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and len(lines) != count:
         raise ValueError(
-            f"own_captions: {len(lines)} lines for {count} images; type one line per image, - for one without."
+            f"own_captions: {len(lines)} lines for {count} images; write one line per image, - for one without."
         )
     return [line if line != LEFT_OUT else "" for line in lines] or [""] * count
 

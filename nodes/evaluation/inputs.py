@@ -136,7 +136,7 @@ def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings
             if theirs != ours:
                 raise ValueError(
                     f"compare_with: {card.name!r} was scored with {name} {theirs!r}, this one with {ours!r}; "
-                    "scores of different models cannot be compared. Score both with the same."
+                    "scores of different models cannot be compared; use the same for both."
                 )
     return [card for index, card in enumerate(cards) if card not in cards[:index]]
 

@@ -141,7 +141,7 @@ def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequen
     if latent is None or images is None:
         raise ValueError("second_probe: connect second_latent and second_images too, of the second probed sampler.")
     if len(images) != count:
-        raise ValueError(f"second_images: {len(images)} came beside {count}; sample equally many with both probes.")
+        raise ValueError(f"second_images: {len(images)} came beside {count}; use the same batch size with both probes.")
     captured = probe.captured(latent["samples"], "second_probe")
     labels = {word.label.casefold() for word in captured.words}
     return _panel(("second_probe", probe), latent, images, [name for name in names if name.casefold() in labels])
