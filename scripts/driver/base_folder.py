@@ -1,4 +1,4 @@
-"""ComfyUI's folders for one purpose (--base-directory), with this pack as the only custom node.
+"""ComfyUI's folders for one purpose (--base-directory), with this pack as the only custom node or with none.
 
 A folder of its own, in place of the installation's, leaves a user's models, outputs and custom nodes alone.
 """
@@ -17,11 +17,12 @@ class BaseFolder:
     path: Path
 
     @classmethod
-    def make(cls, path: Path) -> BaseFolder:
+    def make(cls, path: Path, with_pack: bool = True) -> BaseFolder:
         base = cls(path.resolve())
         for folder in (base.checkpoints, base.embeddings, base.input, base.output, base.path / "user"):
             folder.mkdir(parents=True, exist_ok=True)
-        place_pack(ROOT, base.path / "custom_nodes")
+        if with_pack:
+            place_pack(ROOT, base.path / "custom_nodes")
         return base
 
     @property

@@ -18,7 +18,7 @@ from driver import quick_start
 from driver.base_folder import BaseFolder
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 FETCH_SECONDS = 600
@@ -50,13 +50,19 @@ def fetch_chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def opened(chromium: Browser, server) -> Iterator[Editor]:
+def window(chromium: Browser) -> Iterator[Page]:
+    """One that has seen nothing yet."""
+    context = chromium.new_context(viewport={"width": 1600, "height": 1000})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(window: Page, server) -> Editor:
     """The editor on a server that has the demo's checkpoint and pictures."""
     quick_start.fill_base_folder(server.process.base)
     place_named_files(server.process.base, server.process.output / "loras")
-    context = chromium.new_context(viewport={"width": 1600, "height": 1000})
-    yield Editor.open(context.new_page(), server.process.address)
-    context.close()
+    return Editor.open(window, server.process.address)
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ _WIDGET_PLACE = """([id, name]) => {
     return [box.left + (node.pos[0] + node.size[0] / 2 + offset[0]) * scale,
             box.top + (node.pos[1] + widget.y + 10 + offset[1]) * scale];
 }"""
+_TEXT = "(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === '$$node-text-preview')?.value ?? ''"
+_PICTURES = "(id) => (app.graph.getNodeById(id).imgs ?? []).map((image) => image.src)"
+PATIENCE = 180_000  # In milliseconds; a training on a busy machine.
 _VALUES = "(id) => Object.fromEntries(app.graph.getNodeById(id).widgets.map((widget) => [widget.name, widget.value]))"
 
 
@@ -85,6 +88,25 @@ class Editor:
         with self.page.expect_response(lambda answer: answer.url.endswith("/api/prompt")) as waiting:
             self.run_button.click()
         return waiting.value.json()
+
+    def text(self, node_id: int) -> str:
+        """The text on a node."""
+        return self.page.evaluate(_TEXT, node_id)
+
+    def pictures(self, node_id: int) -> list[str]:
+        """The addresses of the pictures on a node."""
+        return self.page.evaluate(_PICTURES, node_id)
+
+    def wait_for_text(self, node_id: int, pattern: str, patience: int = PATIENCE) -> str:
+        script = f"([id, pattern]) => new RegExp(pattern, 's').test(({_TEXT})(id))"
+        self.page.wait_for_function(script, arg=[node_id, pattern], timeout=patience)
+        return self.text(node_id)
+
+    def wait_for_pictures(self, node_id: int, count: int) -> list[str]:
+        """The editor shows a picture when it has loaded it."""
+        script = f"([id, count]) => ({_PICTURES})(id).length === count"
+        self.page.wait_for_function(script, arg=[node_id, count], timeout=PATIENCE)
+        return self.pictures(node_id)
 
     def stop_all(self) -> None:
         for path, body in (("queue", {"clear": True}), ("interrupt", {})):
