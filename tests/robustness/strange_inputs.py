@@ -76,9 +76,7 @@ def concepts(draw: st.DrawFn) -> Any:
 
 def conditionings() -> st.SearchStrategy[Any]:
     shapes = st.lists(st.sampled_from([0, 1, 77, 154, 768, 1024]), min_size=1, max_size=4)
-    return st.lists(
-        shapes.map(lambda shape: [torch.zeros(shape[:3] if math.prod(shape) > 1e7 else shape), {}]), max_size=2
-    )
+    return st.lists(shapes.map(lambda shape: [torch.zeros(()).expand(shape), {}]), max_size=2)
 
 
 def loras() -> st.SearchStrategy[dict[str, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     from core_personalization.nodes.training import preview as concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
+    gc.freeze()  # every run collects garbage, and would look through all modules for it
     yield monkeypatch
+    gc.unfreeze()
 
 
 @st.composite
