@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from by_place import ROOT, load_package
+from preparation.by_place import ROOT, load_package
 
 if TYPE_CHECKING:
     from driver.client import ComfyUIClient

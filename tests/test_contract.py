@@ -17,7 +17,6 @@ NODES = ROOT / "nodes"
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY"))]
-WITHOUT_PICTURE = {"CoReScorecard"}  # Its charts need CLIP and DINO, which the project has not.
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 
 BLOCKER = f"""
@@ -130,7 +129,7 @@ def test_a_help_page_has_a_picture_and_the_same_parts_in_the_same_order(page):
     parts = re.findall(r"^## (.+)$", content, flags=re.MULTILINE)
     wanted = ["Inputs", "Outputs", "Memory and time", "Failures and remedies"]
     assert [part for part in parts if part in wanted] == wanted
-    assert content.count(f"](images/{page.stem}.jpg)") == 1 or page.stem in WITHOUT_PICTURE
+    assert content.count(f"](images/{page.stem}.jpg)") == 1
 
 
 def test_every_workflow_has_an_id_of_its_own_a_note_and_groups():

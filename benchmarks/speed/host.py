@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from by_place import ROOT, load_package
+from preparation.by_place import ROOT, load_package
 from safetensors.torch import load_file
 from torch import Tensor
 

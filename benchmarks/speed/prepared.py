@@ -22,6 +22,6 @@ def start(module: str) -> int:
     except PreparationError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    paths = os.pathsep.join(str(ROOT / folder) for folder in ("benchmarks", "tests"))
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests"))
     command = [str(installation.python), "-m", module, *sys.argv[1:]]
     return run_in_foreground(command, Path.cwd(), {**installation.environment(), "PYTHONPATH": paths})

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from preparation.by_place import ROOT, load_package
 from safetensors import safe_open
+from torch import Tensor
 
 from .runs import Runs
 from .sheet import Sheet
-from .thumbnails import references
+from .thumbnails import CONCEPT, references
 
 WIDTH = 560
 SMOOTHED = 10
@@ -93,6 +97,28 @@ def load_concept(runs: Runs) -> Image.Image:
     return sheet.row(pictures, ["its picture", "“… in the snow”, with it", ""]).image()
 
 
+def scorecard(_: Runs) -> Image.Image:
+    """What the identity scores look at; the scores themselves need CLIP and DINO, which the project has not."""
+    load_package("core_personalization", ROOT)
+    load_package("mini_world", ROOT / "mini_world")
+    from core_personalization.core_ops.scores import non_subject_segment, subject_segment
+
+    from mini_world import concepts, render
+
+    scenes = [render.render(scene) for scene in concepts.references(CONCEPT.name)]
+    sheet = Sheet(WIDTH).line("references", 15, accent=True).row([scene.image for scene in scenes])
+    sheet.line("reference_masks", 15, accent=True).row([scene.mask for scene in scenes])
+    for title, segment in (("SA compares with", subject_segment), ("NSD compares with", non_subject_segment)):
+        sheet.line(title, 15, accent=True).row([segment_of(scene, segment) for scene in scenes])
+    return sheet.image()
+
+
+def segment_of(scene: Any, segment: Callable[[Tensor, Tensor], Tensor]) -> Image.Image:
+    picture, mask = (torch.from_numpy(np.array(image) / 255) for image in (scene.image, scene.mask))
+    cut = segment(picture.movedim(-1, 0), mask).movedim(0, -1)
+    return Image.fromarray((cut.numpy() * 255).round().astype(np.uint8))
+
+
 def evaluation_prompts(runs: Runs) -> Image.Image:
     run = runs.of("scorecard")
     prompts = run.inputs("CoReEvaluationPrompts")["own_prompts"].splitlines()
@@ -143,4 +169,5 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReSaveConcept": save_concept,
     "CoReLoadConcept": load_concept,
     "CoReEvaluationPrompts": evaluation_prompts,
+    "CoReScorecard": scorecard,
 }

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from by_place import ROOT
+from preparation.by_place import ROOT
 from quality.protocol import SMOKE, cells
 
 pytestmark = [pytest.mark.host, pytest.mark.long]

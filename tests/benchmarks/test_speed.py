@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from by_place import ROOT
 from families.build import unet_shapes
+from preparation.by_place import ROOT
 from speed import results
 from speed.comparisons import BY_NAME, COMPARISONS, time_limit
 from speed.growth import exponent

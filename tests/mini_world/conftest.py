@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from by_place import ROOT, load_package
+from preparation.by_place import ROOT, load_package
 
 load_package("mini_world", ROOT / "mini_world")
