@@ -14,7 +14,7 @@ from .vae import TinyVAE
 
 PEAK_RATE = 1e-3
 DECODER_RATE = 6e-4
-CROP = 32
+CROP, CROPS_PER_STEP, PICTURES_PER_STEP = 32, 32, 12
 WHOLE_FROM, DECODER_ONLY_FROM = 0.55, 0.75
 LATENT_NOISE = 0.1
 
@@ -58,9 +58,9 @@ def refine_decoder(
     optimizer = torch.optim.AdamW(vae.taesd_decoder.parameters(), DECODER_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
     step = 0
     while (progress := budget.progress(step)) < 1:
-        rows = torch.randint(len(images), (12,), generator=draw).sort().values
+        rows = torch.randint(len(images), (PICTURES_PER_STEP,), generator=draw).sort().values
         target = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).to(device, torch.float32) / 255
-        noisy = latents[rows].float() + LATENT_NOISE / 2 * torch.randn(12, *latents.shape[1:], generator=draw)
+        noisy = latents[rows].float() + LATENT_NOISE / 2 * torch.randn(latents[rows].shape, generator=draw)
         with autocast(device):
             output = vae.decode(noisy.to(device))
         loss = reconstruction_loss(output.float(), target)
@@ -86,9 +86,10 @@ def _freeze_encoder(vae: TinyVAE) -> None:
 
 
 def _batch(images: np.ndarray, progress: float, draw: torch.Generator, device: torch.device) -> Tensor:
-    """32 crops, or 12 whole pictures."""
+    """Crops, later whole pictures."""
     whole = progress >= WHOLE_FROM
-    rows = torch.randint(len(images), (12 if whole else 32,), generator=draw).sort().values.numpy()
+    count = PICTURES_PER_STEP if whole else CROPS_PER_STEP
+    rows = torch.randint(len(images), (count,), generator=draw).sort().values.numpy()
     pictures = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)
     if not whole:
         top, left = (8 * torch.randint((SIDE - CROP) // 8 + 1, (2,), generator=draw)).tolist()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mini_world import dataset
+from mini_world import dataset, judge_training, unet_training, vae_training
 from mini_world.judge_training import train_judge
 from mini_world.schedule import Budget, learning_rate
 from mini_world.unet import UNet
@@ -17,6 +17,15 @@ from mini_world.vae import TinyVAE
 from mini_world.vae_training import encode_pictures, psnr, train_vae
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """A few steps teach something with a tenth of the pictures, too."""
+    monkeypatch.setattr(unet_training, "CAPTIONS_PER_STEP", 1)
+    monkeypatch.setattr(judge_training, "CAPTIONS_PER_STEP", 12)
+    monkeypatch.setattr(vae_training, "CROPS_PER_STEP", 4)
+    monkeypatch.setattr(vae_training, "PICTURES_PER_STEP", 2)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +48,7 @@ def test_the_learning_rate_warms_up_stays_and_falls_to_zero():
 
 def test_the_vae_learns(data):
     images = data.images.reshape(-1, 64, 64, 3)
-    early, trained = (train_vae(images, Budget(steps), CPU, seed=0) for steps in (5, 40))
+    early, trained = (train_vae(images, Budget(steps), CPU, seed=0) for steps in (2, 30))
     assert psnr(trained, images[:16], CPU) > psnr(early, images[:16], CPU) + 2
     latents = encode_pictures(trained, images[:16], CPU)
     assert latents.shape == (16, 4, 8, 8)
@@ -75,18 +84,16 @@ def test_rows_that_share_a_caption_see_the_same_as_rows_that_have_their_own():
     torch.testing.assert_close(shared, own, rtol=1e-4, atol=1e-4)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(pictures, tmp_path):
-    whole = UNetTraining(pictures, Budget(steps=4), CPU, seed=3)
-    for _ in range(4):
-        whole._train_step(0.0)
-    first = UNetTraining(pictures, Budget(steps=4), CPU, seed=3)
-    for _ in range(2):
-        first._train_step(0.0)
+def test_a_resumed_run_equals_an_uninterrupted_one(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(unet_training, "EMA_EVERY", 1)
+    whole, first = (UNetTraining(pictures, Budget(steps=2), CPU, seed=3) for _ in range(2))
+    whole._train_step(0.0)
+    whole._train_step(0.0)
+    first._train_step(0.0)
     first.save(tmp_path / "state.pt")
-    second = UNetTraining(pictures, Budget(steps=4), CPU, seed=9)
+    second = UNetTraining(pictures, Budget(steps=2), CPU, seed=9)
     second.resume(tmp_path / "state.pt")
-    for _ in range(2):
-        second._train_step(0.0)
+    second._train_step(0.0)
     for a, b in itertools.chain(
         zip(whole.unet.parameters(), second.unet.parameters(), strict=True),
         zip(whole.average.parameters(), second.average.parameters(), strict=True),
