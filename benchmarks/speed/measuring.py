@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,22 +15,17 @@ from typing import Any
 from .comparisons import Comparison
 from .task import Task
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 class Subject:
     """A running child; a context manager."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        paths = [ROOT / "benchmarks", ROOT / "tests"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
         log = Path(task.folder) / f"{task.subject.replace(':', '-')}.log"
         self._log = log.open("w")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "speed.child", task.to_json()],
             cwd=task.folder,
-            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
