@@ -6,7 +6,8 @@ average: on drawn pictures this tells one coat from another as well as their tru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -47,6 +48,7 @@ class Scored:
     beach_leak: int | None
     identity: float | None
     subject_alignment: float
+    bare_subject_alignment: float
     non_subject_disentanglement: float
 
     @property
@@ -83,21 +85,21 @@ def judged(judge: Judge, cell: Cell, pictures: Tensor) -> list[Scored]:
     prompts = [template for template in templates for _ in range(len(pictures) // len(templates))]
     seen = judge.attributes(pictures)
     identities = identity(judge, cell, pictures)
-    subject, others = disentanglement(judge, cell, pictures)
+    sid = disentanglement(judge, cell, pictures)
     return [
         _scored(cell, index, prompt, {name: int(values[index]) for name, values in seen.items()},
-                (float(identities[index]), float(subject[index]), float(others[index])))
+                [float(score[index]) for score in (identities, *sid)])
         for index, prompt in enumerate(prompts)
     ]  # fmt: skip
 
 
-def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: tuple[float, float, float]) -> Scored:
+def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: Sequence[float]) -> Scored:
     asked = named(prompt)
     leaks = {}
     for name, word in LEAKS.items():
         leaked = ATTRIBUTES[name].index(word)
         leaks[name] = None if asked.get(name) == leaked else int(seen[name] == leaked)
-    own, subject, others = (round(score, 4) for score in scores)
+    own, subject, bare, others = (round(score, 4) for score in scores)
     return Scored(
         method=cell.method.name,
         concept=cell.concept,
@@ -112,6 +114,7 @@ def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: t
         beach_leak=leaks["context"],
         identity=own if keeps_coat(prompt) else None,
         subject_alignment=subject,
+        bare_subject_alignment=bare,
         non_subject_disentanglement=others,
     )
 
@@ -123,18 +126,27 @@ def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:
     return (features @ judge.identity(real, mask.expand(len(real), -1, -1)).T).mean(dim=1)
 
 
-def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """SID's SA and NSD [B] by the scorecard's own functions, with the judge's features of whole pictures for CLIP's."""
+def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SID's SA, the same with what the references wear taken off, and NSD, each [B]: by the scorecard's own functions,
+    with the judge's features of whole pictures for CLIP's."""
     from core_personalization.core_ops import scores
 
-    real, masks = _pictures(reference_scenes(cell))
-    segments = [scores.subject_segment(picture, mask) for picture, mask in zip(real, masks, strict=True)]
-    subjects = torch.cat([interpolate(segment[None], (64, 64), mode="bilinear") for segment in segments])
-    others = torch.stack([scores.non_subject_segment(p, m) for p, m in zip(real, masks, strict=True)])
-    features = [judge.whole(part * 2 - 1) for part in (pictures, subjects, others)]
-    return scores.subject_alignment(features[0], features[1]), scores.non_subject_disentanglement(
-        features[0], features[2]
+    scenes = reference_scenes(cell)
+    seen = judge.whole(pictures * 2 - 1)
+    worn, bare = (
+        scores.subject_alignment(seen, judge.whole(subjects(shown) * 2 - 1))
+        for shown in (scenes, [replace(scene, accessory=None) for scene in scenes])
     )
+    others = torch.stack([scores.non_subject_segment(*one) for one in zip(*_pictures(scenes), strict=True)])
+    return worn, bare, scores.non_subject_disentanglement(seen, judge.whole(others * 2 - 1))
+
+
+def subjects(scenes: list[Scene]) -> Tensor:
+    """Their subjects, cut out, centred and of one size: [B, 3, 64, 64] in 0…1."""
+    from core_personalization.core_ops.scores import subject_segment
+
+    segments = [subject_segment(*one) for one in zip(*_pictures(scenes), strict=True)]
+    return torch.cat([interpolate(segment[None], (64, 64), mode="bilinear") for segment in segments])
 
 
 @cache

@@ -21,6 +21,7 @@ SCORES: Mapping[str, Callable[[Scored], float | None]] = {
     "beach leak": lambda row: row.beach_leak,
     "right kind": lambda row: row.kind,
     "SA": lambda row: row.subject_alignment,
+    "SA, bare": lambda row: row.bare_subject_alignment,
     "NSD": lambda row: row.non_subject_disentanglement,
 }
 Place = tuple[str, int, int]

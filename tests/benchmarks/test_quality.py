@@ -25,7 +25,7 @@ CELL = Cell(METHODS["CoRe"], "striped-cat", BIASED, 0)
 
 
 def a_row(method: str, index: int, right: int, identity: float | None, concept: str = "striped-cat") -> Scored:
-    return Scored(method, concept, BIASED, 0, index, "a photo of a {}", 2, right, 1, None, 0, identity, 0.5, 0.25)
+    return Scored(method, concept, BIASED, 0, index, "a photo of a {}", 2, right, 1, None, 0, identity, 0.5, 0.5, 0.25)
 
 
 def a_run(cell: Cell, pictures: int) -> drawing.Run:
@@ -139,6 +139,8 @@ def test_the_judge_prefers_what_was_asked_for_to_the_references_and_the_thing_to
         ("non_subject_disentanglement", 0.0),
     ):
         assert mean(right, name) > mean(stuck, name) + margin
+    gains = [mean(rows, "subject_alignment") - mean(rows, "bare_subject_alignment") for rows in (right, stuck)]
+    assert gains[1] > gains[0] + 0.05, "what is worn counts to SA, not to bare SA"
     for leak in ("hat_leak", "beach_leak"):
         assert mean(stuck, leak) > 0.9 > 0.1 > mean(right, leak)
     assert [row.identity is None for row in right] == [not keeps_coat(prompt) for prompt in prompts]
