@@ -7,9 +7,11 @@ LONGEST = 200
 
 
 def quoted(value: object) -> str:
-    """In quotes, control characters spelled out, the end of a long one left out."""
+    """In quotes, the end of a long one left out."""
     return shortened(repr(value), LONGEST)
 
 
 def shortened(text: str, longest: int = 1000) -> str:
-    return text if len(text) <= longest else f"{text[:longest]}…"
+    """Control characters are spelled out, the end of a long text is left out."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[:longest]}…"

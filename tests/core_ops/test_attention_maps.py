@@ -70,6 +70,11 @@ def test_the_end_of_a_longer_word_is_not_that_word():
         watch_phrases(TEDDY, {"dy": phrase(("dy",))})
 
 
+def test_the_words_that_are_there_are_named_without_control_characters():
+    with pytest.raises(ValueError, match=r"The words that are: a, \\x00, 狗\."):
+        watch_phrases(prompt(("a",), ("\0",), ("狗",)), {"dog": phrase(("dog",))})
+
+
 def test_occurrences_do_not_overlap():
     assert labels(watch_phrases(prompt(("x",), ("x",), ("x",)), {"x x": phrase(("x",), ("x",))})) == {"x x": (1, 2)}
 
