@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from preparation.by_place import ROOT, load_package
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ TIERS = {TESTS / "host": ("host",), TESTS / "robustness": ("host",), TESTS / "br
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
 load_package("core_personalization", ROOT)
+
+# A busy machine is no fault of the code's.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..prompt_templates import validate_template
+from ..quoting import quoted
 from .clauses import Fits, shortened, without_descriptions, without_details
 from .cleaning import plain_text, sentences, unusable
 from .form import CLASS_ONLY, CLASSES, EVERYTHING, CaptionForm, with_articles
@@ -31,13 +32,18 @@ def within_words(caption: str) -> bool:
     return len(re.findall(r"\w+|[^\w\s]", caption.replace("{}", "x"))) <= WORD_BOUND
 
 
+def validate_opening(form: CaptionForm, fits: Fits) -> None:
+    """Raises ValueError when not even the opening fits one row."""
+    if not fits(form.opening):
+        raise ValueError(f"start: {quoted(form.opening)} alone does not fit one row of the text encoder; shorten it.")
+
+
 def repair(answer: str, form: CaptionForm, fits: Fits = within_words) -> RepairedCaption:
     """A caption of the form out of any text. A repaired caption is repaired to itself.
 
     Raises ValueError when not even the opening fits one row.
     """
-    if not fits(form.opening):
-        raise ValueError(f"start: {form.opening!r} alone does not fit one row of the text encoder; shorten it.")
+    validate_opening(form, fits)
     if form.case == CLASS_ONLY:
         return RepairedCaption(form.opening)
     caption, repairs = answer, list[str]()

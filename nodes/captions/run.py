@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core_ops.image_preparation import rgb, validate_pictures
 from ...core_ops.selective_captions import CLASS_ONLY, CaptionForm, RepairedCaption, repair, within_words
-from ...core_ops.selective_captions.repair import Fits
+from ...core_ops.selective_captions.repair import Fits, validate_opening
 from ..host import caption_files
 from ..host.prompt_rows import PromptRows
 from ..host.run_control import RunProgress
@@ -51,6 +51,7 @@ def check_inputs(
     if settings.save_to != NOWHERE:
         places = caption_files.places(settings.save_to, settings.save_folder, pictures, settings.overwrite)
     fits = within_words if clip is None else _fits_one_row(clip, form, settings.vectors)
+    validate_opening(form, fits)
     return CheckedCaptions(settings, pictures, sources, texts, reader, fits, places)
 
 

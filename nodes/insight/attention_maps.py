@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...core_ops.attention_maps import CapturedAttention, word_masks
+from ...core_ops.image_preparation import rgb, validate_pictures
 from ...core_ops.quoting import quoted, shortened
 from ..host.attention_probe import AttentionProbe
 from ..settings import schema_inputs, validated
@@ -128,12 +129,14 @@ SMALLEST_REST = 5e-5
 def _panel(named: tuple[str, AttentionProbe], latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
     where, probe = named
     captured = probe.captured(latent["samples"], where)
+    input_name = where.replace("probe", "images")
     if len(images) != captured.images:
         raise ValueError(
-            f"{where.replace('probe', 'images')}: {len(images)} came for {captured.images} latents; connect the "
-            "decoded latents."
+            f"{input_name}: {len(images)} came for {captured.images} latents; connect the decoded latents."
         )
-    return Panel(images[..., :3].float().cpu(), captured, shown_words(captured, names))
+    validate_pictures(input_name, list(images))
+    pictures = torch.stack([rgb(picture) for picture in images.float().cpu()])
+    return Panel(rearrange(pictures, "B C H W -> B H W C"), captured, shown_words(captured, names))
 
 
 def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:

@@ -151,6 +151,6 @@ def _cell_size(images: Tensor, longest: int) -> Size:
 
 def _resized_picture(picture: Tensor, size: Size) -> Tensor:
     """[H, W, 3] at another size."""
-    channels = rearrange(picture[..., :3], "H W C -> 1 C H W")
+    channels = rearrange(picture, "H W C -> 1 C H W")
     resized = F.interpolate(channels, size, mode="bilinear", antialias=True, align_corners=False)
     return rearrange(resized, "1 C H W -> H W C").clamp(0, 1)

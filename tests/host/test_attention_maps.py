@@ -109,6 +109,15 @@ def test_words_alone_leave_a_rest(loaded):
     assert numbers["sum"] == [1, 1]
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_pictures_may_be_grey_or_transparent(first, channels):
+    colours = maps({**first, "images": torch.full((2, HEIGHT, WIDTH, 3), 0.5)})[0]
+    same = torch.full((2, HEIGHT, WIDTH, channels), 0.5)
+    if channels % 2 == 0:
+        same[..., -1] = 1
+    assert torch.equal(maps({**first, "images": same})[0], colours)
+
+
 def test_masks_have_the_images_size_and_stand_word_by_word(shown, first):
     masks = shown[1]
     assert masks.shape == (15 * 2, HEIGHT, WIDTH)
@@ -186,6 +195,8 @@ def test_an_empty_prompt_shows_start_and_padding(loaded):
 def test_what_does_not_belong_together_is_refused(first, second):
     with pytest.raises(ValueError, match="images: 1 came for 2 latents"):
         maps({**first, "images": first["images"][:1]})
+    with pytest.raises(ValueError, match="images: picture 0 has 5 channels"):
+        maps({**first, "images": torch.rand(2, HEIGHT, WIDTH, 5)})
     with pytest.raises(ValueError, match="latent: it is not what the last sampling through the probe's model"):
         maps({**first, "latent": {"samples": first["latent"]["samples"] + 1}})
     with pytest.raises(ValueError, match=r"words: 'cat' was not watched. The words that were: .*beach"):

@@ -219,6 +219,13 @@ def test_where_to_save_is_settled_before_the_model_is_asked(folder, random_reade
 # Refusals
 
 
+def test_a_start_that_leaves_no_room_is_refused_before_the_model_is_asked(random_reader, monkeypatch):
+    monkeypatch.setattr(random_reader, "generate", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(ValueError, match=r"start: 'a \{\}, very .*… alone does not fit") as error:
+        execute(pictures(), random_reader, start="a {}, " + "very " * 2000)
+    assert len(str(error.value)) < 400
+
+
 def test_what_cannot_be_captioned_is_refused(clip, reader):
     def refused(message: str, *args: Any, **settings: Any) -> None:
         with pytest.raises(ValueError, match=message):
