@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["comfyui", "embeddings", "output_folder", "short_previews"]
+__all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_models"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,3 +61,17 @@ def embeddings(comfyui: Path) -> Path:
     import folder_paths
 
     return Path(folder_paths.get_folder_paths("embeddings")[0])
+
+
+@pytest.fixture(scope="session")
+def vision_models(comfyui: Path, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of small random-weight models: clip, dino, dinov2."""
+    from families import vision
+
+    folder = tmp_path_factory.mktemp("vision")
+    saved = {
+        "clip": vision.save_clip(folder / "clip", comfyui_path / "comfy" / "sd1_tokenizer"),
+        "dino": vision.save_dino(folder / "dino"),
+        "dinov2": vision.save_dinov2(folder / "dinov2"),
+    }
+    return {name: str(path) for name, path in saved.items()}

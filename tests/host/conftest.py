@@ -28,17 +28,3 @@ def sd1(embeddings: Path) -> Models:
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def family(request: pytest.FixtureRequest, embeddings: Path) -> Models:
     return load_family(request.param, embedding_directory=str(embeddings))
-
-
-@pytest.fixture(scope="session")
-def vision_models(comfyui: Path, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders of small random-weight models: clip, dino, dinov2."""
-    from families import vision
-
-    folder = tmp_path_factory.mktemp("vision")
-    saved = {
-        "clip": vision.save_clip(folder / "clip", comfyui_path / "comfy" / "sd1_tokenizer"),
-        "dino": vision.save_dino(folder / "dino"),
-        "dinov2": vision.save_dinov2(folder / "dinov2"),
-    }
-    return {name: str(path) for name, path in saved.items()}

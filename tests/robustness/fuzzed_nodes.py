@@ -37,10 +37,11 @@ class FuzzedNode:
 
         return importlib.import_module(f"core_personalization.nodes.{self.module}")
 
-    def inputs(self, models: Models) -> dict[str, Any]:
+    def inputs(self, models: Models, vision_models: Mapping[str, str]) -> dict[str, Any]:
+        """vision_models: folders of a CLIP and a DINO by the names of the scorecard's inputs."""
         values = dict(self.given)
         for socket in self.sockets:
-            values[socket.removeprefix("saved_")] = _socket(socket, models)
+            values[socket.removeprefix("saved_")] = vision_models.get(socket) or _socket(socket, models)
         return values
 
     def execute(self, values: Mapping[str, Any]) -> Any:
@@ -105,8 +106,8 @@ FUZZED = (
         "evaluation.scorecard",
         "PersonalizationScorecard",
         "score",
-        {"prompts": "a dog in the jungle", "overwrite": True},
-        ("references", "generated"),
+        {"prompts": "a dog in the jungle", "resamples": 100, "overwrite": True},
+        ("references", "generated", "clip_model", "dino_model"),
         lists=True,
     ),
     FuzzedNode("sharing.concept_prompt", "ConceptPrompt", "", {"template": "a {} in the jungle"}, ("concept",)),

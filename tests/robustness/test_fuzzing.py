@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ from robustness.fuzzed_nodes import FUZZED, Accepted, FuzzedNode
 from robustness.smallest import Models, condition
 from robustness.strange_inputs import strategy_for
 
+InputsOf = Callable[[FuzzedNode], dict[str, Any]]
 LONGEST_MESSAGE = 2000
 REMEDY = re.compile(
     r"\b(give|take|choose|use|connect|set|write|leave|lower|load|make|name|put|remove|switch|shorten|check|train|get|"
@@ -28,11 +29,12 @@ each_node = pytest.mark.parametrize("node", FUZZED, ids=lambda node: node.node)
 
 
 @pytest.fixture(scope="module")
-def ready(models: Models, embeddings: Path, output_folder: Path) -> Models:
-    """With files that an input may name; no node of this file writes "shared"."""
+def inputs_of(models: Models, vision_models: dict[str, str], embeddings: Path, output_folder: Path) -> InputsOf:
+    """By node, what it takes; with files that an input may name. No node of this file writes "shared"."""
     make_concept(models, "fuzzed")
     save(make_concept(models, "shared"), name="shared")
-    return models
+    vision = {f"{kind}_model": folder for kind, folder in vision_models.items()}
+    return lambda node: node.inputs(models, vision)
 
 
 @pytest.fixture
@@ -67,10 +69,10 @@ def wrong_with(message: str, names: set[str]) -> str | None:
     return "holds control characters" if re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", message) else None
 
 
-def fuzz(node: FuzzedNode, models: Models, examples: int) -> Counter[str]:
+def fuzz(node: FuzzedNode, inputs: Mapping[str, Any], examples: int) -> Counter[str]:
     declared = getattr(node.load(), node.node).define_schema().inputs
     names = {each.id for each in declared} | ALIASES
-    inputs, outcomes = node.inputs(models), Counter[str]()
+    outcomes = Counter[str]()
 
     @settings(
         max_examples=examples,
@@ -103,7 +105,7 @@ ALIASES = {"super_category"}
 """What a message may begin with beside an input: a concept has one, too."""
 
 
-def validation(node: FuzzedNode, models: Models, patch: pytest.MonkeyPatch, examples: int) -> None:
+def validation(node: FuzzedNode, inputs: Mapping[str, Any], patch: pytest.MonkeyPatch, examples: int) -> None:
     """Everything up to the work."""
 
     def accept(*_: Any, **__: Any) -> Any:
@@ -111,40 +113,36 @@ def validation(node: FuzzedNode, models: Models, patch: pytest.MonkeyPatch, exam
 
     if node.work:
         patch.setattr(node.load(), node.work, accept)
-    outcomes = fuzz(node, models, examples)
+    outcomes = fuzz(node, inputs, examples)
     print(f"\n{node.node}: {dict(outcomes)}")
     assert outcomes["accepted"] and outcomes["refused"]
 
 
-def execution(node: FuzzedNode, models: Models, examples: int) -> None:
+def execution(node: FuzzedNode, inputs: Mapping[str, Any], models: Models, examples: int) -> None:
     before = condition(models)
-    outcomes = fuzz(node, models, examples)
+    outcomes = fuzz(node, inputs, examples)
     print(f"\n{node.node}: {dict(outcomes)}")
     assert outcomes["accepted"]
     assert condition(models) == before
 
 
 @each_node
-def test_validation(ready, patch, node):
-    validation(node, ready, patch, 60)
+def test_validation(inputs_of, patch, node):
+    validation(node, inputs_of(node), patch, 60)
 
 
 @each_node
 @pytest.mark.long
-def test_validation_at_length(ready, patch, node):
-    validation(node, ready, patch, 10_000)
+def test_validation_at_length(inputs_of, patch, node):
+    validation(node, inputs_of(node), patch, 10_000)
 
 
-# The scorecard needs vision models; tests/host has it work.
-executed = [each for each in FUZZED if each.node != "PersonalizationScorecard"]
+@each_node
+def test_execution(inputs_of, models, patch, node):
+    execution(node, inputs_of(node), models, 3)
 
 
-@pytest.mark.parametrize("node", executed, ids=lambda node: node.node)
-def test_execution(ready, patch, node):
-    execution(node, ready, 3)
-
-
-@pytest.mark.parametrize("node", executed, ids=lambda node: node.node)
+@each_node
 @pytest.mark.long
-def test_execution_at_length(ready, patch, node):
-    execution(node, ready, 500)
+def test_execution_at_length(inputs_of, models, patch, node):
+    execution(node, inputs_of(node), models, 500)
