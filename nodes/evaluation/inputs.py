@@ -135,8 +135,8 @@ def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings
             theirs, ours = (Path(model).name for model in (card.facts[name], getattr(settings, name)))
             if theirs != ours:
                 raise ValueError(
-                    f"compare_with: {card.name!r} was scored with {name} {theirs!r}, this one with {ours!r}; "
-                    "scores of different models cannot be compared; use the same for both."
+                    f"compare_with: {quoted(card.name)} was scored with {name} {quoted(theirs)}, this one with "
+                    f"{quoted(ours)}; scores of different models cannot be compared; use the same for both."
                 )
     return [card for index, card in enumerate(cards) if card not in cards[:index]]
 

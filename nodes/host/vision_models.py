@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
@@ -16,6 +15,7 @@ from comfy.model_patcher import ModelPatcher
 from einops import rearrange
 from torch import Tensor, nn
 
+from ...core_ops.quoting import quoted, shortened
 from .precision import dtype_for
 
 DINO_TYPES = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
@@ -42,12 +42,12 @@ class VisionSource:
     @property
     def location(self) -> str:
         """The folder, where there is one, or else the id."""
-        folders = (Path(os.path.expanduser(self.model)), Path(folder_paths.models_dir) / self.model)
-        return next((str(folder) for folder in folders if folder.is_dir() and folder.is_absolute()), self.model)
+        folders = (os.path.expanduser(self.model), os.path.join(folder_paths.models_dir, self.model))
+        return next((folder for folder in folders if os.path.isabs(folder) and os.path.isdir(folder)), self.model)
 
     @property
     def is_folder(self) -> bool:
-        return Path(self.location).is_dir()
+        return os.path.isdir(self.location)
 
     def load_with(self, loader: Any, **options: Any) -> Any:
         """What one of transformers' Auto classes loads from here; code that lies beside a model is never run."""
@@ -64,11 +64,11 @@ def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
         config = source.load_with(AutoConfig)
     except _LOADING_ERRORS as error:
         raise ValueError(
-            f"{source.input_name}: {source.model!r} cannot be loaded: {_not_found(source, error)}"
+            f"{source.input_name}: {quoted(source.model)} cannot be loaded: {_not_found(source, error)}"
         ) from error
     if config.model_type not in model_types:
         raise ValueError(
-            f"{source.input_name}: {source.model!r} is of type {config.model_type!r}; "
+            f"{source.input_name}: {quoted(source.model)} is of type {config.model_type!r}; "
             f"give a model of type {' or '.join(model_types)}."
         )
 
@@ -112,7 +112,7 @@ class VisionEncoder:
         features = features.float().cpu()
         if not bool(torch.isfinite(features).all()):
             raise ValueError(
-                f"{self.source.input_name}: {self.source.model!r} gives features that are not finite; "
+                f"{self.source.input_name}: {quoted(self.source.model)} gives features that are not finite; "
                 "set precision to fp32, or take another model."
             )
         return features
@@ -207,8 +207,8 @@ def _explaining(source: VisionSource) -> Iterator[None]:
         yield
     except _LOADING_ERRORS as error:
         raise ValueError(
-            f"{source.input_name}: {source.model!r} cannot be loaded: {_first_line(error)}; it needs config.json, "
-            "model.safetensors (no other format), the processor's files and, for CLIP, the tokenizer's."
+            f"{source.input_name}: {quoted(source.model)} cannot be loaded: {_first_line(error)}; it needs "
+            "config.json, model.safetensors (no other format), the processor's files and, for CLIP, the tokenizer's."
         ) from error
 
 
@@ -224,7 +224,7 @@ def _not_found(source: VisionSource, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return shortened((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
 
 
 @contextmanager

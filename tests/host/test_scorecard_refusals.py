@@ -56,6 +56,7 @@ def scorecards(comfyui) -> Path:
         ({"prompts": ["a", "b"]}, "prompts: 2 came for 7 pictures in 7 batches"),
         ({"prompts": ["embedding:my-cat"], "super_category": ""}, "prompts: .*super_category"),
         ({"clip_model": " "}, "clip_model: it is empty"),
+        ({"clip_model": "x" * 5000}, "clip_model: 'x{199}… cannot be loaded: there is no such folder"),
         ({"clip_model": "no-such/model"}, "clip_model: 'no-such/model' cannot be loaded: there is no such folder"),
         ({"dino_model": "no-such-model"}, "dino_model: .*allow_downloads"),
         ({"scorecard_name": "../mine"}, "scorecard_name"),
