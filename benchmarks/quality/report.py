@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from core_personalization.core_ops.scores import Estimate
 
 CHARTED = ("faithful", "identity")
+TABLE_ONLY = ("without", "shares", "frozen word", "reference code")
+"""In the names of variants that lie on top of what they vary."""
 
 
 def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
@@ -69,10 +71,11 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def chart(lines: Sequence[Line], file: Path) -> None:
-    """Identity against text alignment with both intervals, one panel for each kind of references."""
+    """Identity against text alignment with both intervals, one panel for each kind of references; no ablations."""
     from core_personalization.nodes.charts import as_image, new_figure
     from PIL import Image
 
+    lines = [line for line in lines if not any(word in line.method for word in TABLE_ONLY)]
     kinds = list(dict.fromkeys(line.references for line in lines))
     figure = new_figure(620 * len(kinds) + 260, 560)
     for place, references in enumerate(kinds, 1):
