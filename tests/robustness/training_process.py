@@ -48,7 +48,8 @@ def result_hash(result: dict[str, Any]) -> str:
 
 def main() -> None:
     orders = json.loads(sys.argv[1])
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    root = Path(__file__).resolve().parents[2]
+    sys.path[:0] = [str(root / "tests"), str(root / "scripts")]  # as pytest has them
     import conftest  # noqa: F401 - loads the pack
     from families.fixtures import start_comfyui
     from families.load import load_checkpoint
