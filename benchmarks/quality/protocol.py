@@ -103,7 +103,7 @@ REDUCED = Protocol(
         ("CoRe, shares .1", "CoRe, shares .45"),
     ),
     concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
-    references=(BIASED,),
+    references=(BIASED, DIVERSE),
     seeds=(0,),
     embedding_steps=40,
     finetune_steps=40,
