@@ -151,7 +151,7 @@ def test_another_address_is_refused(address):
 def test_requirements_are_those_of_the_metadata_and_none_that_comfyui_brings(metadata):
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert metadata.project.dependencies == [line for line in lines if line and not line.startswith("#")]
-    comfyui = Path(os.environ.get("COMFYUI_PATH", "")) / "requirements.txt"
+    comfyui = Path(os.environ.get("COMFYUI_PATH") or "/nowhere") / "requirements.txt"
     if comfyui.is_file():
         brought = {name(line) for line in comfyui.read_text(encoding="utf-8").splitlines() if name(line)}
         assert not {name(line) for line in metadata.project.dependencies} & brought
