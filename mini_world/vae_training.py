@@ -60,7 +60,8 @@ def refine_decoder(
     while (progress := budget.progress(step)) < 1:
         rows = torch.randint(len(images), (PICTURES_PER_STEP,), generator=draw).sort().values
         target = torch.from_numpy(images[rows.numpy()]).permute(0, 3, 1, 2).to(device, torch.float32) / 255
-        noisy = latents[rows].float() + LATENT_NOISE / 2 * torch.randn(latents[rows].shape, generator=draw)
+        clean = latents[rows].float()
+        noisy = clean + LATENT_NOISE / 2 * torch.randn(clean.shape, generator=draw)
         with autocast(device):
             output = vae.decode(noisy.to(device))
         loss = reconstruction_loss(output.float(), target)

@@ -132,20 +132,23 @@ def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor,
     from core_personalization.core_ops import scores
 
     scenes = reference_scenes(cell)
-    seen = judge.whole(pictures * 2 - 1)
-    worn, bare = (
-        scores.subject_alignment(seen, judge.whole(subjects(shown) * 2 - 1))
-        for shown in (scenes, [replace(scene, accessory=None) for scene in scenes])
+    real, masks = _pictures(scenes)
+    bare = _pictures([replace(scene, accessory=None) for scene in scenes])
+    others = torch.stack([scores.non_subject_segment(p, m) for p, m in zip(real, masks, strict=True)])
+    parts = (pictures, subjects(real, masks), subjects(*bare), others)
+    seen, *references = [judge.whole(part * 2 - 1) for part in parts]
+    return (
+        scores.subject_alignment(seen, references[0]),
+        scores.subject_alignment(seen, references[1]),
+        scores.non_subject_disentanglement(seen, references[2]),
     )
-    others = torch.stack([scores.non_subject_segment(*one) for one in zip(*_pictures(scenes), strict=True)])
-    return worn, bare, scores.non_subject_disentanglement(seen, judge.whole(others * 2 - 1))
 
 
-def subjects(scenes: list[Scene]) -> Tensor:
-    """Their subjects, cut out, centred and of one size: [B, 3, 64, 64] in 0…1."""
+def subjects(real: Tensor, masks: Tensor) -> Tensor:
+    """Cut out, centred and of one size: [B, 3, 64, 64] in 0…1."""
     from core_personalization.core_ops.scores import subject_segment
 
-    segments = [subject_segment(*one) for one in zip(*_pictures(scenes), strict=True)]
+    segments = [subject_segment(picture, mask) for picture, mask in zip(real, masks, strict=True)]
     return torch.cat([interpolate(segment[None], (64, 64), mode="bilinear") for segment in segments])
 
 

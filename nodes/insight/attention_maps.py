@@ -134,9 +134,10 @@ def _panel(named: tuple[str, AttentionProbe], latent: Any, images: Tensor, names
         raise ValueError(
             f"{input_name}: {len(images)} came for {captured.images} latents; connect the decoded latents."
         )
-    validate_pictures(input_name, list(images))
-    pictures = torch.stack([rgb(picture) for picture in images.float().cpu()])
-    return Panel(rearrange(pictures, "B C H W -> B H W C"), captured, shown_words(captured, names))
+    pictures = list(images.float().cpu())
+    validate_pictures(input_name, pictures)
+    colours = torch.stack([rgb(picture) for picture in pictures])
+    return Panel(rearrange(colours, "B C H W -> B H W C"), captured, shown_words(captured, names))
 
 
 def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:
