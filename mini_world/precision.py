@@ -22,6 +22,7 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 @cache
+@torch.enable_grad()
 def faster_format(device: torch.device) -> torch.dtype:
     """Of the two; measured once in a process, in some hundredths of a second."""
     return fastest({dtype: _workload(device, dtype) for dtype in FORMATS})

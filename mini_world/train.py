@@ -1,11 +1,13 @@
-"""Trains the mini world from nothing and exports the embedded checkpoint: `python -m mini_world.train --help`.
+"""Trains the mini world and exports the embedded checkpoint: `python -m mini_world.train --help`.
 
-Stages read what the earlier ones left in the work folder, so that each can be run, and repeated, alone.
+From nothing, or with `--continue` from the checkpoint that is embedded now. Stages read what the earlier ones left in
+the work folder, so that each can be run, and repeated, alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import time
@@ -16,29 +18,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import CLIPTokenizer
 
 from . import dataset
+from .embedded import CORE, FOLDER, provenance
 from .export import export_core
+from .judge import FILE as JUDGE
 from .judge_training import train_judge
 from .schedule import Budget
 from .text_encoder import TextEncoder
 from .text_training import encode_captions, load_tokenizer, train_text_encoder
 from .unet import UNet
 from .unet_training import LatentPictures, UNetTraining
+from .unpacking import unpack
 from .vae import TinyVAE
 from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 
 HELD_OUT_CAPTIONS = 100
 """The last ones of the data set: no stage but the measurement of the VAE sees them."""
 NO_STEP_LIMIT = 10**9
+BEFORE = "before.json"
+"""Where the checkpoint came from that a continued training began with."""
 
 
 @dataclass(frozen=True)
 class Settings:
     work: Path
+    assets: Path
     device: torch.device
     captions: int
     seed: int
+    continued: bool
     minutes: dict[str, float]
 
     def budget(self, stage: str) -> Budget:
@@ -58,7 +68,11 @@ def train_vae_stage(settings: Settings) -> None:
     vae = train_vae(pictures[:-held_out], settings.budget("vae"), settings.device, settings.seed)
     print(f"vae: {psnr(vae, np.asarray(pictures[-held_out:]), settings.device):.2f} dB on pictures never seen")
     torch.save(vae.state_dict(), settings.work / "vae.pt")
-    latents = encode_pictures(vae, pictures, settings.device)
+    _save_latents(settings, vae, images)
+
+
+def _save_latents(settings: Settings, vae: TinyVAE, images: np.ndarray) -> None:
+    latents = encode_pictures(vae, images.reshape(-1, *images.shape[2:]), settings.device)
     torch.save(latents.view(*images.shape[:2], *latents.shape[1:]).half(), settings.work / "latents.pt")
 
 
@@ -79,25 +93,45 @@ def train_text_stage(settings: Settings) -> None:
     """The text encoder, and what it makes of every caption and of the empty one."""
     captions, tokenizer = dataset.load(settings.work / "data").captions, load_tokenizer()
     text = train_text_encoder(tokenizer, captions, settings.budget("text"), settings.device, settings.seed)
+    _save_text(settings, text, tokenizer, captions)
+
+
+def _save_text(settings: Settings, text: TextEncoder, tokenizer: CLIPTokenizer, captions: list[str]) -> None:
     torch.save(text.state_dict(), settings.work / "text.pt")
     torch.save(encode_captions(text, tokenizer, [*captions, ""]), settings.work / "context.pt")
 
 
+def unpack_stage(settings: Settings) -> None:
+    """The embedded checkpoint in place of what the stages up to here would leave. The optimizer begins anew."""
+    data = dataset.load(settings.work / "data")
+    vae, text, unet = unpack()
+    torch.save(vae.state_dict(), settings.work / "vae.pt")
+    _save_latents(settings, vae.to(settings.device), data.images)
+    _save_text(settings, text.to(settings.device), load_tokenizer(), data.captions)
+    training = _unet_training(settings)
+    training.start_from(unet)
+    training.save(settings.work / "unet.pt")
+    (settings.work / BEFORE).write_text(json.dumps(provenance()), encoding="utf-8")
+
+
 def train_unet_stage(settings: Settings) -> None:
     """Continues from the newest saved state, if there is one."""
-    latents, context = (_load(settings, name) for name in ("latents", "context"))
-    kept = len(latents) - HELD_OUT_CAPTIONS
-    pictures = LatentPictures(latents[:kept], torch.cat([context[:kept], context[-1:]]))
-    training = UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
-    state = settings.work / "unet.pt"
+    training, state = _unet_training(settings), settings.work / "unet.pt"
     if state.exists():
         training.resume(state)
     training.run(state)
 
 
+def _unet_training(settings: Settings) -> UNetTraining:
+    latents, context = (_load(settings, name) for name in ("latents", "context"))
+    kept = len(latents) - HELD_OUT_CAPTIONS
+    pictures = LatentPictures(latents[:kept], torch.cat([context[:kept], context[-1:]]))
+    return UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
+
+
 def train_judge_stage(settings: Settings) -> None:
     judge = train_judge(dataset.load(settings.work / "data"), settings.budget("judge"), settings.device, settings.seed)
-    judge.save()
+    judge.save(settings.assets / JUDGE.name)
 
 
 def export_stage(settings: Settings) -> None:
@@ -107,19 +141,21 @@ def export_stage(settings: Settings) -> None:
     vae.load_state_dict(states["vae"])
     text.load_state_dict(states["text"])
     unet.load_state_dict(states["unet"]["average"])
-    export_core(vae, text, unet, _provenance(settings, states["unet"]))
+    export_core(vae, text, unet, _provenance(settings, states["unet"]), settings.assets / CORE.name)
 
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     minutes = " ".join(f"--{stage}-minutes {value:g}" for stage, value in settings.minutes.items())
     options = f"--captions {settings.captions} --seed {settings.seed} --device {settings.device} {minutes}"
+    before = json.loads((settings.work / BEFORE).read_text(encoding="utf-8")) if settings.continued else {}
     return {
-        "training.command": f"python -m mini_world.train {options}",
+        "training.command": f"python -m mini_world.train {'--continue ' * settings.continued}{options}",
         "training.commit": revision.stdout.strip() or "unknown",
         "training.unet_steps": str(unet_state["step"]),
         "training.unet_minutes": f"{unet_state['seconds'] / 60:.1f}",
         "training.date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **{f"before.{name}": value for name, value in before.items() if "training." in name},
     }
 
 
@@ -131,18 +167,25 @@ STAGES: dict[str, Callable[[Settings], None]] = {
     "data": draw_data,
     "vae": train_vae_stage,
     "text": train_text_stage,
+    "unpack": unpack_stage,
     "unet": train_unet_stage,
     "decoder": refine_decoder_stage,
     "judge": train_judge_stage,
     "export": export_stage,
 }
+FROM_NOTHING = ("data", "vae", "text", "unet", "decoder", "judge", "export")
+CONTINUED = ("data", "unpack", "unet", "decoder", "judge", "export")
 MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "decoder": 10.0, "judge": 4.0}
 
 
 def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", default="all", choices=["all", *STAGES])
+    parser.add_argument(
+        "--continue", dest="continued", action="store_true", help="train the embedded checkpoint further"
+    )
     parser.add_argument("--work", type=Path, default=Path("mini_world_work"), help="folder for what the stages leave")
+    parser.add_argument("--assets", type=Path, default=FOLDER, help="folder for the checkpoint's core and the judge")
     parser.add_argument("--device", type=torch.device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--captions", type=int, default=4000, help="captions to draw, four pictures of each")
     parser.add_argument("--seed", type=int, default=0)
@@ -150,12 +193,13 @@ def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
         parser.add_argument(f"--{stage}-minutes", type=float, default=minutes, help=f"default {minutes:g}")
     given = parser.parse_args(arguments)
     minutes = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
-    settings = Settings(given.work, given.device, given.captions, given.seed, minutes)
-    return list(STAGES) if given.stage == "all" else [given.stage], settings
+    settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, given.continued, minutes)
+    every = CONTINUED if given.continued else FROM_NOTHING
+    return list(every) if given.stage == "all" else [given.stage], settings
 
 
-def main() -> None:
-    stages, settings = parse()
+def main(arguments: list[str] | None = None) -> None:
+    stages, settings = parse(arguments)
     settings.work.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         began = time.monotonic()

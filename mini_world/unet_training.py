@@ -49,6 +49,11 @@ class UNetTraining:
         self.alphas = cumulative_alphas()
         self.step = 0
 
+    def start_from(self, unet: UNet) -> None:
+        """Weights that were trained before, without their optimizer's state."""
+        for mine in (self.unet, self.average):
+            mine.load_state_dict(unet.state_dict())
+
     def run(self, file: Path) -> UNet:
         """Trains until the budget is spent. `file` holds the newest state; returns the averaged weights."""
         smooth, last_saved = None, self.budget.seconds()

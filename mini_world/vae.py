@@ -67,6 +67,15 @@ class TinyVAE(nn.Module):
         state[f"{last}.bias"] = (state[f"{last}.bias"] - self.whitening.running_mean) * gain
         return state | {"vae_scale": torch.tensor(SCALE), "vae_shift": torch.tensor(0.0)}
 
+    @torch.no_grad()
+    def load_exported(self, state: dict[str, Tensor]) -> None:
+        """Takes `exported` weights back. The whitening stays in the encoder: here it leaves latents as they are."""
+        own = {name: weight for name, weight in state.items() if name not in ("vae_scale", "vae_shift")}
+        whitening = {f"whitening.{name}": weight for name, weight in self.whitening.state_dict().items()}
+        whitening["whitening.running_mean"] = torch.zeros(LATENT_CHANNELS)
+        whitening["whitening.running_var"] = torch.ones(LATENT_CHANNELS) - self.whitening.eps
+        self.load_state_dict(own | whitening)
+
 
 @torch.no_grad()
 def _start_as_pooling(vae: TinyVAE) -> None:

@@ -103,7 +103,7 @@ def encode_pictures(vae: TinyVAE, images: np.ndarray, device: torch.device, batc
     """Latents [N, 4, side/8, side/8] of uint8 pictures [N, side, side, 3], on the CPU."""
     rows = []
     for start in range(0, len(images), batch):
-        pictures = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).permute(0, 3, 1, 2)
+        pictures = torch.from_numpy(np.array(images[start : start + batch])).permute(0, 3, 1, 2)
         with autocast(device):
             rows.append(vae.encode(pictures.to(device, torch.float32) / 255).float().cpu())
     return torch.cat(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from mini_world import embedded
 from mini_world.clip_fill import LAYERS, unknown_token_rows
@@ -12,6 +13,7 @@ from mini_world.export import export_core, pack
 from mini_world.quantization import dequantize, quantize
 from mini_world.text_encoder import START, TextEncoder
 from mini_world.unet import UNet
+from mini_world.unpacking import unpack
 from mini_world.vae import TinyVAE
 
 KNOWN = [320, 1929, START, START + 1]
@@ -78,6 +80,21 @@ def test_export_writes_what_expands_to_its_checksum(parts, tmp_path):
     with pytest.raises(ValueError, match="expected 0000"):
         embedded.expand(destination, core, checksum)
     assert [file.name for file in destination.parent.iterdir()] == [destination.name]
+
+
+def test_what_was_exported_can_be_trained_further(parts, tmp_path):
+    """Taken apart and packed once more, it is the same; only the first packing rounds."""
+    core = tmp_path / "core.safetensors"
+    export_core(*parts, {}, core)
+    first, second = load_file(core), pack(*unpack(core))
+    assert first.keys() == second.keys()
+    for name, weight in first.items():
+        torch.testing.assert_close(
+            second[name].float(), weight.float(), rtol=1e-3, atol=1e-6 if weight.is_floating_point() else 1.0
+        )
+    vae, images = unpack(core)[0], torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(vae.encode(images), vae.taesd_encoder(images))
 
 
 def test_the_repositorys_checkpoint_is_intact_and_says_where_it_came_from(tmp_path):

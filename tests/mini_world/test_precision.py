@@ -52,3 +52,9 @@ def test_a_device_is_measured_once(monkeypatch):
     assert precision.faster_format(CPU) in precision.FORMATS
     monkeypatch.setattr(precision, "fastest", lambda _: pytest.fail("measured again"))
     precision.faster_format(CPU)
+
+
+@torch.no_grad()
+def test_it_can_be_asked_first_where_nothing_is_trained():
+    precision.faster_format.cache_clear()
+    assert precision.faster_format(CPU) in precision.FORMATS

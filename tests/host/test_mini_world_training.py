@@ -1,0 +1,48 @@
+"""The mini world's training as its users run it: from nothing to a checkpoint, and on from the embedded one."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors import safe_open
+
+from mini_world import embedded, train, unet_training, vae_training
+from mini_world.judge import Judge
+
+BRIEFLY = [word for stage in train.MINUTES for word in (f"--{stage}-minutes", "0.02")]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """One picture a step; the same folders for every run."""
+    monkeypatch.setattr(train, "HELD_OUT_CAPTIONS", 2)
+    monkeypatch.setattr(unet_training, "CAPTIONS_PER_STEP", 1)
+    monkeypatch.setattr(vae_training, "PICTURES_PER_STEP", 2)
+    folders = ["--work", str(tmp_path / "work"), "--assets", str(tmp_path / "assets")]
+
+    def run(*options: str) -> dict[str, str]:
+        train.main([*options, "--captions", "40", *folders, *BRIEFLY])
+        assets = tmp_path / "assets"
+        embedded.expand(tmp_path / "model.safetensors", assets / embedded.CORE.name, assets / embedded.CHECKSUM.name)
+        Judge.load(assets / "judge.safetensors")
+        return embedded.provenance(assets / embedded.CORE.name)
+
+    return run
+
+
+def test_from_nothing(run):
+    made = run()
+    assert int(made["training.unet_steps"]) > 0
+    assert made["training.command"].startswith("python -m mini_world.train --captions 40")
+    assert not any(name.startswith("before.") for name in made)
+
+
+def test_on_from_the_embedded_checkpoint(run, tmp_path):
+    made = run("--continue", "--seed", "1")
+    assert "--continue" in made["training.command"]
+    before = embedded.provenance()
+    assert made["before.training.command"] == before["training.command"]
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as new:
+        name = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
+        old = embedded.expand(tmp_path / "old.safetensors")
+        with safe_open(old, framework="pt") as former:
+            assert (new.get_tensor(name) == former.get_tensor(name)).all()
