@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mini_world.concepts import prompt_templates
 
+from . import ceiling
 from .host import Host, Trained
 from .protocol import Cell, Protocol
 
@@ -66,11 +67,11 @@ def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, 
 def run_cell(
     host: Host, protocol: Protocol, cell: Cell, stages: Sequence[Trained], where: tuple[str, str]
 ) -> tuple[Tensor, Run]:
-    """where: commit and hardware."""
+    """stages: what was trained, if anything was. where: commit and hardware."""
     began = time.monotonic()
-    pictures = draw(host, protocol, cell, stages[-1])
-    shares = (stages[0].report or {}).get("shares", {})
-    vectors = torch.cat(list(stages[-1].concept.vectors.values()))
+    pictures = draw(host, protocol, cell, stages[-1]) if stages else ceiling.draw(host, protocol, cell)
+    shares = (stages[0].report or {}).get("shares", {}) if stages else {}
+    vectors = torch.cat(list(stages[-1].concept.vectors.values())) if stages else torch.zeros(1, 1)
     run = Run(
         cell.method.name,
         cell.concept,

@@ -121,6 +121,11 @@ class Host:
         )  # fmt: skip
         return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
 
+    @torch.inference_mode()
+    def through_vae(self, images: Tensor) -> Tensor:
+        """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
+        return self.vae.decode(self.vae.encode(images)).movedim(-1, 1).clamp(0, 1).float().cpu()
+
     def _models(self, model: Any) -> Any:
         from core_personalization.nodes.training.inputs import HostModels
 

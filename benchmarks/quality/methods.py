@@ -11,6 +11,7 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
+CEILING = "The thing itself"
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
 NO_RESCALING: Settings = {"rescale_from": 1, "rescale_to": 0}
@@ -28,7 +29,8 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Method:
-    """embedding: of CoRe Train Embedding. rare_word: it takes no step, the concept is this word. captions: SID's."""
+    """embedding: of CoRe Train Embedding; empty where nothing is trained, and the thing itself is drawn. rare_word: it
+    takes no step, the concept is this word. captions: SID's."""
 
     name: str
     embedding: Settings
@@ -36,10 +38,6 @@ class Method:
     test_time: Settings | None = None
     rare_word: str = ""
     sid_captions: bool = False
-
-    @property
-    def stages(self) -> int:
-        return 1 + len(self.finetunes)
 
 
 WHOLE = (Finetune(),)
@@ -63,6 +61,7 @@ _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        Method(CEILING, {}),
         Method("Textual Inversion", {"method": TI}),
         _TI_DREAMBOOTH,
         _core("CoRe, stage 1", ()),

@@ -11,7 +11,7 @@ from typing import Any
 from mini_world.concepts import CONCEPTS
 from mini_world.objects import ANIMATE
 
-from .methods import METHODS, Method
+from .methods import CEILING, METHODS, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -114,10 +114,24 @@ REDUCED = Protocol(
     sampling_steps=8,
     pictures_per_prompt=1,
 )
+EMBEDDED = Protocol(
+    "embedded",
+    tiers=((CEILING, "Textual Inversion", "TI + frozen word"),),
+    concepts=tuple(CONCEPTS),
+    references=(DIVERSE,),
+    seeds=(0,),
+    finetune_steps=200,
+    embedding_batch=4,
+    pictures_per_prompt=1,
+)
+"""How near to each of the world's concepts the embedded checkpoint comes, as an embedding and with its U-Net."""
 SMOKE = replace(
     REDUCED,
     name="smoke",
-    tiers=(("TI + DreamBooth", "AttnDreamBooth", "CoRe, test time", "TI + DreamBooth, SID captions"), ("DreamBooth",)),
+    tiers=(
+        ("TI + DreamBooth", "AttnDreamBooth", "CoRe, test time", "TI + DreamBooth, SID captions"),
+        ("DreamBooth", CEILING),
+    ),
     concepts=CHOSEN_ON[:1],
     embedding_steps=2,
     finetune_steps=3,
@@ -125,4 +139,4 @@ SMOKE = replace(
     sampling_steps=1,
 )
 """Runs everything once; its results mean nothing."""
-PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, SMOKE)}
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, SMOKE)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .drawing import Run
+from .methods import CEILING
 from .summary import BASELINES, SCORES, Line
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
     for references in dict.fromkeys(line.references for line in lines):
         chosen = [line for line in lines if line.references == references]
         parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen)}")
+        parts += _shares_of_ceiling(chosen)
         for baseline in BASELINES:
             compared = {line.method: line.differences[baseline] for line in chosen if baseline in line.differences}
             if compared:
@@ -47,6 +49,15 @@ def _scores(lines: Sequence[Line]) -> str:
         for line in lines
     ]
     return _markdown(["method", "concepts", "n", *SCORES], rows)
+
+
+def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
+    identities = {line.method: line.scores["identity"].mean for line in lines}
+    ceiling = identities.pop(CEILING, None)
+    if ceiling is None:
+        return []
+    shares = ", ".join(f"{method} {value / ceiling:.3f}" for method, value in identities.items())
+    return [f"Identity as a share of the thing's own ({ceiling:.3f}, drawn and put through the VAE): {shares}."]
 
 
 def _differences(compared: Mapping[str, Mapping[str, Estimate]]) -> str:

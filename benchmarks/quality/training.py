@@ -31,6 +31,8 @@ class Trainer:
 
     def train(self, cell: Cell) -> list[Trained]:
         """Result of every stage, the last one last."""
+        if not cell.method.embedding:
+            return []
         images = reference_pictures(cell)
         captions = reference_captions(cell)
         key = [self._embedding_settings(cell), captions, cell.concept, cell.references, self.protocol.training()]

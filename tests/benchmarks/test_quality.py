@@ -8,14 +8,16 @@ import pytest
 import torch
 from quality import drawing, records
 from quality.__main__ import report, score
+from quality.ceiling import shown
 from quality.judging import Scored, judged, keeps_coat, named
-from quality.methods import METHODS
+from quality.methods import CEILING, METHODS
 from quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, Cell, cells
 from quality.report import table
 from quality.running import claim, missing
 from quality.summary import BASELINES, summarized
 from quality.training import reference_captions
 
+from mini_world.appearance import COLOURS
 from mini_world.concepts import CONCEPTS, prompt_templates
 from mini_world.judge import ATTRIBUTES, Judge
 from mini_world.render import Scene, render
@@ -39,18 +41,10 @@ def drawn(scenes: list[Scene]) -> torch.Tensor:
     return torch.stack(images).view(-1, 64, 64, 3).movedim(-1, 1) / 255
 
 
-def shown(prompt: str, concept: str) -> Scene:
-    """What a perfect method would draw of a prompt that names no colour."""
-    kind, appearance = CONCEPTS[concept]
-    asked = named(prompt)
-    words = {name: ATTRIBUTES[name][value] for name, value in asked.items()}
-    return Scene(kind, appearance, words.get("context"), words.get("accessory"), words.get("style") or "photo", seed=1)
-
-
 @pytest.fixture(scope="module")
 def perfect() -> torch.Tensor:
     """Pictures that hold all that the prompts name, and the thing with its own coat where it should have it."""
-    return drawn([shown(prompt, "striped-cat") for prompt in prompt_templates("striped-cat")])
+    return drawn([shown(prompt, "striped-cat", seed=1) for prompt in prompt_templates("striped-cat")])
 
 
 def test_the_full_protocol_has_every_method_on_all_reported_concepts_and_both_kinds_of_references():
@@ -182,6 +176,15 @@ def test_the_table_says_n_intervals_and_where_it_was_measured():
     assert "| CoRe | 1 | 6 | 1.000 [1.00, 1.00] | 1.000 [1.00, 1.00] | 0.500 [0.50, 0.50] |" in text
     assert "| CoRe | 6 | +0.500 [" in text
     assert "a CPU; commit abc" in text and "1 runs, 6 pictures" in text
+
+
+def test_the_ceiling_is_the_thing_as_the_prompt_asks_and_identities_are_shares_of_it():
+    red = shown("a photo of a red {} in the garden", "striped-cat", seed=3)
+    assert (red.appearance.first, red.appearance.pattern, red.context) == (COLOURS["red"], None, "in the garden")
+    assert shown("a painting of a {}", "striped-cat", seed=3).appearance == CONCEPTS["striped-cat"][1]
+    rows = [a_row(method, i, 2, own) for method, own in ((CEILING, 0.8), ("CoRe", 0.6)) for i in range(4)]
+    text = table(summarized(rows, list(METHODS)), [a_run(CELL, 4)])
+    assert "share of the thing's own (0.800, drawn and put through the VAE): CoRe 0.750." in text
 
 
 def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfect):
