@@ -1,0 +1,35 @@
+"""The thing itself, drawn as every prompt asks and put through the VAE: what a perfect method would reach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mini_world.appearance import COLOURS
+from mini_world.concepts import CONCEPTS, prompt_templates
+from mini_world.judge import ATTRIBUTES
+from mini_world.render import Scene, render
+
+from .host import Host
+from .judging import named
+from .protocol import Cell, Protocol
+
+
+def shown(prompt: str, concept: str, seed: int) -> Scene:
+    """All that a prompt names; the thing in its own coat, unless the prompt asks for another."""
+    kind, appearance = CONCEPTS[concept]
+    asked = {name: ATTRIBUTES[name][value] for name, value in named(prompt).items()}
+    if colour := asked.get("colour"):
+        appearance = replace(appearance, first=COLOURS[colour], pattern=None)
+    return Scene(kind, appearance, asked.get("context"), asked.get("accessory"), asked.get("style") or "photo", seed)
+
+
+def draw(host: Host, protocol: Protocol, cell: Cell) -> Tensor:
+    """Pictures [prompts · n, 3, 64, 64] in 0…1, as `drawing.draw` gives them."""
+    prompts = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
+    scenes = [shown(prompt, cell.concept, 1_000 * cell.seed + index) for index, prompt in enumerate(prompts)]
+    images = np.stack([np.asarray(render(scene).image) for scene in scenes])
+    return host.through_vae(torch.from_numpy(images).float() / 255)
