@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .embedded import CHECKSUM, CORE, KNOWN_ROWS, KNOWN_TOKENS, TEXT_PREFIX, sha256, write_checkpoint
+from .embedded import CHECKSUM, CORE, KNOWN_ROWS, KNOWN_TOKENS, TEXT_PREFIX, rebuild, sha256, write_checkpoint
 from .quantization import quantize
 from .text_encoder import TextEncoder
 from .unet import UNet
@@ -47,13 +47,19 @@ def export_core(
         core.with_name(CHECKSUM.name).write_text(f"{sha256(expanded)}  core_mini_world.safetensors\n", encoding="ascii")
 
 
+def export_fp16(vae: TinyVAE, text: TextEncoder, unet: UNet, destination: Path) -> None:
+    """The whole checkpoint without the 8 bits, to see what they cost."""
+    save_file(rebuild(pack(vae, text, unet, in_8_bits=False)), destination, {"modelspec.title": f"{TITLE}, fp16"})
+
+
 @torch.no_grad()
-def pack(vae: TinyVAE, text: TextEncoder, unet: UNet) -> dict[str, Tensor]:
+def pack(vae: TinyVAE, text: TextEncoder, unet: UNet, in_8_bits: bool = True) -> dict[str, Tensor]:
     """Everything that was trained, under the names that ComfyUI reads; the rest `embedded.rebuild` knows."""
     state = {f"model.diffusion_model.{name}": weight for name, weight in unet.state_dict().items()}
     state |= {f"first_stage_model.{name}": weight for name, weight in vae.exported().items()}
     state |= {TEXT_PREFIX + name: weight for name, weight in _text_weights(text).items()}
-    packed = quantize({name: weight.cpu() for name, weight in state.items()})
+    state = {name: weight.detach().cpu() for name, weight in state.items()}
+    packed = quantize(state) if in_8_bits else {name: weight.half() for name, weight in state.items()}
     packed[KNOWN_TOKENS] = text.known.cpu().int()
     packed[KNOWN_ROWS] = text.known_rows.detach().cpu().half()
     return {name: weight.contiguous() for name, weight in packed.items()}

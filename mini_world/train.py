@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 
 from . import dataset
 from .embedded import CORE, FOLDER, provenance
-from .export import export_core
+from .export import export_core, export_fp16
 from .judge import FILE as JUDGE
 from .judge_training import train_judge
 from .schedule import Budget
@@ -106,7 +106,7 @@ def unpack_stage(settings: Settings) -> None:
     data = dataset.load(settings.work / "data")
     vae, text, unet = unpack()
     torch.save(vae.state_dict(), settings.work / "vae.pt")
-    _save_latents(settings, vae.to(settings.device), data.images)
+    _save_latents(settings, vae.to(settings.device, memory_format=torch.channels_last), data.images)
     _save_text(settings, text.to(settings.device), load_tokenizer(), data.captions)
     training = _unet_training(settings)
     training.start_from(unet)
@@ -136,12 +136,22 @@ def train_judge_stage(settings: Settings) -> None:
 
 def export_stage(settings: Settings) -> None:
     """Works at any time after a first saved state of the U-Net."""
+    made = _provenance(settings, _load(settings, "unet"))
+    export_core(*_trained(settings), made, settings.assets / CORE.name)
+
+
+def fp16_stage(settings: Settings) -> None:
+    """What `export` packs into 8 bits, whole: for `python -m mini_world.evaluate --checkpoint`."""
+    export_fp16(*_trained(settings), settings.work / "fp16.safetensors")
+
+
+def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
     states = {name: _load(settings, name) for name in ("vae", "text", "unet")}
     vae, text, unet = TinyVAE(), TextEncoder(states["text"]["known"].tolist()), UNet()
     vae.load_state_dict(states["vae"])
     text.load_state_dict(states["text"])
     unet.load_state_dict(states["unet"]["average"])
-    export_core(vae, text, unet, _provenance(settings, states["unet"]), settings.assets / CORE.name)
+    return vae, text, unet
 
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
@@ -172,6 +182,7 @@ STAGES: dict[str, Callable[[Settings], None]] = {
     "decoder": refine_decoder_stage,
     "judge": train_judge_stage,
     "export": export_stage,
+    "fp16": fp16_stage,
 }
 FROM_NOTHING = ("data", "vae", "text", "unet", "decoder", "judge", "export")
 CONTINUED = ("data", "unpack", "unet", "decoder", "judge", "export")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from mini_world import embedded, train, unet_training, vae_training
 from mini_world.judge import Judge
@@ -29,11 +30,16 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_from_nothing(run):
+def test_from_nothing(run, tmp_path):
     made = run()
+    run("--stage", "fp16")
     assert int(made["training.unet_steps"]) > 0
     assert made["training.command"].startswith("python -m mini_world.train --captions 40")
     assert not any(name.startswith("before.") for name in made)
+    whole, expanded = load_file(tmp_path / "work" / "fp16.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert whole.keys() == expanded.keys()
+    for name, weight in whole.items():  # half a step of 8 bits, and fp16's own rounding
+        assert (weight.float() - expanded[name].float()).abs().max() <= 0.005 * weight.abs().max() + 1e-6, name
 
 
 def test_on_from_the_embedded_checkpoint(run, tmp_path):
