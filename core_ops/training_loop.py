@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from .fused_backward import FusedBackward
 from .term_weighting import FixedWeights
 from .training_step import TermGroup, TrainingStep
 
@@ -48,7 +49,8 @@ class LoopConfig:
     """How many steps, how fast, in which portions.
 
     max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
-    of the gradient. fp16_scaling: dynamic loss scaling, for half-precision U-Nets.
+    of the gradient. fp16_scaling: dynamic loss scaling, for half-precision U-Nets. fused_backward: for recipes whose
+    terms share one graph; it takes the gradient as it comes, so the three before have their defaults, or 0 to measure.
     """
 
     steps: int
@@ -58,6 +60,12 @@ class LoopConfig:
     measure_every: int = 10
     seed: int = 0
     fp16_scaling: bool = False
+    fused_backward: bool = False
+
+    def __post_init__(self) -> None:
+        whole = self.gradient_accumulation > 1 or self.max_gradient_norm > 0 or self.measure_every or self.fp16_scaling
+        if self.fused_backward and whole:
+            raise ValueError("fused_backward: it never has the whole gradient that the other settings need.")
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ class TrainingLoop:
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
+        self._fused = FusedBackward(self.optimizer, recipe.parameters) if config.fused_backward else None
         first = recipe.parameters[0]
         self.scaler = GradScaler(first.device.type, enabled=config.fp16_scaling)
         self.scaler.scale(first.new_zeros(()))  # makes its scale exist; terms are scaled one by one
@@ -118,8 +127,7 @@ class TrainingLoop:
         measure = self.config.measure_every > 0 and (step == 1 or step % self.config.measure_every == 0)
         batches = [self._accumulate(measure and last) for last in self._accumulation()]
         terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in batches[0][0]}
-        if not all(map(math.isfinite, terms.values())):
-            raise NonFiniteLoss(step, terms)
+        _require_finite(step, terms)
         weights = {name: self.weighting[name] for name in terms}
         self._update(step)
         norms = batches[-1][1]
@@ -157,7 +165,8 @@ class TrainingLoop:
         scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) / self.config.gradient_accumulation
         weighted = torch.stack([self.weighting[term.name] * term.value * scale for term in group]).sum()
         if not measure:
-            torch.autograd.backward(weighted, inputs=list(step.leaves))
+            with self._updating(group):
+                torch.autograd.backward(weighted, inputs=list(step.leaves))
             return {}
         norms = {term.name: _norm(_gradients(term.value * scale, step), step) / scale for term in group[1:]}
         first, weight = group[0], self.weighting[group[0].name]
@@ -169,6 +178,13 @@ class TrainingLoop:
             norms[first.name] = _norm(gradients, step) / (weight * scale)
         _add_gradients(step.leaves, gradients)
         return norms
+
+    def _updating(self, group: TermGroup) -> AbstractContextManager[None]:
+        """Around a backward pass: updates within it, where that was asked for."""
+        if self._fused is None:
+            return nullcontext()
+        _require_finite(self.step + 1, {term.name: term.value.item() for term in group})
+        return self._fused.updating()
 
     def _update(self, step: int) -> None:
         self.scaler.unscale_(self.optimizer)
@@ -217,6 +233,11 @@ class TrainingLoop:
     def _set_random(self, states: Mapping[str, Tensor]) -> None:
         for name, generator in self.random.items():
             generator.set_state(states[name])
+
+
+def _require_finite(step: int, terms: Mapping[str, float]) -> None:
+    if not all(map(math.isfinite, terms.values())):
+        raise NonFiniteLoss(step, terms)
 
 
 def _gradients(value: Tensor, step: TrainingStep) -> list[Tensor | None]:

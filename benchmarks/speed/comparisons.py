@@ -41,6 +41,10 @@ COMPARISONS = (
         "peers:attndreambooth-3", 0.8, 0.8,
     ),
     Comparison("finetune", "Full finetune step / diffusers DreamBooth", "ours:finetune", "peers:finetune", 0.95, 0.8),
+    Comparison(
+        "finetune-fused", "the same with fused_backward / diffusers DreamBooth", "ours:finetune-fused",
+        "peers:finetune", 0.95, 0.8,
+    ),
     Comparison("lora", "LoRA step / core's Train LoRA", "ours:lora", "comfyui:lora", 0.8, 0.9, same_loss=False),
     Comparison(
         "test-time", "Test-time optimization / 20-step generation", "ours:test-time", "comfyui:generation", 1.0,

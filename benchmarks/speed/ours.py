@@ -169,6 +169,7 @@ SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "attndreambooth-2": _finetune(True, scope="cross-attention layers", learning_rate=2e-5, **ATTENTION),
     "attndreambooth-3": _finetune(True, **ATTENTION),
     "finetune": _finetune(),
+    "finetune-fused": _finetune(fused_backward=True),
     "lora": _finetune(form="LoRA", rank=8, learning_rate=1e-4),
     "test-time": test_time,
     "probed": probed,

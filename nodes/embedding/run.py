@@ -152,7 +152,7 @@ class EmbeddingRun(TrainingRun):
             (self.encoder, self.denoiser),
             settings.gradient_checkpointing,
             STATE_BYTES["AdamW"],
-            0 if settings.method == TEXTUAL_INVERSION else self.denoiser.largest_map(self._latent_shape[1:]),
+            maps=0 if settings.method == TEXTUAL_INVERSION else self.denoiser.largest_map(self._latent_shape[1:]),
         )
 
     def _weighting(self) -> FixedWeights:

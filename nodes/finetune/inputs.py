@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...core_ops.aligned_diffusion import Alignment
@@ -27,6 +28,8 @@ from .settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
 """A U-Net's state lies beside an embedding's of the same name."""
+WITHOUT_EFFECT = ("name", "preset", "save", "fused_backward")
+"""Settings that a state may be resumed with others of: training gives the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def check_finetune(
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     validate_vectors("concept", concept, host.clip)
-    dtype_for(settings.precision, host.model.load_device)
+    dtype = dtype_for(settings.precision, host.model.load_device)
     validate_optimizer(settings.optimizer)
+    _check_fused_backward(settings, dtype, given.class_images is not None)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, settings.resolution, settings.fit)
     vectors = next(iter(concept.vectors.values())).shape[0]
@@ -72,7 +76,7 @@ def check_finetune(
     with naming("captions" if given.captions else "caption_template"):
         captions = [rows.concept(concept.caption(template)) for template in distinct]
     class_captioned = _class_pictures(given.class_images, rows, concept, settings)
-    shared = {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")}
+    shared = {key: value for key, value in asdict(settings).items() if key not in WITHOUT_EFFECT}
     class_pixels = None if class_captioned is None else class_captioned.pictures.pixels
     expected = fingerprint(
         shared,
@@ -98,6 +102,21 @@ def _check_files(settings: FinetuneSettings) -> None:
         unet_files.validate_new_file("loras", settings.name, settings.overwrite)
     if settings.train_embedding:
         concept_files.validate_new_embedding(settings.name, settings.overwrite)
+
+
+def _check_fused_backward(settings: FinetuneSettings, dtype: torch.dtype, with_class_images: bool) -> None:
+    if not settings.fused_backward:
+        return
+    if with_class_images:
+        raise ValueError(
+            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+            "disconnect them or switch fused_backward off."
+        )
+    if dtype == torch.float16:
+        raise ValueError(
+            "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
+            "fp32, or switch fused_backward off."
+        )
 
 
 def _class_pictures(

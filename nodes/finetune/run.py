@@ -35,8 +35,8 @@ from .settings import FinetuneSettings
 
 MEASURE_EVERY = 10
 REMEDY = (
-    "Lower batch_size or resolution, switch gradient_checkpointing on, or choose a smaller scope, the form LoRA, or "
-    "the optimizer Adafactor."
+    "Lower batch_size or resolution, switch gradient_checkpointing or fused_backward on, or choose a smaller scope, "
+    "the form LoRA, or the optimizer Adafactor."
 )
 
 
@@ -170,9 +170,10 @@ class FinetuneRun(TrainingRun):
             learning_rate=settings.learning_rate,
             gradient_accumulation=settings.gradient_accumulation,
             max_gradient_norm=settings.max_gradient_norm,
-            measure_every=MEASURE_EVERY if several_terms else 0,
+            measure_every=MEASURE_EVERY if several_terms and not settings.fused_backward else 0,
             seed=settings.seed,
             fp16_scaling=dtype == torch.float16,
+            fused_backward=settings.fused_backward,
         )
         return TrainingLoop(recipe, config, FixedWeights({"prior_preservation": settings.prior_weight}), make)
 
@@ -187,7 +188,8 @@ class FinetuneRun(TrainingRun):
             (self.encoder, self.denoiser),
             settings.gradient_checkpointing,
             STATE_BYTES[settings.optimizer],
-            self.denoiser.largest_map(self.images.latents.shape[2:]) if settings.aligned else 0,
+            fused_backward=settings.fused_backward,
+            maps=self.denoiser.largest_map(self.images.latents.shape[2:]) if settings.aligned else 0,
         )
 
 

@@ -165,8 +165,19 @@ class FinetuneSettings:
         advanced=True,
     )
     resume_from: str = text("", "Name of a saved state to continue; empty to start anew.", advanced=True)
+    fused_backward: bool = switch(
+        False,
+        "Update weights while the backward pass goes on: their gradients, 4 bytes per trained number, are never in "
+        "memory all at once. Same result. Not with class images, gradient_accumulation, max_gradient_norm or fp16.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
+        if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
+            raise ValueError(
+                "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
+                "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
+            )
         if "{}" in self.class_caption:
             raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")
         if self.save in (SAVE_UNET, SAVE_BOTH) and not self.replaces_weights:

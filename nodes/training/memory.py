@@ -7,6 +7,7 @@ from itertools import chain
 
 import torch
 
+from ...core_ops.fused_backward import pending_bytes
 from ...core_ops.memory_estimate import MemoryPlan, activation_bytes, extrapolated
 from ...core_ops.training_loop import STREAMS, Recipe
 from ..host.denoiser import HostDenoiser
@@ -21,16 +22,20 @@ def memory_plan(
     models: tuple[HostTextEncoder, HostDenoiser],
     recompute: bool,
     optimizer_bytes: int,
+    fused_backward: bool = False,
     maps: int = 0,
 ) -> MemoryPlan:
     """recipe_of: batch size → the method. recompute: gradient checkpointing, which is switched on after this.
 
     optimizer_bytes: of state per trained number. maps: of the largest attention map of one sample. A method's groups
-    of terms are in memory one at a time, and no later one is larger than the first.
+    of terms are in memory one at a time, and no later one is larger than the first. fused_backward: gradients are
+    in memory by portions.
     """
     encoder, denoiser = models
     blocks = denoiser.recomputed_blocks() if recompute else []
-    trained = sum(parameter.numel() for parameter in recipe_of(batch_size).parameters)
+    parameters = recipe_of(batch_size).parameters
+    trained = sum(parameter.numel() for parameter in parameters)
+    gradients = pending_bytes(parameters) if fused_backward else trained * GRADIENT_BYTES
 
     def measured(batch: int) -> int:
         recipe = recipe_of(batch)
@@ -38,6 +43,4 @@ def memory_plan(
         weights = chain(encoder.parameters(), denoiser.unet.parameters())
         return activation_bytes(lambda: next(recipe.training_step(random).terms), weights, blocks, recompute)
 
-    return MemoryPlan(
-        extrapolated(measured, batch_size), trained * (GRADIENT_BYTES + optimizer_bytes), maps * batch_size
-    )
+    return MemoryPlan(extrapolated(measured, batch_size), gradients + trained * optimizer_bytes, maps * batch_size)

@@ -66,9 +66,9 @@ def test_train_embedding_takes_what_was_planned(models, method):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("form", ["full weights", "LoRA"])
-def test_finetuning_takes_what_was_planned(models, form):
-    run = finetune_run(models, form=form, resolution=256, batch_size=2, steps=2)
+@pytest.mark.parametrize(("form", "fused"), [("full weights", False), ("full weights", True), ("LoRA", False)])
+def test_finetuning_takes_what_was_planned(models, form, fused):
+    run = finetune_run(models, form=form, fused_backward=fused, resolution=256, batch_size=2, steps=2)
     run.train()
     planned, taken = planned_and_taken(run.memory)
     assert taken == pytest.approx(planned, rel=TOLERANCE), run.memory

@@ -69,6 +69,14 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
     assert resumed[2] == first[2]
 
 
+def test_updates_within_the_backward_pass_learn_the_same(sd1):
+    given = {"steps": 3, "alignment_mean": 2.0, "caption_template": "a {} teddy bear", "train_embedding": True}
+    plain, fused = (execute(sd1, name=f"fused-{on}", fused_backward=on, **given) for on in (False, True))
+    mine, other = trained_tensors(fused[4]), trained_tensors(plain[4])
+    assert all(torch.equal(mine[name], other[name]) for name in other)
+    assert fused[2]["loss"] == plain[2]["loss"]
+
+
 def test_another_seed_learns_other_weights(sd1):
     first, other = (trained_tensors(execute(sd1, name="seeded", seed=seed, **SMALL)[4]) for seed in (1, 2))
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -122,6 +130,9 @@ REFUSED = [
     ({"alignment_mean": 2.0}, "alignment_mean: the regularizer needs the super-category 'teddy bear'"),
     ({"optimizer": "AdamW 8-bit"}, "optimizer: .*bitsandbytes.*Adafactor"),
     ({"precision": "fp16"}, "precision: fp16 needs a GPU"),
+    ({"fused_backward": True, "gradient_accumulation": 2}, "fused_backward: .*gradient_accumulation"),
+    ({"fused_backward": True, "max_gradient_norm": 1.0}, "fused_backward: .*max_gradient_norm"),
+    ({"fused_backward": True, "class_images": pictures(1)}, "fused_backward: class_images"),
     ({"resume_from": "never-saved"}, "resume_from: there is no saved state"),
 ]
 
