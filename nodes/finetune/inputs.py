@@ -28,8 +28,6 @@ from .settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
 """A U-Net's state lies beside an embedding's of the same name."""
-WITHOUT_EFFECT = ("name", "preset", "save", "fused_backward")
-"""Settings that a state may be resumed with others of: training gives the same numbers."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def check_finetune(
     with naming("captions" if given.captions else "caption_template"):
         captions = [rows.concept(concept.caption(template)) for template in distinct]
     class_captioned = _class_pictures(given.class_images, rows, concept, settings)
-    shared = {key: value for key, value in asdict(settings).items() if key not in WITHOUT_EFFECT}
+    shared = {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")}
     class_pixels = None if class_captioned is None else class_captioned.pictures.pixels
     expected = fingerprint(
         shared,

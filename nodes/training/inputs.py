@@ -35,7 +35,9 @@ def caption_templates(captions: Sequence[str] | None, pictures: int, default: st
     return lines
 
 
-FREE_TO_CHANGE = ("steps", "overwrite", "preview_every", "save_every", "resume_from", "gradient_checkpointing")
+FREE_TO_CHANGE = (
+    "steps", "overwrite", "preview_every", "save_every", "resume_from", "gradient_checkpointing", "fused_backward",
+)  # fmt: skip
 """Settings that a resumed run may have other values of."""
 
 

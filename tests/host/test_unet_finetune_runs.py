@@ -69,9 +69,16 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
     assert resumed[2] == first[2]
 
 
-def test_updates_within_the_backward_pass_learn_the_same(sd1):
-    given = {"steps": 3, "alignment_mean": 2.0, "caption_template": "a {} teddy bear", "train_embedding": True}
-    plain, fused = (execute(sd1, name=f"fused-{on}", fused_backward=on, **given) for on in (False, True))
+def test_updates_within_the_backward_pass_learn_the_same_and_may_be_switched_when_resuming(sd1, monkeypatch):
+    from core_personalization.nodes.host.run_control import Cancelled
+
+    given = {"steps": 2, "alignment_mean": 2.0, "caption_template": "a {} teddy bear", "train_embedding": True}
+    plain = execute(sd1, name="plain", **given)
+    with monkeypatch.context() as patch:
+        cancel_after(patch, 1)
+        with pytest.raises(Cancelled):
+            execute(sd1, name="half", **given)
+    fused = execute(sd1, name="fused", fused_backward=True, resume_from="half", **given)
     mine, other = trained_tensors(fused[4]), trained_tensors(plain[4])
     assert all(torch.equal(mine[name], other[name]) for name in other)
     assert fused[2]["loss"] == plain[2]["loss"]
