@@ -69,10 +69,17 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
     assert resumed[2] == first[2]
 
 
-def test_updates_within_the_backward_pass_learn_the_same_and_may_be_switched_when_resuming(sd1, monkeypatch):
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "train_embedding": True},
+        {"form": "LoRA", "gradient_checkpointing": True},
+    ],
+)
+def test_updates_within_the_backward_pass_learn_the_same_and_may_be_switched_when_resuming(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
 
-    given = {"steps": 2, "alignment_mean": 2.0, "caption_template": "a {} teddy bear", "train_embedding": True}
+    given = {"steps": 2, **given}
     plain = execute(sd1, name="plain", **given)
     with monkeypatch.context() as patch:
         cancel_after(patch, 1)
