@@ -31,6 +31,7 @@ def options() -> argparse.Namespace:
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the faster one on this device"
     )
     parser.add_argument("--growth", action="store_true", help="growth over batch, side, images, vectors, prompt")
+    parser.add_argument("--chart", type=Path, metavar="CSV", help="measure nothing: draw this table's chart beside it")
     parser.add_argument("--output", type=Path, default=Path("speed-output"), metavar="DIR")
     return parser.parse_args()
 

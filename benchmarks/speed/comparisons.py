@@ -24,7 +24,7 @@ COMPARISONS = (
         "peers:textual-inversion", 0.95, 0.9,
     ),
     Comparison(
-        "textual-inversion-pixels", "the same / diffusers, which encodes its pictures in each step",
+        "textual-inversion-pixels", "Textual Inversion step / diffusers, encoding in each step",
         "ours:textual-inversion", "peers:textual-inversion-pixels", 0.95, 0.9, same_loss=False,
     ),
     Comparison("core", "CoRe step / released method", "ours:core", "peers:core", 0.55, 0.6),
@@ -42,7 +42,7 @@ COMPARISONS = (
     ),
     Comparison("finetune", "Full finetune step / diffusers DreamBooth", "ours:finetune", "peers:finetune", 0.95, 0.8),
     Comparison(
-        "finetune-fused", "the same with fused_backward / diffusers DreamBooth", "ours:finetune-fused",
+        "finetune-fused", "Full finetune step, fused_backward / diffusers DreamBooth", "ours:finetune-fused",
         "peers:finetune", 0.95, 0.8,
     ),
     Comparison("lora", "LoRA step / core's Train LoRA", "ours:lora", "comfyui:lora", 0.8, 0.9, same_loss=False),

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from .comparisons import time_limit
+from .comparisons import BY_NAME, time_limit
 from .host import load_pack
 from .measuring import Outcome
 
@@ -76,25 +76,27 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def draw_chart(outcomes: Sequence[Outcome], path: Path) -> None:
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def draw_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Ratios ours / other as bars, with their limits."""
     load_pack()
     from core_personalization.nodes.charts import new_figure
 
-    figure = new_figure(900, 80 + 60 * len(outcomes))
+    figure = new_figure(1100, 80 + 60 * len(rows))
     axes = figure.subplots()
-    places = range(len(outcomes))
-    bars = [
-        ("time", 0.2, [o.time_ratio for o in outcomes], [time_limit(o.comparison, o.task.size) for o in outcomes]),
-        ("peak memory", -0.2, [o.memory_ratio for o in outcomes], [o.comparison.memory for o in outcomes]),
-    ]
-    for label, shift, ratios, limits in bars:
-        drawn = axes.barh([place + shift for place in places], ratios, 0.38, label=label)
-        axes.bar_label(drawn, fmt="%.2f", padding=3)
-        limited = [(limit, place + shift) for place, limit in zip(places, limits, strict=True) if limit is not None]
+    for label, name, shift in (("time", "time", -0.2), ("peak memory", "memory", 0.2)):
+        places = [place + shift for place in range(len(rows))]
+        drawn = axes.barh(places, [float(row[f"{name}_ratio"]) for row in rows], 0.38, label=label)
+        axes.bar_label(drawn, fmt="%.2f", label_type="center", color="white")
+        limits = [row[f"{name}_limit"] for row in rows]
+        limited = [(float(limit), place) for place, limit in zip(places, limits, strict=True) if limit != ""]
         axes.scatter(*zip(*limited, strict=True), marker="|", s=400, color="black", zorder=3)
     axes.axvline(1, color="gray", linewidth=0.8)
-    axes.set_yticks(places, [outcome.comparison.title for outcome in outcomes])
+    axes.set_yticks(range(len(rows)), [f"{BY_NAME[row['work']].title} ({row['size']})" for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("ours / other; black strokes: the highest allowed")
     axes.legend(loc="lower right")

@@ -11,13 +11,16 @@ from .comparisons import BY_NAME, EVERYTHING
 from .growth import measure_growth
 from .host import load_pack
 from .measuring import Outcome, compare
-from .results import draw_chart, row_of, write_csv
+from .results import draw_chart, read_csv, row_of, write_csv
 from .sizes import SIZES
 from .task import DTYPES, Task
 from .weights import write_weights
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.chart:
+        draw_chart(read_csv(options.chart), options.chart.with_suffix(".png"))
+        return 0
     size = SIZES[options.size]
     names = options.works or ([] if options.growth else EVERYTHING)
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,13 +31,14 @@ def run(options: argparse.Namespace) -> int:
             "", "", options.size, options.side or size.side, options.batch or size.batch, folder, device, precision
         )
         write_weights(task)
-        outcomes = []
+        rows = []
         for name in names:
-            outcomes.append(compare(BY_NAME[name], task, options.repetitions, size.apart and device == "cpu"))
-            print(line_of(outcomes[-1]), flush=True)
-            write_csv(options.output / "results.csv", [row_of(outcome) for outcome in outcomes])
-        if outcomes:
-            draw_chart(outcomes, options.output / "ratios.png")
+            outcome = compare(BY_NAME[name], task, options.repetitions, size.apart and device == "cpu")
+            rows.append(row_of(outcome))
+            print(line_of(outcome), flush=True)
+            write_csv(options.output / "results.csv", rows)
+        if rows:
+            draw_chart(rows, options.output / "ratios.png")
         if options.growth:
             write_csv(options.output / "growth.csv", measure_growth(task, options.repetitions))
     return 0
