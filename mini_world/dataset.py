@@ -27,6 +27,13 @@ class Dataset:
     labels: np.ndarray
     captions: list[str]
 
+    def parted(self, last: int) -> tuple[Dataset, Dataset]:
+        """All captions but the `last` ones, and these."""
+        count = len(self.captions) - last
+        parts = [(row[:count], row[count:]) for row in (self.images, self.masks, self.labels, self.captions)]
+        first, second = zip(*parts, strict=True)
+        return Dataset(*first), Dataset(*second)
+
 
 def draw(captions: int, seed: int, processes: int = 2) -> Dataset:
     with ProcessPoolExecutor(processes) as pool:

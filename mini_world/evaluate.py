@@ -19,10 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from .embedded import expand
-from .evaluation_prompts import Prompt, evaluation_prompts
+from .evaluation_prompts import evaluation_prompts
 from .host_sampler import HostSampler
-from .judge import ATTRIBUTES, Judge
-from .render import STYLES
+from .judge import Judge
 
 SHEET_COLUMNS, SHEET_PICTURES, SHEET_SCALE = 8, 40, 2
 Z_95 = 1.96
@@ -34,19 +33,6 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     centre = (share + square / (2 * count)) / (1 + square / count)
     reach = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     return centre - reach, centre + reach
-
-
-def accuracies(judge: Judge, pictures: Tensor, prompts: list[Prompt]) -> dict[str, tuple[int, int]]:
-    """Hits and pictures of each attribute. A pencil sketch has no colour."""
-    wanted = torch.tensor([astuple(prompt.labels) for prompt in prompts])
-    seen = judge.attributes(pictures)
-    coloured = wanted[:, list(ATTRIBUTES).index("style")] != STYLES.index("pencil sketch")
-    table = {}
-    for column, name in enumerate(ATTRIBUTES):
-        right = seen[name] == wanted[:, column]
-        right = right[coloured] if name == "colour" else right
-        table[name] = int(right.sum()), len(right)
-    return table
 
 
 def save_sheet(pictures: Tensor, file: Path) -> None:
@@ -71,7 +57,8 @@ def main() -> None:
         began = time.monotonic()
         pictures = sampler.pictures([prompt.text for prompt in prompts], given.seed, guidance=given.guidance)
     print(f"{(time.monotonic() - began) / len(prompts):.2f} s a picture")
-    for name, (hits, count) in accuracies(Judge.load(), pictures, prompts).items():
+    wanted = torch.tensor([astuple(prompt.labels) for prompt in prompts])
+    for name, (hits, count) in Judge.load().hits(pictures, wanted).items():
         low, high = interval(hits, count)
         print(f"{name:<10}{hits / count:.3f}  [{low:.3f}, {high:.3f}]  of {count}")
     if len(pictures) >= SHEET_PICTURES:

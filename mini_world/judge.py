@@ -58,6 +58,17 @@ class Judge(nn.Module):
         """Indices into `ATTRIBUTES` [B] for images [B, 3, 64, 64] in 0…1."""
         return {name: logits.argmax(dim=1) for name, logits in self.logits(images).items()}
 
+    def hits(self, images: Tensor, labels: Tensor) -> dict[str, tuple[int, int]]:
+        """Pictures in which it sees what the labels [B, attributes] say, of how many. A pencil sketch has no colour."""
+        seen = self.attributes(images)
+        coloured = labels[:, list(ATTRIBUTES).index("style")] != STYLES.index("pencil sketch")
+        table = {}
+        for column, name in enumerate(ATTRIBUTES):
+            right = seen[name] == labels[:, column]
+            right = right[coloured] if name == "colour" else right
+            table[name] = int(right.sum()), len(right)
+        return table
+
     def identity(self, images: Tensor, masks: Tensor) -> Tensor:
         """Unit vectors [B, 64] of the foreground; masks [B, 64, 64] in 0…1. What is outside is made gray."""
         masked = masks[:, None] * (images * 2 - 1)

@@ -130,8 +130,13 @@ def _unet_training(settings: Settings) -> UNetTraining:
 
 
 def train_judge_stage(settings: Settings) -> None:
-    judge = train_judge(dataset.load(settings.work / "data"), settings.budget("judge"), settings.device, settings.seed)
+    seen, unseen = dataset.load(settings.work / "data").parted(HELD_OUT_CAPTIONS)
+    judge = train_judge(seen, settings.budget("judge"), settings.device, settings.seed).cpu()
     judge.save(settings.assets / JUDGE.name)
+    pictures = torch.from_numpy(np.array(unseen.images)).flatten(0, 1).permute(0, 3, 1, 2) / 255
+    labels = torch.from_numpy(np.repeat(unseen.labels, unseen.images.shape[1], axis=0))
+    for name, (hits, count) in judge.hits(pictures, labels).items():
+        print(f"judge: {name} right in {hits} of {count} pictures never seen")
 
 
 def export_stage(settings: Settings) -> None:
