@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from mini_world import embedded, train, unet_training, vae_training
 from mini_world.judge import Judge
 
+pytestmark = pytest.mark.host
 BRIEFLY = [word for stage in train.MINUTES for word in (f"--{stage}-minutes", "0.02")]
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(comfyui_path, tmp_path, monkeypatch):
     """One picture a step; the same folders for every run."""
     monkeypatch.setattr(train, "HELD_OUT_CAPTIONS", 2)
     monkeypatch.setattr(unet_training, "CAPTIONS_PER_STEP", 1)
