@@ -51,6 +51,10 @@ class Settings:
     continued: bool
     minutes: dict[str, float]
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return CONTINUED if self.continued else FROM_NOTHING
+
     def budget(self, stage: str) -> Budget:
         return Budget(NO_STEP_LIMIT, self.minutes[stage])
 
@@ -161,7 +165,8 @@ def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    minutes = " ".join(f"--{stage}-minutes {value:g}" for stage, value in settings.minutes.items())
+    run = [stage for stage in settings.stages if stage in settings.minutes]
+    minutes = " ".join(f"--{stage}-minutes {settings.minutes[stage]:g}" for stage in run)
     options = f"--captions {settings.captions} --seed {settings.seed} --device {settings.device} {minutes}"
     before = json.loads((settings.work / BEFORE).read_text(encoding="utf-8")) if settings.continued else {}
     return {
@@ -210,8 +215,7 @@ def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
     given = parser.parse_args(arguments)
     minutes = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
     settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, given.continued, minutes)
-    every = CONTINUED if given.continued else FROM_NOTHING
-    return list(every) if given.stage == "all" else [given.stage], settings
+    return list(settings.stages) if given.stage == "all" else [given.stage], settings
 
 
 def main(arguments: list[str] | None = None) -> None:
