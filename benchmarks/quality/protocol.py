@@ -133,6 +133,7 @@ SMOKE = replace(
         ("DreamBooth", CEILING),
     ),
     concepts=CHOSEN_ON[:1],
+    references=(BIASED,),
     embedding_steps=2,
     finetune_steps=3,
     class_images=2,

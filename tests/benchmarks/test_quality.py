@@ -11,7 +11,7 @@ from quality.__main__ import report, score
 from quality.ceiling import shown
 from quality.judging import Scored, judged, keeps_coat, named
 from quality.methods import CEILING, METHODS
-from quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, Cell, cells
+from quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells
 from quality.report import table
 from quality.running import claim, missing
 from quality.summary import BASELINES, summarized
@@ -61,6 +61,10 @@ def test_a_run_that_is_cut_off_leaves_whole_concepts():
     first = [cell for cell in cells(REDUCED)][: len(REDUCED.tiers[0]) * len(REDUCED.concepts)]
     for concept in REDUCED.concepts:
         assert [cell.method.name for cell in first if cell.concept == concept] == list(REDUCED.tiers[0])
+
+
+def test_the_smoke_protocol_runs_every_one_of_its_methods_once():
+    assert len(list(cells(SMOKE))) == sum(map(len, SMOKE.tiers))
 
 
 def test_ablations_change_only_what_they_leave_out():
