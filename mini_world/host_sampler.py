@@ -14,6 +14,11 @@ from torch import Tensor
 LATENT_SIDE, LATENT_CHANNELS = 8, 4
 
 
+def decoded(vae: Any, z: Tensor) -> Tensor:
+    """What the host's VAE makes of latents: pictures [B, 3, H, W] in 0…1, on the CPU."""
+    return vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
+
+
 class HostSampler:
     """A checkpoint as ComfyUI loads it. Its modules are imported here, because they read the command line.
 
@@ -53,7 +58,7 @@ class HostSampler:
             self.model, noise, steps, guidance, "euler", "normal", self._read(prompt), self._read(""), latent,
             disable_pbar=True, seed=seed,
         )  # fmt: skip
-        return self.vae.decode(sampled).movedim(-1, 1).clamp(0, 1).float().cpu()
+        return decoded(self.vae, sampled)
 
     def _read(self, prompt: str) -> Any:
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))

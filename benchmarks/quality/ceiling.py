@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from mini_world.appearance import COLOURS
-from mini_world.concepts import CONCEPTS, prompt_templates
+from mini_world.concepts import CONCEPTS
 from mini_world.judge import ATTRIBUTES
 from mini_world.render import Scene, render
 
 from .host import Host
 from .judging import named
-from .protocol import Cell, Protocol
+from .protocol import Cell, Protocol, drawn_prompts
 
 
 def shown(prompt: str, concept: str, seed: int) -> Scene:
@@ -29,7 +29,6 @@ def shown(prompt: str, concept: str, seed: int) -> Scene:
 
 def draw(host: Host, protocol: Protocol, cell: Cell) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64] in 0…1, as `drawing.draw` gives them."""
-    prompts = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
-    scenes = [shown(prompt, cell.concept, 1_000 * cell.seed + index) for index, prompt in enumerate(prompts)]
+    scenes = [shown(prompt, cell.concept, seed) for prompt, seed in drawn_prompts(protocol, cell)]
     images = np.stack([np.asarray(render(scene).image) for scene in scenes])
     return host.through_vae(torch.from_numpy(images).float() / 255)

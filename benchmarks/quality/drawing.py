@@ -14,11 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mini_world.concepts import prompt_templates
-
 from . import ceiling
 from .host import Host, Trained
-from .protocol import Cell, Protocol
+from .protocol import Cell, Protocol, drawn_prompts
 
 AT_ONCE = 10
 SIDE = 64
@@ -44,17 +42,12 @@ class Run:
 
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
-    prompts = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
-    seeds = [1_000 * cell.seed + index for index in range(len(prompts))]
+    prompts = drawn_prompts(protocol, cell)
     parts = []
     for start in range(0, len(prompts), AT_ONCE):
-        several = prompts[start : start + AT_ONCE]
+        several, seeds = zip(*prompts[start : start + AT_ONCE], strict=True)
         conditionings = [_conditioning(host, protocol, cell, trained, prompt) for prompt in several]
-        parts.append(
-            host.sample(
-                trained.model, conditionings, seeds[start : start + AT_ONCE], protocol.sampling_steps, protocol.guidance
-            )
-        )
+        parts.append(host.sample(trained.model, conditionings, seeds, protocol.sampling_steps, protocol.guidance))
     return torch.cat(parts)
 
 
@@ -70,8 +63,6 @@ def run_cell(
     """stages: what was trained, if anything was. where: commit and hardware."""
     began = time.monotonic()
     pictures = draw(host, protocol, cell, stages[-1]) if stages else ceiling.draw(host, protocol, cell)
-    shares = (stages[0].report or {}).get("shares", {}) if stages else {}
-    vectors = torch.cat(list(stages[-1].concept.vectors.values())) if stages else torch.zeros(1, 1)
     run = Run(
         cell.method.name,
         cell.concept,
@@ -80,12 +71,20 @@ def run_cell(
         len(pictures),
         round(sum(stage.seconds for stage in stages), 1),
         round(time.monotonic() - began, 1),
-        round(float(vectors.norm(dim=1).mean()), 4),
-        round(shares.get("context_embedding", 0.0), 6),
-        round(shares.get("context_attention", 0.0), 6),
+        *_learned(stages),
         *where,
     )
     return pictures, run
+
+
+def _learned(stages: Sequence[Trained]) -> tuple[float, float, float]:
+    """The vectors' mean norm, and the two regularizers' shares of the gradient; zeros where nothing was trained."""
+    if not stages:
+        return 0.0, 0.0, 0.0
+    vectors = torch.cat(list(stages[-1].concept.vectors.values()))
+    shares = (stages[0].report or {}).get("shares", {})
+    terms = (round(shares.get(f"context_{name}", 0.0), 6) for name in ("embedding", "attention"))
+    return round(float(vectors.norm(dim=1).mean()), 4), *terms
 
 
 def save(folder: Path, cell: Cell, pictures: Tensor, run: Run) -> None:

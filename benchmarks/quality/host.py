@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mini_world.embedded import expand
-from mini_world.host_sampler import LATENT_CHANNELS, LATENT_SIDE, HostSampler
+from mini_world.host_sampler import LATENT_CHANNELS, LATENT_SIDE, HostSampler, decoded
 
 from .pack import load_pack
 
@@ -119,12 +119,12 @@ class Host:
             model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
             torch.zeros_like(noise), disable_pbar=True, seed=0,
         )  # fmt: skip
-        return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
+        return decoded(self.vae, z)
 
     @torch.inference_mode()
     def through_vae(self, images: Tensor) -> Tensor:
         """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
-        return self.vae.decode(self.vae.encode(images)).movedim(-1, 1).clamp(0, 1).float().cpu()
+        return decoded(self.vae, self.vae.encode(images))
 
     def _models(self, model: Any) -> Any:
         from core_personalization.nodes.training.inputs import HostModels

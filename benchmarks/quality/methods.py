@@ -30,7 +30,7 @@ class Finetune:
 @dataclass(frozen=True)
 class Method:
     """embedding: of CoRe Train Embedding; empty where nothing is trained, and the thing itself is drawn. rare_word: it
-    takes no step, the concept is this word. captions: SID's."""
+    takes no step, the concept is this word. sid_captions: SID's."""
 
     name: str
     embedding: Settings

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mini_world.concepts import CONCEPTS
+from mini_world.concepts import CONCEPTS, prompt_templates
 from mini_world.objects import ANIMATE
 
 from .methods import CEILING, METHODS, Method
@@ -73,6 +73,12 @@ class Cell:
     @property
     def file_name(self) -> str:
         return digest([self.method.name, self.concept, self.references, self.seed])
+
+
+def drawn_prompts(protocol: Protocol, cell: Cell) -> list[tuple[str, int]]:
+    """Prompt template and seed of every picture of a cell; every method gets the same."""
+    templates = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
+    return [(template, 1_000 * cell.seed + index) for index, template in enumerate(templates)]
 
 
 def cells(protocol: Protocol) -> Iterator[Cell]:

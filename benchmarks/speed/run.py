@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from .comparisons import BY_NAME, EVERYTHING
 from .growth import measure_growth
 from .host import load_pack
-from .measuring import Outcome, compare
+from .measuring import compare
 from .results import draw_chart, read_csv, row_of, write_csv
 from .sizes import SIZES
 from .task import DTYPES, Task
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         for name in names:
             outcome = compare(BY_NAME[name], task, options.repetitions, size.apart and device == "cpu")
             rows.append(row_of(outcome))
-            print(line_of(outcome), flush=True)
+            print(line_of(rows[-1]), flush=True)
             write_csv(options.output / "results.csv", rows)
         if rows:
             draw_chart(rows, options.output / "ratios.png")
@@ -53,10 +55,9 @@ def faster_precision(device: str) -> str:
     return next(name for name, dtype in DTYPES.items() if dtype == faster)
 
 
-def line_of(outcome: Outcome) -> str:
-    row = row_of(outcome)
+def line_of(row: Mapping[str, Any]) -> str:
     return (
-        f"{outcome.comparison.title}: time {row['time_ratio']} (limit {row['time_limit'] or 'none'}), "
+        f"{BY_NAME[row['work']].title}: time {row['time_ratio']} (limit {row['time_limit'] or 'none'}), "
         f"memory {row['memory_ratio']} (limit {row['memory_limit'] or 'none'}); "
         f"ours {row['ours_seconds']} s and {row['ours_peak_MiB']} MiB, other {row['other_seconds']} s and "
         f"{row['other_peak_MiB']} MiB; first losses differ by {row['first_loss_difference'] or 'n/a'}"
