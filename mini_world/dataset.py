@@ -27,6 +27,11 @@ class Dataset:
     labels: np.ndarray
     captions: list[str]
 
+    @property
+    def pictures(self) -> np.ndarray:
+        """All of them, those of a caption one after another: [captions · pictures, side, side, 3]."""
+        return self.images.reshape(-1, *self.images.shape[2:])
+
     def parted(self, last: int) -> tuple[Dataset, Dataset]:
         """All captions but the `last` ones, and these."""
         count = len(self.captions) - last

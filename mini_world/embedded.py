@@ -23,6 +23,7 @@ from .quantization import dequantize
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "mini_world"
 CORE = FOLDER / "core.safetensors"
 CHECKSUM = FOLDER / "expanded.sha256"
+UNET_PREFIX, VAE_PREFIX = "model.diffusion_model.", "first_stage_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 KNOWN_TOKENS = "known_tokens"
 KNOWN_ROWS = "known_token_rows"

@@ -9,13 +9,26 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .embedded import CHECKSUM, CORE, KNOWN_ROWS, KNOWN_TOKENS, TEXT_PREFIX, rebuild, sha256, write_checkpoint
+from .embedded import (
+    CHECKSUM,
+    CORE,
+    KNOWN_ROWS,
+    KNOWN_TOKENS,
+    TEXT_PREFIX,
+    UNET_PREFIX,
+    VAE_PREFIX,
+    rebuild,
+    sha256,
+    write_checkpoint,
+)
 from .quantization import quantize
 from .text_encoder import TextEncoder
 from .unet import UNet
 from .vae import TinyVAE
 
 TITLE = "CoRe mini world"
+TEXT_PLACES = {"layers.": "encoder.layers.", "position_embedding.": "embeddings.position_embedding."}
+"""Our names in the text encoder, and those that ComfyUI reads."""
 
 
 def export_core(
@@ -55,22 +68,17 @@ def export_fp16(vae: TinyVAE, text: TextEncoder, unet: UNet, destination: Path) 
 @torch.no_grad()
 def pack(vae: TinyVAE, text: TextEncoder, unet: UNet, in_8_bits: bool = True) -> dict[str, Tensor]:
     """Everything that was trained, under the names that ComfyUI reads; the rest `embedded.rebuild` knows."""
-    state = {f"model.diffusion_model.{name}": weight for name, weight in unet.state_dict().items()}
-    state |= {f"first_stage_model.{name}": weight for name, weight in vae.exported().items()}
-    state |= {TEXT_PREFIX + name: weight for name, weight in _text_weights(text).items()}
-    state = {name: weight.detach().cpu() for name, weight in state.items()}
+    known = ("known", "known_rows")
+    learned = {name: weight for name, weight in text.state_dict().items() if name not in known}
+    parts = {UNET_PREFIX: unet.state_dict(), VAE_PREFIX: vae.exported(), TEXT_PREFIX: renamed(learned, TEXT_PLACES)}
+    state = {prefix + name: weight.cpu() for prefix, part in parts.items() for name, weight in part.items()}
     packed = quantize(state) if in_8_bits else {name: weight.half() for name, weight in state.items()}
     packed[KNOWN_TOKENS] = text.known.cpu().int()
     packed[KNOWN_ROWS] = text.known_rows.detach().cpu().half()
     return {name: weight.contiguous() for name, weight in packed.items()}
 
 
-def _text_weights(text: TextEncoder) -> dict[str, Tensor]:
-    places = {"layers.": "encoder.layers.", "position_embedding.": "embeddings.position_embedding."}
-    weights = {}
-    for name, weight in text.state_dict().items():
-        if not name.startswith("known"):
-            for ours, theirs in places.items():
-                name = theirs + name.removeprefix(ours) if name.startswith(ours) else name
-            weights[name] = weight
-    return weights
+def renamed(weights: dict[str, Tensor], places: dict[str, str]) -> dict[str, Tensor]:
+    """places: beginnings of names, and what stands for them."""
+    names = {name: next((old for old in places if name.startswith(old)), "") for name in weights}
+    return {places.get(old, "") + name.removeprefix(old): weights[name] for name, old in names.items()}

@@ -21,6 +21,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from . import dataset
+from .dataset import Dataset
 from .embedded import CORE, FOLDER, provenance
 from .export import export_core, export_fp16
 from .judge import FILE as JUDGE
@@ -35,7 +36,7 @@ from .vae import TinyVAE
 from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 
 HELD_OUT_CAPTIONS = 100
-"""The last ones of the data set: no stage but the measurement of the VAE sees them."""
+"""The last ones of the data set: only the measurements of the VAE and of the judge see them."""
 NO_STEP_LIMIT = 10**9
 BEFORE = "before.json"
 """Where the checkpoint came from that a continued training began with."""
@@ -48,12 +49,7 @@ class Settings:
     device: torch.device
     captions: int
     seed: int
-    continued: bool
     minutes: dict[str, float]
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        return CONTINUED if self.continued else FROM_NOTHING
 
     def budget(self, stage: str) -> Budget:
         return Budget(NO_STEP_LIMIT, self.minutes[stage])
@@ -66,30 +62,27 @@ def draw_data(settings: Settings) -> None:
 
 def train_vae_stage(settings: Settings) -> None:
     """The VAE, and every picture's latent."""
-    images = dataset.load(settings.work / "data").images
-    pictures = images.reshape(-1, *images.shape[2:])
-    held_out = HELD_OUT_CAPTIONS * images.shape[1]
-    vae = train_vae(pictures[:-held_out], settings.budget("vae"), settings.device, settings.seed)
-    print(f"vae: {psnr(vae, np.asarray(pictures[-held_out:]), settings.device):.2f} dB on pictures never seen")
+    data = dataset.load(settings.work / "data")
+    seen, unseen = data.parted(HELD_OUT_CAPTIONS)
+    vae = train_vae(seen.pictures, settings.budget("vae"), settings.device, settings.seed)
+    print(f"vae: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
     torch.save(vae.state_dict(), settings.work / "vae.pt")
-    _save_latents(settings, vae, images)
+    _save_latents(settings, vae, data)
 
 
-def _save_latents(settings: Settings, vae: TinyVAE, images: np.ndarray) -> None:
-    latents = encode_pictures(vae, images.reshape(-1, *images.shape[2:]), settings.device)
-    torch.save(latents.view(*images.shape[:2], *latents.shape[1:]).half(), settings.work / "latents.pt")
+def _save_latents(settings: Settings, vae: TinyVAE, data: Dataset) -> None:
+    latents = encode_pictures(vae, data.pictures, settings.device)
+    torch.save(latents.unflatten(0, data.images.shape[:2]).half(), settings.work / "latents.pt")
 
 
 def refine_decoder_stage(settings: Settings) -> None:
     """At any time after the VAE: the latents stay as they are."""
-    images, latents = dataset.load(settings.work / "data").images, _load(settings, "latents")
-    kept = len(images) - HELD_OUT_CAPTIONS
+    seen, unseen = dataset.load(settings.work / "data").parted(HELD_OUT_CAPTIONS)
+    latents = _load(settings, "latents")[: len(seen.images)].flatten(0, 1)
     vae = TinyVAE()
     vae.load_state_dict(_load(settings, "vae"))
-    pictures, budget = images.reshape(-1, *images.shape[2:]), settings.budget("decoder")
-    seen = kept * images.shape[1]
-    refine_decoder(vae, pictures[:seen], latents[:kept].flatten(0, 1), budget, settings.device, settings.seed)
-    print(f"decoder: {psnr(vae, np.asarray(pictures[seen:]), settings.device):.2f} dB on pictures never seen")
+    refine_decoder(vae, seen.pictures, latents, settings.budget("decoder"), settings.device, settings.seed)
+    print(f"decoder: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
     torch.save(vae.state_dict(), settings.work / "vae.pt")
 
 
@@ -110,12 +103,12 @@ def unpack_stage(settings: Settings) -> None:
     data = dataset.load(settings.work / "data")
     vae, text, unet = unpack()
     torch.save(vae.state_dict(), settings.work / "vae.pt")
-    _save_latents(settings, vae.to(settings.device, memory_format=torch.channels_last), data.images)
+    _save_latents(settings, vae.to(settings.device, memory_format=torch.channels_last), data)
     _save_text(settings, text.to(settings.device), load_tokenizer(), data.captions)
+    (settings.work / BEFORE).write_text(json.dumps(provenance()), encoding="utf-8")
     training = _unet_training(settings)
     training.start_from(unet)
     training.save(settings.work / "unet.pt")
-    (settings.work / BEFORE).write_text(json.dumps(provenance()), encoding="utf-8")
 
 
 def train_unet_stage(settings: Settings) -> None:
@@ -137,7 +130,7 @@ def train_judge_stage(settings: Settings) -> None:
     seen, unseen = dataset.load(settings.work / "data").parted(HELD_OUT_CAPTIONS)
     judge = train_judge(seen, settings.budget("judge"), settings.device, settings.seed).cpu()
     judge.save(settings.assets / JUDGE.name)
-    pictures = torch.from_numpy(np.array(unseen.images)).flatten(0, 1).permute(0, 3, 1, 2) / 255
+    pictures = torch.from_numpy(np.array(unseen.pictures)).permute(0, 3, 1, 2) / 255
     labels = torch.from_numpy(np.repeat(unseen.labels, unseen.images.shape[1], axis=0))
     for name, (hits, count) in judge.hits(pictures, labels).items():
         print(f"judge: {name} right in {hits} of {count} pictures never seen")
@@ -165,12 +158,13 @@ def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-    run = [stage for stage in settings.stages if stage in settings.minutes]
+    file = settings.work / BEFORE
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    run = [stage for stage in (CONTINUED if before else FROM_NOTHING) if stage in settings.minutes]
     minutes = " ".join(f"--{stage}-minutes {settings.minutes[stage]:g}" for stage in run)
     options = f"--captions {settings.captions} --seed {settings.seed} --device {settings.device} {minutes}"
-    before = json.loads((settings.work / BEFORE).read_text(encoding="utf-8")) if settings.continued else {}
     return {
-        "training.command": f"python -m mini_world.train {'--continue ' * settings.continued}{options}",
+        "training.command": f"python -m mini_world.train {'--continue ' if before else ''}{options}",
         "training.commit": revision.stdout.strip() or "unknown",
         "training.unet_steps": str(unet_state["step"]),
         "training.unet_minutes": f"{unet_state['seconds'] / 60:.1f}",
@@ -214,8 +208,9 @@ def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
         parser.add_argument(f"--{stage}-minutes", type=float, default=minutes, help=f"default {minutes:g}")
     given = parser.parse_args(arguments)
     minutes = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
-    settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, given.continued, minutes)
-    return list(settings.stages) if given.stage == "all" else [given.stage], settings
+    settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, minutes)
+    every = CONTINUED if given.continued else FROM_NOTHING
+    return list(every) if given.stage == "all" else [given.stage], settings
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -48,6 +48,7 @@ def test_on_from_the_embedded_checkpoint(run, tmp_path):
     assert "--continue" in made["training.command"]
     before = embedded.provenance()
     assert made["before.training.command"] == before["training.command"]
+    assert run("--stage", "export", "--seed", "1") == made, "what it was before is known without the option, too"
     with safe_open(tmp_path / "model.safetensors", framework="pt") as new:
         name = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
         old = embedded.expand(tmp_path / "old.safetensors")
