@@ -14,11 +14,6 @@ from torch import Tensor
 LATENT_SIDE, LATENT_CHANNELS = 8, 4
 
 
-def decoded(vae: Any, z: Tensor) -> Tensor:
-    """What the host's VAE makes of latents: pictures [B, 3, H, W] in 0…1, on the CPU."""
-    return vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
-
-
 class HostSampler:
     """A checkpoint as ComfyUI loads it. Its modules are imported here, because they read the command line.
 
@@ -47,18 +42,31 @@ class HostSampler:
         )[:3]
 
     @torch.inference_mode()
-    def pictures(self, prompts: Sequence[str], seed: int, steps: int = 25, guidance: float = 3.0) -> Tensor:
-        """One picture of each prompt: [B, 3, 64, 64] in 0…1."""
-        return torch.cat([self._picture(prompt, seed + i, steps, guidance) for i, prompt in enumerate(prompts)])
-
-    def _picture(self, prompt: str, seed: int, steps: int, guidance: float) -> Tensor:
-        latent = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
-        noise = self._sample.prepare_noise(latent, seed)
-        sampled = self._sample.sample(
-            self.model, noise, steps, guidance, "euler", "normal", self._read(prompt), self._read(""), latent,
-            disable_pbar=True, seed=seed,
-        )  # fmt: skip
-        return decoded(self.vae, sampled)
-
-    def _read(self, prompt: str) -> Any:
+    def encode(self, prompt: str) -> Any:
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+
+    @torch.inference_mode()
+    def sample(
+        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int = 25, guidance: float = 3.0
+    ) -> Tensor:
+        """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
+
+        model: the checkpoint's, or one made of it. A batch of conditionings is sampled as one: the host keeps their
+        rows apart.
+        """
+        positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
+        one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+        noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])
+        z = self._sample.sample(
+            model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
+            torch.zeros_like(noise), disable_pbar=True, seed=0,
+        )  # fmt: skip
+        return self._decoded(z)
+
+    @torch.inference_mode()
+    def through_vae(self, images: Tensor) -> Tensor:
+        """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
+        return self._decoded(self.vae.encode(images))
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()

@@ -1,4 +1,4 @@
-"""The product in a real ComfyUI, in this process: its training runs and Test-Time Optimize, core's sampler.
+"""The product in a real ComfyUI, in this process: its training runs and Test-Time Optimize, beside core's sampler.
 
 COMFYUI_PATH names the ComfyUI; its folders (embeddings and so on) are in the benchmark's own.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mini_world.embedded import expand
-from mini_world.host_sampler import LATENT_CHANNELS, LATENT_SIDE, HostSampler, decoded
+from mini_world.host_sampler import HostSampler
 
 from .pack import load_pack
 
@@ -32,10 +32,9 @@ class Trained:
     report: Mapping[str, Any] | None = None
 
 
-class Host:
+class Host(HostSampler):
     def __init__(self, folder: Path) -> None:
-        loaded = HostSampler(expand(folder / "mini_world.safetensors"), folder / "comfyui")
-        self.model, self.clip, self.vae = loaded.model, loaded.clip, loaded.vae
+        super().__init__(expand(folder / "mini_world.safetensors"), folder / "comfyui")
         import folder_paths
 
         for kind in ("embeddings", "diffusion_models", "loras"):
@@ -97,34 +96,6 @@ class Host:
             return TestTimeOptimize.execute(
                 trained.model, self.clip, trained.concept, prompt=prompt, width=SIDE, height=SIDE, **settings
             ).args[0]
-
-    def encode(self, prompt: str) -> Any:
-        with torch.inference_mode():
-            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
-
-    @torch.inference_mode()
-    def sample(
-        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int, guidance: float
-    ) -> Tensor:
-        """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
-
-        A batch of conditionings is sampled as one: the host keeps their rows apart.
-        """
-        from comfy import sample
-
-        positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
-        one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
-        noise = torch.cat([sample.prepare_noise(one, seed) for seed in seeds])
-        z = sample.sample(
-            model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
-            torch.zeros_like(noise), disable_pbar=True, seed=0,
-        )  # fmt: skip
-        return decoded(self.vae, z)
-
-    @torch.inference_mode()
-    def through_vae(self, images: Tensor) -> Tensor:
-        """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
-        return decoded(self.vae, self.vae.encode(images))
 
     def _models(self, model: Any) -> Any:
         from core_personalization.nodes.training.inputs import HostModels
