@@ -160,6 +160,14 @@ def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypat
         execute(sd1, **given)
 
 
+def test_fused_backward_is_refused_where_a_gpu_would_train_in_fp16(sd1, monkeypatch):
+    from core_personalization.nodes.finetune import inputs
+
+    monkeypatch.setattr(inputs, "dtype_for", lambda *_: torch.float16)
+    with pytest.raises(ValueError, match="fused_backward: fp16 .*choose precision bf16 or fp32"):
+        execute(sd1, fused_backward=True)
+
+
 def test_a_concept_of_another_base_model_is_refused(sd1):
     message = "is an embedding for clip_h of width 1024, this model needs clip_l of width 768"
     with pytest.raises(ValueError, match=message):
