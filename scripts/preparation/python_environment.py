@@ -80,6 +80,7 @@ class Environment:
         timeline.say(f"Installing {' '.join((*torch_packages, 'ComfyUI requirements, test tools'))}")
         arguments = [
             "install",
+            "--no-compile",  # A minute for 19,000 files, of which few are ever imported.
             *torch_packages,
             "-r",
             str(host_requirements),
