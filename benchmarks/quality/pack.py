@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACK = "core_personalization"
+SCRIPTS = str(ROOT / "scripts")
 
 
 def load_pack() -> None:
-    if PACK in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    assert spec and spec.loader
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = pack
-    spec.loader.exec_module(pack)
+    if SCRIPTS not in sys.path:
+        sys.path.append(SCRIPTS)
+    from preparation.by_place import load_package
+
+    load_package("core_personalization", ROOT)

@@ -164,7 +164,7 @@ def test_fused_backward_is_refused_where_a_gpu_would_train_in_fp16(sd1, monkeypa
     from core_personalization.nodes.finetune import inputs
 
     monkeypatch.setattr(inputs, "dtype_for", lambda *_: torch.float16)
-    with pytest.raises(ValueError, match="fused_backward: fp16 .*choose precision bf16 or fp32"):
+    with pytest.raises(ValueError, match=r"fused_backward: fp16 .*choose precision bf16 or fp32"):
         execute(sd1, fused_backward=True)
 
 
