@@ -20,7 +20,9 @@ def options() -> argparse.Namespace:
         prog="speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--size", default="small", help="tiny, small, medium, sd15, sd21-half, sd21, sd21-256 (default: small)"
+        "--size",
+        default="small",
+        help="tiny, small, medium, sd15, sd21-half, sd21, sd21-256, sdxl-small, sdxl (default: small)",
     )
     parser.add_argument("--works", nargs="*", metavar="NAME", help="of the comparisons; all without it")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="timed steps of each (default: 5)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 from .child import Step
 from .host import load_pack
+from .peer_text import Ids, PeerText, Text
 from .task import Task
 
 EMBEDDING_RATE, WEIGHTS_RATE = 5e-3, 2e-6
@@ -56,19 +58,22 @@ class MapKeeper:
 
 
 class Peer:
-    """diffusers' U-Net and transformers' text encoder with the task's weights, and batches as ours are drawn."""
+    """diffusers' U-Net and transformers' text encoders with the task's weights, and batches as ours are drawn."""
 
     def __init__(self, task: Task) -> None:
         from core_personalization.core_ops.noising import NoiseSchedule
         from core_personalization.core_ops.training_data import TrainingImages
         from diffusers import DDPMScheduler
+        from oracles.unet import diffusers_unet, sizes_of
 
         self.task, self.device = task, torch.device(task.device)
-        self.unet, self.text = self._models()
+        weights = load_file(task.weights)
+        self.unet = diffusers_unet(task.family, weights).to(self.device)
+        self.text = PeerText(task.family, weights, self.device)
+        self.sizes = sizes_of(task.side, task.side, task.batch).to(self.device)
         shared = torch.load(task.shared, weights_only=True)
         self.captions, self.prompts = shared["captions"], shared["prompts"]
-        self.encoder_name, start = next(iter(shared["vectors"].items()))
-        self.start = start.to(self.device)
+        self.start = {name: vectors.to(self.device) for name, vectors in shared["vectors"].items()}
         scheduler = DDPMScheduler(
             1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="epsilon"
         )
@@ -77,60 +82,48 @@ class Peer:
         self.images = TrainingImages(shared["latents"].to(self.device), rows, shared["row_of_image"])  # type: ignore[arg-type]
         self.random = {name: torch.Generator().manual_seed(seed) for seed, name in enumerate(("data", "prompts"))}
 
-    def _models(self) -> tuple[Any, Any]:
-        from oracles.text import text_model
-        from oracles.unet import diffusers_unet
-
-        family = self.task.family
-        weights = load_file(self.task.weights)
-        unet = diffusers_unet(family, weights).to(self.device)
-        (encoder,) = family.text_encoders  # SD1 and SD2 have one
-        text = text_model(encoder, weights, "sdpa").to(self.device)
-        if encoder.open_clip:  # as diffusers ships SD2: without the last layer, whose output is not read
-            text.text_model.encoder.layers = text.text_model.encoder.layers[:-1]
-        return unet, text
-
     def draw(self) -> Any:
         from core_personalization.core_ops.training_data import draw_batch
 
         return draw_batch(self.images, self.schedule, self.task.batch, self.random["data"])
 
-    def ids(self, rows: Sequence[Any]) -> Tensor:
-        """Token ids [R, N], with -1 - i for vector number i."""
-        return torch.tensor([row["tokens"][self.encoder_name] for row in rows], device=self.device)
+    def ids(self, rows: Sequence[Any]) -> Ids:
+        """With -1 - i for vector number i."""
+        return {name: torch.tensor([row["tokens"][name] for row in rows], device=self.device) for name in self.start}
 
     def captions_of(self, batch: Any) -> list[Any]:
         """One caption for each sample."""
         return [self.captions[batch.rows[row]] for row in batch.row_of_sample.tolist()]
 
-    def encode(self, ids: Tensor) -> Tensor:
-        return self.text.text_model(input_ids=ids).last_hidden_state
-
-    def predict(self, z_t: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """In the task's precision: the weights themselves when frozen, else by autocast."""
         dtype = next(self.unet.parameters()).dtype
+        added = None
+        if text.pooled is not None:
+            added = {"text_embeds": text.pooled.to(dtype), "time_ids": self.sizes}
         with torch.autocast(self.device.type, self.task.dtype, enabled=dtype != self.task.dtype):
-            return self.unet(z_t.to(dtype), t, context.to(dtype)).sample.float()
+            return self.unet(z_t.to(dtype), t, text.context.to(dtype), added_cond_kwargs=added).sample.float()
 
 
 class LearnedVectors:
-    """v in the place of the ids below zero, as an input to the frozen text encoder."""
+    """v in the place of the ids below zero, as an input to the frozen text encoders."""
 
     def __init__(self, peer: Peer, trained: bool) -> None:
-        self.vectors = nn.Parameter(peer.start.clone(), requires_grad=trained)
+        self.vectors = {name: nn.Parameter(start.clone(), requires_grad=trained) for name, start in peer.start.items()}
         self._peer = peer
-        self._ids: Tensor | None = None
-        peer.text.get_input_embeddings().register_forward_hook(self._fill)
+        self._ids: Ids = {}
+        for name, model in peer.text.models.items():
+            model.get_input_embeddings().register_forward_hook(partial(self._fill, name))
 
-    def encode(self, rows: Sequence[Any]) -> Tensor:
+    def encode(self, rows: Sequence[Any]) -> Text:
         self._ids = self._peer.ids(rows)
-        return self._peer.encode(self._ids.clamp(min=0))
+        return self._peer.text.encode({name: ids.clamp(min=0) for name, ids in self._ids.items()})
 
-    def _fill(self, _module: nn.Module, _inputs: Any, embeddings: Tensor) -> Tensor:
-        ids = self._ids
-        if ids is None or not bool((ids < 0).any()):
+    def _fill(self, name: str, _module: nn.Module, _inputs: Any, embeddings: Tensor) -> Tensor:
+        ids = self._ids[name]
+        if not bool((ids < 0).any()):
             return embeddings
-        return torch.where((ids < 0).unsqueeze(-1), self.vectors[(-1 - ids).clamp(min=0)], embeddings)
+        return torch.where((ids < 0).unsqueeze(-1), self.vectors[name][(-1 - ids).clamp(min=0)], embeddings)
 
 
 def adamw(parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
@@ -147,27 +140,30 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
 def textual_inversion(task: Task) -> Step:
     """The whole table of input embeddings is trained, and all rows but the concept's are put back after each step."""
     peer = Peer(task)
-    table = _grown_table(peer)
-    untouched = table[: -len(peer.start)].detach().clone()
-    optimizer = adamw([table], EMBEDDING_RATE)
+    tables = {name: _grown_table(model, peer.start[name]) for name, model in peer.text.models.items()}
+    untouched = {name: table[: -len(peer.start[name])].detach().clone() for name, table in tables.items()}
+    optimizer = adamw(tables.values(), EMBEDDING_RATE)
     peer.unet.to(task.dtype)
 
     def step() -> float:
         batch = peer.draw()
         ids = peer.ids(peer.captions_of(batch))
-        context = peer.encode(torch.where(ids < 0, len(untouched) - 1 - ids, ids))
-        loss = descend(F.mse_loss(peer.predict(batch.z_t, batch.t, context), batch.target), optimizer)
+        text = peer.text.encode(
+            {name: torch.where(row < 0, len(untouched[name]) - 1 - row, row) for name, row in ids.items()}
+        )
+        loss = descend(F.mse_loss(peer.predict(batch.z_t, batch.t, text), batch.target), optimizer)
         with torch.no_grad():
-            table[: len(untouched)] = untouched
+            for name, rows in untouched.items():
+                tables[name][: len(rows)] = rows
         return loss
 
     return step
 
 
-def _grown_table(peer: Peer) -> nn.Parameter:
+def _grown_table(model: nn.Module, start: Tensor) -> nn.Parameter:
     """The text encoder's table of input embeddings, trainable, with the concept's rows at its end."""
-    embedding = peer.text.get_input_embeddings()
-    table = nn.Parameter(torch.cat([embedding.weight.detach(), peer.start]))
+    embedding = model.get_input_embeddings()
+    table = nn.Parameter(torch.cat([embedding.weight.detach(), start]))
     embedding.weight, embedding.num_embeddings = table, len(table)
     return table
 
@@ -200,11 +196,11 @@ def core(task: Task) -> Step:
     """Three passes, each with its maps: the pictures' captions, the prompt with v, and with the super-category."""
     peer, keeper = Peer(task), MapKeeper()
     learned = LearnedVectors(peer, trained=True)
-    optimizer = adamw([learned.vectors], EMBEDDING_RATE)
+    optimizer = adamw(learned.vectors.values(), EMBEDDING_RATE)
     peer.unet.to(task.dtype).set_attn_processor(keeper)
 
-    def maps_for(batch: Any, context: Tensor) -> list[Tensor]:
-        peer.predict(batch.z_t, batch.t, context.expand(task.batch, -1, -1))
+    def maps_for(batch: Any, text: Text) -> list[Tensor]:
+        peer.predict(batch.z_t, batch.t, text.expand(task.batch))
         return keeper.taken()
 
     def step() -> float:
@@ -215,7 +211,7 @@ def core(task: Task) -> Step:
         text, other = learned.encode([concept]), learned.encode([reference])
         loss = F.mse_loss(prediction, batch.target)
         here, there = concept["context"], reference["context"]
-        similarity = F.cosine_similarity(text[0, here], other[0, there], dim=0)
+        similarity = F.cosine_similarity(text.context[0, here], other.context[0, there], dim=0)
         loss = loss + CONTEXT_WEIGHTS["embedding"] * (1 - similarity).mean()
         pairs = zip(maps_for(batch, text), maps_for(batch, other), strict=True)
         differences = [a[:, here].float().mean((2, 3)) - b[:, there].float().mean((2, 3)) for a, b in pairs]
@@ -232,7 +228,7 @@ def attndreambooth(stage: int) -> Callable[[Task], Step]:
         peer, keeper = Peer(task), MapKeeper()
         learned = LearnedVectors(peer, trained=stage == 1)
         if stage == 1:
-            optimizer = adamw([learned.vectors], EMBEDDING_RATE)
+            optimizer = adamw(learned.vectors.values(), EMBEDDING_RATE)
             peer.unet.to(task.dtype)
         else:
             optimizer = adamw(_made_trainable(peer.unet, "attn2" if stage == 2 else ""), WEIGHTS_RATE)
@@ -265,8 +261,8 @@ def dreambooth(task: Task) -> Step:
 
     def step() -> float:
         batch = peer.draw()
-        context = learned.encode(peer.captions_of(batch))
-        return descend(F.mse_loss(peer.predict(batch.z_t, batch.t, context), batch.target), optimizer)
+        text = learned.encode(peer.captions_of(batch))
+        return descend(F.mse_loss(peer.predict(batch.z_t, batch.t, text), batch.target), optimizer)
 
     return step
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from families.build import CLIP_H, FAMILIES, Family, TextEncoder
 
-SD1, SD2 = FAMILIES["sd1"], FAMILIES["sd2"]
+SD1, SD2, VEGA = FAMILIES["sd1"], FAMILIES["sd2"], FAMILIES["sdxl"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ SD15 = _published(SD1)
 SD21 = _published(SD2)
 SD21_HALF = replace(SD21, blocks_per_level=1, text_encoders=(replace(CLIP_H, layers=6, mlp_width=4096),))
 """SD2.1's widths and levels with half the blocks: at 512 pixels the released method takes less than 8 GB with it."""
+SDXL = replace(
+    VEGA,
+    depths=(0, 2, 10),
+    up_depths=(0, 2, 10),
+    middle_depth=10,
+    level_widths=(320, 640, 1280),
+    text_encoders=tuple(map(_full, VEGA.text_encoders)),
+)
 
 SIZES = {
     "tiny": Size(SD2, 64, 1),
@@ -55,4 +63,6 @@ SIZES = {
     "sd21-half": Size(SD21_HALF, 512, 1, apart=True),
     "sd21": Size(SD21, 512, 1, apart=True),
     "sd21-256": Size(SD21, 256, 2, apart=True),
+    "sdxl-small": Size(VEGA, 128, 1),
+    "sdxl": Size(SDXL, 1024, 1, apart=True),
 }

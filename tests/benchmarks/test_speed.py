@@ -20,6 +20,7 @@ from speed.task import Task
 
 TASK = Task("ours:core", "core", "small", 128, 1, "/nowhere")
 COMPARED = ("core", "textual-inversion", "attndreambooth-1", "attndreambooth-2", "attndreambooth-3", "finetune")
+ON_SDXL = ("core", "textual-inversion", "finetune")
 
 
 def record(processor: list[float], seconds: list[float], peak: int, loss: float = 1.0) -> Record:
@@ -58,7 +59,7 @@ def test_limits_differ_by_size_where_the_work_does():
     assert time_limit(BY_NAME["core"], "sd21-256") == 0.88
 
 
-@pytest.mark.parametrize(("size", "millions"), [("sd15", 859.52), ("sd21", 865.91)])
+@pytest.mark.parametrize(("size", "millions"), [("sd15", 859.52), ("sd21", 865.91), ("sdxl", 2567.46)])
 def test_full_sizes_have_as_many_weights_as_the_published_models(size, millions):
     sizes = {name: shape for name, shape in unet_shapes(SIZES[size].family)}
     count = 0
@@ -82,15 +83,16 @@ def test_every_comparison_names_subjects_that_exist():
 
 @pytest.mark.host
 @pytest.mark.long
-def test_both_sides_do_the_same_work(tmp_path: Path, comfyui_path: Path):
+@pytest.mark.parametrize(("size", "compared"), [("tiny", COMPARED), ("sdxl-small", ON_SDXL)])
+def test_both_sides_do_the_same_work(tmp_path: Path, comfyui_path: Path, size: str, compared: tuple[str, ...]):
     """The first losses of ours and of the peers agree, for every method; and the files are there."""
-    words = ["--size", "tiny", "--precision", "fp32", "--repetitions", "1", "--output", str(tmp_path), "--works"]
+    words = ["--size", size, "--precision", "fp32", "--repetitions", "1", "--output", str(tmp_path), "--works"]
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "speed"), *words, *COMPARED], capture_output=True, text=True
+        [sys.executable, str(ROOT / "benchmarks" / "speed"), *words, *compared], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
-    assert [row["work"] for row in rows] == list(COMPARED)
+    assert [row["work"] for row in rows] == list(compared)
     assert all(float(row["first_loss_difference"]) < 1e-4 for row in rows)
     assert all(row["commit"] and row["hardware"] and row["torch"] for row in rows)
     assert (tmp_path / "ratios.png").stat().st_size > 0
