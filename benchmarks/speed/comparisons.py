@@ -57,6 +57,7 @@ COMPARISONS = (
         "core-own", "CoRe step / our Textual Inversion step", "ours:core", "ours:textual-inversion", 2.4,
         same_loss=False,
     ),
+    Comparison("core-compiled", "CoRe step with torch.compile / without", "ours:core-compiled", "ours:core", 1.0),
 )  # fmt: skip
 BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
 EVERYTHING = tuple(BY_NAME)

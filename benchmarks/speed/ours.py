@@ -20,7 +20,9 @@ def import_libraries(task: Task) -> None:
     import_host(task)
 
 
-def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
+def _embedding(method: str, prepare: Callable[[Any], None] | None = None, **settings: Any) -> Callable[[Task], Step]:
+    """prepare: does something to the U-Net before the first step."""
+
     def build(task: Task) -> Step:
         from core_personalization.nodes.embedding.inputs import check_inputs
         from core_personalization.nodes.embedding.run import EmbeddingRun
@@ -41,6 +43,8 @@ def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
         with torch.inference_mode():
             checked = check_inputs(host, pictures(task), None, None, validated(EmbeddingSettings, chosen))
             run = EmbeddingRun(host, checked)
+        if prepare:
+            prepare(run.denoiser.unet)
         share(task, run, checked.captioned.captions, [(pair.concept, pair.reference) for pair in checked.prompts])
         return stepping(run)
 
@@ -64,6 +68,18 @@ def _finetune(with_category: bool = False, **settings: Any) -> Callable[[Task], 
         return stepping(run)
 
     return build
+
+
+def compile_blocks(unet: Any) -> None:
+    """Residual blocks and feed-forward layers, by torch.compile. Between them attention is watched."""
+    import torch._functorch.config
+    from comfy.ldm.modules.attention import FeedForward
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+
+    torch._functorch.config.donated_buffer = False  # every term's gradient walks the graph once
+    for module in unet.modules():
+        if isinstance(module, ResBlock | FeedForward):
+            module.forward = torch.compile(module.forward)
 
 
 def common(task: Task) -> dict[str, Any]:
@@ -165,6 +181,7 @@ ATTENTION = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "textual-inversion": _embedding("Textual Inversion"),
     "core": _embedding("CoRe (reference code)"),
+    "core-compiled": _embedding("CoRe (reference code)", compile_blocks),
     "attndreambooth-1": _embedding("AttnDreamBooth stage 1"),
     "attndreambooth-2": _finetune(True, scope="cross-attention layers", learning_rate=2e-5, **ATTENTION),
     "attndreambooth-3": _finetune(True, **ATTENTION),

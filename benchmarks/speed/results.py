@@ -92,9 +92,9 @@ def draw_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         places = [place + shift for place in range(len(rows))]
         drawn = axes.barh(places, [float(row[f"{name}_ratio"]) for row in rows], 0.38, label=label)
         axes.bar_label(drawn, fmt="%.2f", label_type="center", color="white")
-        limits = [row[f"{name}_limit"] for row in rows]
-        limited = [(float(limit), place) for place, limit in zip(places, limits, strict=True) if limit != ""]
-        axes.scatter(*zip(*limited, strict=True), marker="|", s=400, color="black", zorder=3)
+        for place, row in zip(places, rows, strict=True):
+            if (limit := row[f"{name}_limit"]) != "":
+                axes.vlines(float(limit), place - 0.19, place + 0.19, "black")
     axes.axvline(1, color="gray", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{BY_NAME[row['work']].title} ({row['size']})" for row in rows])
     axes.invert_yaxis()

@@ -48,6 +48,13 @@ def test_a_row_says_whether_both_limits_hold(monkeypatch):
     assert results.row_of(outcome("test-time"))["reached"] == "yes"
 
 
+def test_the_chart_of_a_comparison_without_limits_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "surroundings", lambda _: {})
+    rows = [results.row_of(outcome(name)) for name in ("test-time", "core-compiled")]
+    results.draw_chart(rows, tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").stat().st_size > 0
+
+
 def test_the_exponent_of_a_power_law_is_found():
     values = [1, 2, 4, 8]
     assert exponent(values, [3 * value**1.5 for value in values]) == pytest.approx(1.5)
