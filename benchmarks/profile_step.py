@@ -31,9 +31,8 @@ KINDS = {
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", default="ours:core", metavar="WHO:WORK")
-    parser.add_argument(
-        "--size", default="small", help="tiny, small, medium, sd15, sd21-half, sd21, sd21-256 (default: small)"
-    )
+    sizes = "tiny, small, medium, sd15, sd21-half, sd21, sd21-256, sdxl-small, sdxl"
+    parser.add_argument("--size", default="small", help=f"{sizes} (default: small)")
     parser.add_argument("--side", type=int, metavar="PIXELS", help="another than the size's")
     parser.add_argument("--batch", type=int, metavar="N", help="another than the size's")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
