@@ -49,7 +49,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
     chart(lines, images / f"quality_{protocol.name}.jpg")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
-    sheet(protocol, pictures, images / f"{name}_pictures.jpg")
+    sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown)
     sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, "CoRe"), concepts=1)
     print(text)
 

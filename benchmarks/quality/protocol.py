@@ -22,7 +22,8 @@ REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
 @dataclass(frozen=True)
 class Protocol:
     """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
-    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's."""
+    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. shown: methods in the
+    sheet of pictures."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -41,6 +42,7 @@ class Protocol:
     sampling_steps: int = 25
     guidance: float = 3.0
     pictures_per_prompt: int = 2
+    shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "CoRe, published λ", "CoRe")
 
     def training(self) -> dict[str, Any]:
         """What a trained result depends on, beside its stages' own settings."""
@@ -129,6 +131,7 @@ EMBEDDED = Protocol(
     finetune_steps=200,
     embedding_batch=4,
     pictures_per_prompt=1,
+    shown=(CEILING, "Textual Inversion", "TI + frozen word"),
 )
 """How near to each of the world's concepts the embedded checkpoint comes, as an embedding and with its U-Net."""
 SMOKE = replace(

@@ -17,7 +17,7 @@ from .pack import ROOT
 from .protocol import Cell, Protocol, cells
 from .training import Trainer
 
-FREE_TO_CHANGE = ("name", "tiers", "concepts", "references", "seeds")
+FREE_TO_CHANGE = ("name", "tiers", "concepts", "references", "seeds", "shown")
 """What may be added to a protocol without making its earlier runs another experiment."""
 
 

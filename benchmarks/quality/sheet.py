@@ -1,7 +1,7 @@
 """One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
 
-The rule: the first concepts of the protocol that both baselines and CoRe, with either weighting, have drawn; of their
-prompts every third, beginning with the first; the first picture of each.
+The rule: the first concepts of the protocol that the baselines and one more of the methods to be shown have drawn; of
+their prompts every third, beginning with the first; the first picture of each.
 """
 
 from __future__ import annotations
@@ -22,20 +22,17 @@ from .protocol import Cell, Protocol
 from .training import reference_scenes
 
 OTHERS = ("Textual Inversion", "TI + DreamBooth")
-SHOWN = (*OTHERS, "CoRe, published λ", "CoRe")
 CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
-def sheet(
-    protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str] = SHOWN, concepts: int = CONCEPTS
-) -> bool:
+def sheet(protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str], concepts: int = CONCEPTS) -> bool:
     """Writes the picture of the first `concepts`; False when there is none yet."""
-    references, seed = protocol.references[0], protocol.seeds[0]
+    references, seed, needed = protocol.references[0], protocol.seeds[0], set(OTHERS) & set(methods)
     done = []
     for concept in protocol.concepts:
         row = [Cell(METHODS[name], concept, references, seed) for name in methods]
         there = [cell for cell in row if is_done(pictures, cell)]
-        if {cell.method.name for cell in there} > set(OTHERS):
+        if {cell.method.name for cell in there} > needed:
             done.append(there)
     done = done[:concepts]
     if not done:
