@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass
 class Budget:
-    """A stage ends after `steps`, or after `minutes`, whichever comes first. `spent` continues an earlier run."""
+    """A stage ends after `steps`, or after `minutes`, whichever comes first. `spent` continues an earlier run.
+
+    The clock starts when it is first asked: what a stage loads before its first step is not counted.
+    """
 
     steps: int
     minutes: float = float("inf")
     spent: float = 0.0
-    _began: float = field(default_factory=time.monotonic)
+    _began: float | None = None
 
     def seconds(self) -> float:
-        return self.spent + time.monotonic() - self._began
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        return self.spent + now - self._began
 
     def progress(self, step: int) -> float:
         """0 at the start, 1 at the end."""

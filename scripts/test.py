@@ -30,8 +30,9 @@ def main() -> int:
         return 1
     processors = os.cpu_count() or 1
     processes = min(processors, MOST_PROCESSES)
-    # A file stays in one process: what its tests share (a server, a trained concept) is made once.
-    shared_out = ["-n", str(processes), "--dist", "loadfile"]
+    # A file stays in one process: what its tests share (a server, a trained concept) is made once. In the order of
+    # tests/conftest.py, since xdist's own puts files of few tests last, however long they take.
+    shared_out = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
     command = [str(installation.python), "-m", "pytest", *shared_out, *sys.argv[1:]]
     threads = {"OMP_NUM_THREADS": str(processors // processes)}
     return run_in_foreground(command, ROOT, threads | installation.environment())

@@ -25,6 +25,9 @@ TESTS = ROOT / "tests"
 # By folder: the markers of all tests in it.
 TIERS = {TESTS / "host": ("host",), TESTS / "robustness": ("host",), TESTS / "browser": ("host", "browser")}
 
+LONGEST_FIRST = ("robustness", "host", "browser", "mini_world", "benchmarks")
+"""Folders whose files several processes take first, so that none of them is left alone with a long one at the end."""
+
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
@@ -48,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 def has_cuda() -> bool:

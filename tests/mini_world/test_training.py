@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ def pictures():
     draw = torch.Generator().manual_seed(0)
     latents, context = torch.randn(12, 4, 4, 8, 8, generator=draw), torch.randn(13, 4, 768, generator=draw)
     return LatentPictures(latents, context)
+
+
+def test_a_stage_takes_a_step_however_long_it_prepared():
+    budget = Budget(steps=10, minutes=1e-4)
+    time.sleep(0.02)
+    assert budget.progress(0) < 0.5
+    time.sleep(0.02)
+    assert budget.progress(0) == 1
+    assert Budget(steps=10, minutes=1e-4, spent=1).progress(0) == 1, "an earlier run's time counts"
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero():
