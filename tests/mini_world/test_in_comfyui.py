@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from families.fixtures import start_comfyui
 from preparation.by_place import ROOT
+from safetensors.torch import load_file, save_file
 
 from mini_world.embedded import expand
 from mini_world.text_encoder import END, START
@@ -17,7 +19,8 @@ from mini_world.unpacking import unpack
 from mini_world.vae import SCALE
 
 pytestmark = pytest.mark.host
-REAL_FILES_LACK = ("text_projection.weight", "logit_scale", "position_ids")
+COMPLAINTS = ("missing", "unexpected", "left over")
+REAL_FILES_LACK = {"clip_l.logit_scale", "clip_l.transformer.text_projection.weight"}
 PROMPT = "a photo of a red dog wearing a hat in the snow"
 
 
@@ -27,20 +30,33 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(checkpoint, comfyui_path, tmp_path_factory):
-    """MODEL, CLIP and VAE of ComfyUI, and what it logged."""
+def load(comfyui_path, tmp_path_factory):
+    """A checkpoint to ComfyUI's MODEL, CLIP and VAE, and the weights that its log of details complains about."""
     start_comfyui(comfyui_path, tmp_path_factory.mktemp("comfyui"))
     from comfy.sd import load_checkpoint_guess_config
 
-    lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logging.getLogger().addHandler(handler)
-    try:
-        with torch.inference_mode():
-            return *load_checkpoint_guess_config(str(checkpoint))[:3], lines
-    finally:
-        logging.getLogger().removeHandler(handler)
+    def load(checkpoint):
+        lines: list[str] = []
+        handler, logger = logging.Handler(), logging.getLogger()
+        handler.emit = lambda record: lines.append(record.getMessage())
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            with torch.inference_mode():
+                models = load_checkpoint_guess_config(str(checkpoint))[:3]
+        finally:
+            logger.setLevel(level)
+            logger.removeHandler(handler)
+        said = " ".join(line for line in lines if any(word in line for word in COMPLAINTS))
+        return *models, set(re.findall(r"'([\w.]+)'", said))
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def loaded(load, checkpoint):
+    return load(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +69,20 @@ def trained():
 def test_it_is_stable_diffusion_1_5_with_every_weight_in_its_place(loaded):
     from comfy.supported_models import SD15
 
-    model, _, _, lines = loaded
+    model, _, _, complaints = loaded
     assert type(model.model.model_config) is SD15
-    said = [line for line in lines if any(word in line.lower() for word in ("missing", "unexpected", "left over"))]
-    assert not [line for line in said if not any(name in line for name in REAL_FILES_LACK)]
+    assert complaints <= REAL_FILES_LACK
+
+
+def test_a_weight_too_few_or_too_many_would_be_said(load, checkpoint, tmp_path):
+    norm = "transformer.text_model.final_layer_norm.bias"
+    names = {"out.2.bias": "model.diffusion_model.out.2.bias", f"clip_l.{norm}": f"cond_stage_model.{norm}"}
+    weights = load_file(checkpoint)
+    for name in names.values():
+        weights[f"{name}.elsewhere"] = weights.pop(name)
+    save_file(weights, tmp_path / "faulty.safetensors")
+    complaints = load(tmp_path / "faulty.safetensors")[3]
+    assert complaints - REAL_FILES_LACK == {*names, *(f"{name}.elsewhere" for name in names)}
 
 
 @torch.inference_mode()
