@@ -12,6 +12,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+from speed import SIZE_NAMES
+
 PREPARED = "CORE_PROFILE_PREPARED"
 """Set in the environment of the process that profiles."""
 
@@ -31,8 +33,7 @@ KINDS = {
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subject", default="ours:core", metavar="WHO:WORK")
-    sizes = "tiny, small, medium, sd15, sd21-half, sd21, sd21-256, sdxl-small, sdxl"
-    parser.add_argument("--size", default="small", help=f"{sizes} (default: small)")
+    parser.add_argument("--size", choices=SIZE_NAMES, default="small", help="default: small")
     parser.add_argument("--side", type=int, metavar="PIXELS", help="another than the size's")
     parser.add_argument("--batch", type=int, metavar="N", help="another than the size's")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

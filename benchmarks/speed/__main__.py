@@ -12,18 +12,16 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = Path(__file__).resolve().parents[1]
 
 
 def options() -> argparse.Namespace:
+    from speed import SIZE_NAMES
+
     parser = argparse.ArgumentParser(
         prog="speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--size",
-        default="small",
-        help="tiny, small, medium, sd15, sd21-half, sd21, sd21-256, sdxl-small, sdxl (default: small)",
-    )
+    parser.add_argument("--size", choices=SIZE_NAMES, default="small", help="default: small")
     parser.add_argument("--works", nargs="*", metavar="NAME", help="of the comparisons; all without it")
     parser.add_argument("--repetitions", type=int, default=5, metavar="N", help="timed steps of each (default: 5)")
     parser.add_argument("--side", type=int, metavar="PIXELS", help="another than the size's")
@@ -43,7 +41,7 @@ if __name__ == "__main__":
         from .run import run
 
         sys.exit(run(options()))
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path.insert(0, str(BENCHMARKS))
     from speed.prepared import start
 
     options()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from families.build import unet_shapes
 from preparation.by_place import ROOT
-from speed import results
+from speed import SIZE_NAMES, results
 from speed.comparisons import BY_NAME, COMPARISONS, time_limit
 from speed.growth import exponent
 from speed.measuring import Outcome, Record
@@ -64,6 +64,10 @@ def test_the_exponent_of_a_power_law_is_found():
 def test_limits_differ_by_size_where_the_work_does():
     assert time_limit(BY_NAME["core"], "sd21") == 0.55
     assert time_limit(BY_NAME["core"], "sd21-256") == 0.88
+
+
+def test_the_command_names_the_sizes_that_there_are():
+    assert tuple(SIZES) == SIZE_NAMES
 
 
 @pytest.mark.parametrize(("size", "millions"), [("sd15", 859.52), ("sd21", 865.91), ("sdxl", 2567.46)])
