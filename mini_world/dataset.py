@@ -7,12 +7,13 @@ import json
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .captions import labels_of, sample_scene
-from .render import render
+from .render import pixels
 
 PICTURES_PER_CAPTION = 4
 
@@ -40,22 +41,22 @@ class Dataset:
         return Dataset(*first), Dataset(*second)
 
 
-def draw(captions: int, seed: int, processes: int = 2) -> Dataset:
+def draw(captions: int, seed: int, processes: int = 2, every: bool = False) -> Dataset:
+    """every: also the combinations that are held out of training."""
+    seeds = (seed * 1_000_003 + index for index in range(captions))
     with ProcessPoolExecutor(processes) as pool:
-        rows = list(pool.map(_draw_one, (seed * 1_000_003 + index for index in range(captions)), chunksize=64))
+        rows = list(pool.map(partial(_draw_one, every=every), seeds, chunksize=64))
     images, masks, labels, texts = zip(*rows, strict=True)
     return Dataset(np.stack(images), np.stack(masks), np.stack(labels), list(texts))
 
 
-def _draw_one(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    drawn = sample_scene(random.Random(seed))
-    pictures = []
+def _draw_one(seed: int, every: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    drawn = sample_scene(random.Random(seed), every)
+    scenes = []
     for index in range(PICTURES_PER_CAPTION):
         appearance = dataclasses.replace(drawn.scene.appearance, seed=seed % 10_007 + index)
-        pictures.append(render(dataclasses.replace(drawn.scene, appearance=appearance, seed=seed * 8 + index)))
-    images = np.stack([np.asarray(picture.image) for picture in pictures])
-    masks = np.stack([np.asarray(picture.mask) for picture in pictures])
-    return images, masks, np.array(dataclasses.astuple(labels_of(drawn.scene))), drawn.caption
+        scenes.append(dataclasses.replace(drawn.scene, appearance=appearance, seed=seed * 8 + index))
+    return *pixels(scenes), np.array(dataclasses.astuple(labels_of(drawn.scene))), drawn.caption
 
 
 def save(dataset: Dataset, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Measures the embedded checkpoint through ComfyUI's own sampler: `python -m mini_world.evaluate --help`.
 
-Prints the share of pictures in which the judge sees what the prompt names, with 95% Wilson intervals, and saves a sheet
-of the first pictures. The prompts combine what no picture of the training combined.
+Prints the share of pictures in which the judge sees what the prompt names, with 95% Wilson intervals; beside it the
+share in the renderer's own pictures of these prompts, after the VAE; and saves a sheet of the first pictures. The
+prompts combine what no picture of the training combined.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from .embedded import expand
 from .evaluation_prompts import evaluation_prompts
 from .host_sampler import HostSampler
 from .judge import Judge
+from .render import pixels
 
-AT_ONCE = 10
 SHEET_COLUMNS, SHEET_PICTURES, SHEET_SCALE = 8, 40, 2
 Z_95 = 1.96
 
@@ -35,19 +35,6 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     centre = (share + square / (2 * count)) / (1 + square / count)
     reach = Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     return centre - reach, centre + reach
-
-
-def draw(sampler: HostSampler, prompts: Sequence[str], seed: int, guidance: float) -> Tensor:
-    """One picture of each prompt, `AT_ONCE` at a time: [B, 3, 64, 64] in 0…1. Prints how far it is."""
-    began, parts = time.monotonic(), []
-    for done in range(0, len(prompts), AT_ONCE):
-        conditionings = [sampler.encode(prompt) for prompt in prompts[done : done + AT_ONCE]]
-        seeds = range(seed + done, seed + done + len(conditionings))
-        parts.append(sampler.sample(sampler.model, conditionings, seeds, guidance=guidance))
-        drawn = done + len(conditionings)
-        left = (time.monotonic() - began) / drawn * (len(prompts) - drawn)
-        print(f"{drawn} of {len(prompts)} pictures, {left / 60:.1f} min left", flush=True)
-    return torch.cat(parts)
 
 
 def seconds_a_picture(sampler: HostSampler, prompt: str) -> float:
@@ -76,12 +63,19 @@ def main() -> None:
     prompts = evaluation_prompts(given.pictures, given.seed)
     with tempfile.TemporaryDirectory() as folder:
         sampler = HostSampler(given.checkpoint or expand(Path(folder) / "mini_world.safetensors"))
-        pictures = draw(sampler, [prompt.text for prompt in prompts], given.seed, given.guidance)
+        conditionings = [sampler.encode(prompt.text) for prompt in prompts]
+        seeds = range(given.seed, given.seed + given.pictures)
+        pictures = sampler.sample(sampler.model, conditionings, seeds, guidance=given.guidance)
         print(f"{seconds_a_picture(sampler, prompts[0].text):.2f} s for a picture alone")
-    wanted = torch.tensor([astuple(prompt.labels) for prompt in prompts])
-    for name, (hits, count) in Judge.load().hits(pictures, wanted).items():
+        images, _ = pixels(prompt.scene for prompt in prompts)
+        drawn = sampler.through_vae(torch.from_numpy(images).float() / 255)
+    judge, wanted = Judge.load(), torch.tensor([astuple(prompt.labels) for prompt in prompts])
+    ceiling = judge.hits(drawn, wanted)
+    for name, (hits, count) in judge.hits(pictures, wanted).items():
         low, high = interval(hits, count)
-        print(f"{name:<10}{hits / count:.3f}  [{low:.3f}, {high:.3f}]  of {count}")
+        print(
+            f"{name:<10}{hits / count:.3f}  [{low:.3f}, {high:.3f}]  of {count}; drawn {ceiling[name][0] / count:.3f}"
+        )
     if len(pictures) >= SHEET_PICTURES:
         save_sheet(pictures[:SHEET_PICTURES], given.sheet)
         print("\n".join(prompt.text for prompt in prompts[:SHEET_PICTURES]))

@@ -14,8 +14,14 @@ from .render import ACCESSORIES, STYLES, Scene
 
 @dataclass(frozen=True)
 class Prompt:
+    """scene: what it asks for, to be drawn by the renderer as a control."""
+
     text: str
-    labels: Labels
+    scene: Scene
+
+    @property
+    def labels(self) -> Labels:
+        return labels_of(self.scene)
 
 
 def evaluation_prompts(count: int, seed: int) -> list[Prompt]:
@@ -29,8 +35,10 @@ def evaluation_prompts(count: int, seed: int) -> list[Prompt]:
         if is_held_out(kind, context, colour)
     ]
     prompts = []
-    for kind, context, colour in (chance.choice(combinations) for _ in range(count)):
+    for number in range(count):
+        kind, context, colour = chance.choice(combinations)
         style = chance.choices(STYLES, (0.6, 0.2, 0.2))[0]
-        scene = Scene(kind, Appearance(COLOURS[colour]), context, chance.choice((None, *ACCESSORIES)), style)
-        prompts.append(Prompt(scene.caption(f"{colour} {kind}"), labels_of(scene)))
+        accessory = chance.choice((None, *ACCESSORIES))
+        scene = Scene(kind, Appearance(COLOURS[colour]), context, accessory, style, seed=number)
+        prompts.append(Prompt(scene.caption(f"{colour} {kind}"), scene))
     return prompts

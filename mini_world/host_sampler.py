@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 LATENT_SIDE, LATENT_CHANNELS = 8, 4
+AT_ONCE = 10
 
 
 class HostSampler:
@@ -51,9 +53,16 @@ class HostSampler:
     ) -> Tensor:
         """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
 
-        model: the checkpoint's, or one made of it. A batch of conditionings is sampled as one: the host keeps their
-        rows apart.
+        model: the checkpoint's, or one made of it. `AT_ONCE` are sampled as one batch: the host keeps their rows apart.
         """
+        pairs = list(zip(conditionings, seeds, strict=True))
+        batches = [zip(*pairs[start : start + AT_ONCE], strict=True) for start in range(0, len(pairs), AT_ONCE)]
+        bar = tqdm(batches, desc=f"{len(pairs)} pictures", leave=False, disable=len(batches) < 2)
+        return torch.cat([self._batch(model, *batch, steps, guidance) for batch in bar])
+
+    def _batch(
+        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int, guidance: float
+    ) -> Tensor:
         positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
         one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
         noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])

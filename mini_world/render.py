@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from .appearance import Appearance
@@ -58,6 +60,12 @@ def render(scene: Scene) -> Picture:
     picture.paste(thing, (0, 0), thing)
     mask = thing.getchannel("A").resize((SIDE, SIDE), Image.Resampling.BOX)
     return Picture(_in_style(picture, scene.style).resize((SIDE, SIDE), Image.Resampling.LANCZOS), mask)
+
+
+def pixels(scenes: Iterable[Scene]) -> tuple[np.ndarray, np.ndarray]:
+    """Images [B, side, side, 3] and masks [B, side, side], both uint8."""
+    pictures = [render(scene) for scene in scenes]
+    return np.stack([np.asarray(p.image) for p in pictures]), np.stack([np.asarray(p.mask) for p in pictures])
 
 
 def _thing(scene: Scene, frame: Frame) -> Image.Image:

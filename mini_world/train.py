@@ -25,7 +25,7 @@ from .dataset import Dataset
 from .embedded import CORE, FOLDER, provenance
 from .export import export_core, export_fp16
 from .judge import FILE as JUDGE
-from .judge_training import train_judge
+from .judge_training import judged_pictures, train_judge
 from .schedule import Budget
 from .text_encoder import TextEncoder
 from .text_training import encode_captions, load_tokenizer, train_text_encoder
@@ -38,6 +38,8 @@ from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 HELD_OUT_CAPTIONS = 100
 """The last ones of the data set: only the measurements of the VAE and of the judge see them."""
 NO_STEP_LIMIT = 10**9
+JUDGE_SEED = 1_000
+"""Added to the seed: the judge's pictures are none of the other stages'."""
 BEFORE = "before.json"
 """Where the checkpoint came from that a continued training began with."""
 
@@ -79,8 +81,7 @@ def refine_decoder_stage(settings: Settings) -> None:
     """At any time after the VAE: the latents stay as they are."""
     seen, unseen = dataset.load(settings.work / "data").parted(HELD_OUT_CAPTIONS)
     latents = _load(settings, "latents")[: len(seen.images)].flatten(0, 1)
-    vae = TinyVAE()
-    vae.load_state_dict(_load(settings, "vae"))
+    vae = _vae(settings)
     refine_decoder(vae, seen.pictures, latents, settings.budget("decoder"), settings.device, settings.seed)
     print(f"decoder: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
     torch.save(vae.state_dict(), settings.work / "vae.pt")
@@ -127,7 +128,10 @@ def _unet_training(settings: Settings) -> UNetTraining:
 
 
 def train_judge_stage(settings: Settings) -> None:
-    seen, unseen = dataset.load(settings.work / "data").parted(HELD_OUT_CAPTIONS)
+    """On pictures of its own. `--continue` leaves the judge as it is, so that its figures can be compared."""
+    vae = _vae(settings).to(settings.device, memory_format=torch.channels_last)
+    data = judged_pictures(settings.captions, JUDGE_SEED + settings.seed, vae, settings.device)
+    seen, unseen = data.parted(HELD_OUT_CAPTIONS)
     judge = train_judge(seen, settings.budget("judge"), settings.device, settings.seed).cpu()
     judge.save(settings.assets / JUDGE.name)
     pictures = torch.from_numpy(np.array(unseen.pictures)).permute(0, 3, 1, 2) / 255
@@ -148,12 +152,17 @@ def fp16_stage(settings: Settings) -> None:
 
 
 def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
-    states = {name: _load(settings, name) for name in ("vae", "text", "unet")}
-    vae, text, unet = TinyVAE(), TextEncoder(states["text"]["known"].tolist()), UNet()
-    vae.load_state_dict(states["vae"])
-    text.load_state_dict(states["text"])
-    unet.load_state_dict(states["unet"]["average"])
-    return vae, text, unet
+    state = _load(settings, "text")
+    text, unet = TextEncoder(state["known"].tolist()), UNet()
+    text.load_state_dict(state)
+    unet.load_state_dict(_load(settings, "unet")["average"])
+    return _vae(settings), text, unet
+
+
+def _vae(settings: Settings) -> TinyVAE:
+    vae = TinyVAE()
+    vae.load_state_dict(_load(settings, "vae"))
+    return vae.eval()
 
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
@@ -189,8 +198,8 @@ STAGES: dict[str, Callable[[Settings], None]] = {
     "fp16": fp16_stage,
 }
 FROM_NOTHING = ("data", "vae", "text", "unet", "decoder", "judge", "export")
-CONTINUED = ("data", "unpack", "unet", "decoder", "judge", "export")
-MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "decoder": 10.0, "judge": 4.0}
+CONTINUED = ("data", "unpack", "unet", "decoder", "export")
+MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "decoder": 10.0, "judge": 8.0}
 
 
 def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:

@@ -110,6 +110,17 @@ def encode_pictures(vae: TinyVAE, images: np.ndarray, device: torch.device, batc
 
 
 @torch.no_grad()
+def reconstruct(vae: TinyVAE, images: np.ndarray, device: torch.device, batch: int = 64) -> np.ndarray:
+    """uint8 pictures [N, side, side, 3], encoded and decoded."""
+    parts = []
+    for latents in encode_pictures(vae, images, device, batch).split(batch):
+        with autocast(device):
+            output = vae.decode(latents.to(device))
+        parts.append((output.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
 def psnr(vae: TinyVAE, images: np.ndarray, device: torch.device) -> float:
     """Mean over pictures of the peak signal-to-noise ratio after encoding and decoding, in dB."""
     target = torch.from_numpy(images.copy()).permute(0, 3, 1, 2).to(device, torch.float32) / 255

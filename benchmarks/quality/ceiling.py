@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mini_world.appearance import COLOURS
 from mini_world.concepts import CONCEPTS
 from mini_world.judge import ATTRIBUTES
-from mini_world.render import Scene, render
+from mini_world.render import Scene, pixels
 
 from .host import Host
 from .judging import named
@@ -30,5 +29,5 @@ def shown(prompt: str, concept: str, seed: int) -> Scene:
 def draw(host: Host, protocol: Protocol, cell: Cell) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64] in 0…1, as `drawing.draw` gives them."""
     scenes = [shown(prompt, cell.concept, seed) for prompt, seed in drawn_prompts(protocol, cell)]
-    images = np.stack([np.asarray(render(scene).image) for scene in scenes])
+    images, _ = pixels(scenes)
     return host.through_vae(torch.from_numpy(images).float() / 255)

@@ -18,7 +18,6 @@ from . import ceiling
 from .host import Host, Trained
 from .protocol import Cell, Protocol, drawn_prompts
 
-AT_ONCE = 10
 SIDE = 64
 
 
@@ -42,13 +41,9 @@ class Run:
 
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
-    prompts = drawn_prompts(protocol, cell)
-    parts = []
-    for start in range(0, len(prompts), AT_ONCE):
-        several, seeds = zip(*prompts[start : start + AT_ONCE], strict=True)
-        conditionings = [_conditioning(host, protocol, cell, trained, prompt) for prompt in several]
-        parts.append(host.sample(trained.model, conditionings, seeds, protocol.sampling_steps, protocol.guidance))
-    return torch.cat(parts)
+    prompts, seeds = zip(*drawn_prompts(protocol, cell), strict=True)
+    conditionings = [_conditioning(host, protocol, cell, trained, prompt) for prompt in prompts]
+    return host.sample(trained.model, conditionings, seeds, protocol.sampling_steps, protocol.guidance)
 
 
 def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -20,7 +19,7 @@ from mini_world.concepts import CONCEPTS, prompt_templates
 from mini_world.contexts import CONTEXTS
 from mini_world.judge import ATTRIBUTES, Judge
 from mini_world.objects import OBJECTS
-from mini_world.render import ACCESSORIES, STYLES, Scene, render
+from mini_world.render import ACCESSORIES, STYLES, Scene, pixels
 
 from .protocol import Cell
 from .training import reference_scenes
@@ -168,8 +167,5 @@ def silhouette(kind: str) -> Tensor:
 
 def _pictures(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
     """Images [B, 3, 64, 64] and masks [B, 64, 64] in 0…1."""
-    drawn = [render(scene) for scene in scenes]
-    images = torch.stack([torch.from_numpy(np.array(picture.image)) for picture in drawn]).permute(0, 3, 1, 2)
-    return images.float() / 255, torch.stack(
-        [torch.from_numpy(np.array(picture.mask)) for picture in drawn]
-    ).float() / 255
+    images, masks = (torch.from_numpy(part).float() / 255 for part in pixels(scenes))
+    return images.movedim(-1, 1), masks

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mini_world.concepts import CONCEPTS, biased_references, references
-from mini_world.render import Scene, render
+from mini_world.render import Scene, pixels
 
 from .host import Host, Trained
 from .methods import ATTN, Finetune
@@ -122,7 +121,8 @@ def reference_scenes(cell: Cell) -> list[Scene]:
 
 def reference_pictures(cell: Cell) -> list[Tensor]:
     """As a loader node gives them: each [1, 64, 64, 3] in 0…1."""
-    return [torch.from_numpy(np.array(render(scene).image)).float()[None] / 255 for scene in reference_scenes(cell)]
+    images, _ = pixels(reference_scenes(cell))
+    return list((torch.from_numpy(images).float() / 255).split(1))
 
 
 def reference_captions(cell: Cell) -> list[str] | None:

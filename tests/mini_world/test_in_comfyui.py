@@ -122,7 +122,6 @@ def test_it_draws_what_is_asked_for(checkpoint, comfyui_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "10 of 10 pictures, 0.0 min left"
     shares = {line.split()[0]: float(line.split()[1]) for line in lines if "[" in line}
     assert shares.keys() == {"kind", "context", "colour", "accessory", "style"}
     assert sum(shares.values()) / len(shares) >= 0.75, result.stdout

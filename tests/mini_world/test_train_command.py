@@ -25,7 +25,6 @@ def run(comfyui_path, tmp_path, monkeypatch):
         train.main([*options, "--captions", "40", *folders, *BRIEFLY])
         assets = tmp_path / "assets"
         embedded.expand(tmp_path / "model.safetensors", assets / embedded.CORE.name, assets / embedded.CHECKSUM.name)
-        Judge.load(assets / "judge.safetensors")
         return embedded.provenance(assets / embedded.CORE.name)
 
     return run
@@ -33,6 +32,7 @@ def run(comfyui_path, tmp_path, monkeypatch):
 
 def test_from_nothing(run, tmp_path):
     made = run()
+    Judge.load(tmp_path / "assets" / "judge.safetensors")
     run("--stage", "fp16")
     assert int(made["training.unet_steps"]) > 0
     assert made["training.command"].startswith("python -m mini_world.train --captions 40")
@@ -46,6 +46,7 @@ def test_from_nothing(run, tmp_path):
 def test_on_from_the_embedded_checkpoint(run, tmp_path):
     made = run("--continue", "--seed", "1")
     assert "--continue" in made["training.command"]
+    assert not (tmp_path / "assets" / "judge.safetensors").exists(), "figures of before and after are one judge's"
     before = embedded.provenance()
     assert made["before.training.command"] == before["training.command"]
     assert run("--stage", "export", "--seed", "1") == made, "what it was before is known without the option, too"
