@@ -63,7 +63,7 @@ def main() -> None:
     prompts = evaluation_prompts(given.pictures, given.seed)
     with tempfile.TemporaryDirectory() as folder:
         sampler = HostSampler(given.checkpoint or expand(Path(folder) / "mini_world.safetensors"))
-        conditionings = [sampler.encode(prompt.text) for prompt in prompts]
+        conditionings = (sampler.encode(prompt.text) for prompt in prompts)
         seeds = range(given.seed, given.seed + given.pictures)
         pictures = sampler.sample(sampler.model, conditionings, seeds, guidance=given.guidance)
         print(f"{seconds_a_picture(sampler, prompts[0].text):.2f} s for a picture alone")

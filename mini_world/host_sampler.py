@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,19 @@ class HostSampler:
 
     @torch.inference_mode()
     def sample(
-        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int = 25, guidance: float = 3.0
+        self, model: Any, conditionings: Iterable[Any], seeds: Sequence[int], steps: int = 25, guidance: float = 3.0
     ) -> Tensor:
         """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
 
         model: the checkpoint's, or one made of it. `AT_ONCE` are sampled as one batch: the host keeps their rows apart.
+        Conditionings are asked for batch by batch.
         """
-        pairs = list(zip(conditionings, seeds, strict=True))
-        batches = [zip(*pairs[start : start + AT_ONCE], strict=True) for start in range(0, len(pairs), AT_ONCE)]
-        bar = tqdm(batches, desc=f"{len(pairs)} pictures", leave=False, disable=len(batches) < 2)
-        return torch.cat([self._batch(model, *batch, steps, guidance) for batch in bar])
+        pairs = zip(conditionings, seeds, strict=True)
+        batches = tqdm(range(0, len(seeds), AT_ONCE), desc=f"{len(seeds)} pictures", leave=False)
+        return torch.cat([self._batch(model, list(islice(pairs, AT_ONCE)), steps, guidance) for _ in batches])
 
-    def _batch(
-        self, model: Any, conditionings: Sequence[Any], seeds: Sequence[int], steps: int, guidance: float
-    ) -> Tensor:
+    def _batch(self, model: Any, pairs: Sequence[tuple[Any, int]], steps: int, guidance: float) -> Tensor:
+        conditionings, seeds = zip(*pairs, strict=True)
         positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
         one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
         noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])

@@ -36,6 +36,11 @@ def _stage(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.GroupNorm(8, outputs), nn.ReLU()]
 
 
+def coloured(labels: Tensor) -> Tensor:
+    """Which of labels [B, attributes] are of pictures that have a colour: all but pencil sketches. [B]"""
+    return labels[:, list(ATTRIBUTES).index("style")] != STYLES.index("pencil sketch")
+
+
 class Judge(nn.Module):
     """Two small networks: one looks at the whole picture, one at the foreground alone."""
 
@@ -61,11 +66,10 @@ class Judge(nn.Module):
     def hits(self, images: Tensor, labels: Tensor) -> dict[str, tuple[int, int]]:
         """Pictures in which it sees what the labels [B, attributes] say, of how many. A pencil sketch has no colour."""
         seen = self.attributes(images)
-        coloured = labels[:, list(ATTRIBUTES).index("style")] != STYLES.index("pencil sketch")
         table = {}
         for column, name in enumerate(ATTRIBUTES):
             right = seen[name] == labels[:, column]
-            right = right[coloured] if name == "colour" else right
+            right = right[coloured(labels)] if name == "colour" else right
             table[name] = int(right.sum()), len(right)
         return table
 

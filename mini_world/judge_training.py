@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from . import dataset
 from .dataset import Dataset
-from .judge import ATTRIBUTES, Judge
+from .judge import ATTRIBUTES, Judge, coloured
 from .precision import autocast
 from .render import STYLES
 from .schedule import Budget, learning_rate
@@ -70,8 +70,7 @@ def _pairs(data: Dataset, draw: torch.Generator, device: torch.device) -> tuple[
 def _attribute_loss(judge: Judge, images: Tensor, labels: Tensor) -> Tensor:
     """Nothing is to be learned about the colour of a pencil sketch."""
     doubled = labels.repeat_interleave(2, dim=0)
-    sketched = doubled[:, list(ATTRIBUTES).index("style")] == STYLES.index("pencil sketch")
-    doubled[sketched, list(ATTRIBUTES).index("colour")] = UNSEEN
+    doubled[~coloured(doubled), list(ATTRIBUTES).index("colour")] = UNSEEN
     logits = judge.logits(images)
     losses = (
         F.cross_entropy(logits[name].float(), doubled[:, i], ignore_index=UNSEEN) for i, name in enumerate(ATTRIBUTES)

@@ -42,7 +42,7 @@ class Run:
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
     prompts, seeds = zip(*drawn_prompts(protocol, cell), strict=True)
-    conditionings = [_conditioning(host, protocol, cell, trained, prompt) for prompt in prompts]
+    conditionings = (_conditioning(host, protocol, cell, trained, prompt) for prompt in prompts)
     return host.sample(trained.model, conditionings, seeds, protocol.sampling_steps, protocol.guidance)
 
 

@@ -121,6 +121,7 @@ def test_it_draws_what_is_asked_for(checkpoint, comfyui_path):
     command = [sys.executable, "-m", "mini_world.evaluate", "--pictures", "10", "--checkpoint", str(checkpoint)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert "10 pictures: 100%" in result.stderr
     lines = result.stdout.splitlines()
     shares = {line.split()[0]: float(line.split()[1]) for line in lines if "[" in line}
     assert shares.keys() == {"kind", "context", "colour", "accessory", "style"}

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from mini_world import dataset, judge_training, unet_training, vae_training
+from mini_world.judge import Judge
 from mini_world.judge_training import train_judge
+from mini_world.render import STYLES
 from mini_world.schedule import Budget, learning_rate
 from mini_world.unet import UNet
 from mini_world.unet_training import LatentPictures, UNetTraining, cumulative_alphas
@@ -122,3 +124,23 @@ def test_the_judge_learns(data):
     images = torch.from_numpy(np.ascontiguousarray(data.images[:, 0])).permute(0, 3, 1, 2) / 255
     styles = judge.attributes(images)["style"].numpy()
     assert (styles == data.labels[:, -1]).mean() > 0.7
+
+
+def test_half_of_the_judges_pictures_are_as_the_vae_gives_them_back():
+    torch.manual_seed(0)
+    vae = TinyVAE().eval()
+    drawn, judged = dataset.draw(3, 7, 1, every=True), judge_training.judged_pictures(3, 7, vae, CPU)
+    assert (judged.images[:, 1::2] == drawn.images[:, 1::2]).all()
+    first = torch.from_numpy(drawn.images[0, 0]).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        blurred = vae.decode(vae.encode(first)).clamp(0, 1)[0].permute(1, 2, 0)
+    assert (torch.from_numpy(judged.images[0, 0]) / 255 - blurred).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(("style", "ignored"), [("pencil sketch", True), ("photo", False)])
+def test_the_judge_learns_nothing_from_the_colour_of_a_pencil_sketch(style, ignored):
+    images, judge = torch.rand(4, 3, 64, 64), Judge()
+    photo, other = (STYLES.index(name) for name in ("photo", style))
+    red, blue = (torch.tensor([[0, 0, 0, 0, photo], [1, 1, colour, 0, other]]) for colour in (0, 1))
+    losses = [judge_training._attribute_loss(judge, images, labels) for labels in (red, blue)]
+    assert torch.equal(*losses) == ignored
