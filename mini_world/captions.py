@@ -93,8 +93,8 @@ def sample_scene(chance: random.Random, every: bool = False) -> CaptionedScene:
             first = chance.choice(list(COLOURS))
         if every or not is_held_out(kind, context, first):
             break
-    accessory = chance.choice(ACCESSORIES) if chance.random() < 0.5 else None
-    style = chance.choices(STYLES, (0.7, 0.15, 0.15))[0]
+    accessory = chance.choice((None, *ACCESSORIES))
+    style = chance.choices(STYLES, (0.6, 0.2, 0.2))[0]
     appearance = Appearance(_near(PALETTE[first], pattern, chance), _near(PALETTE[second], pattern, chance), pattern)
     scene = Scene(kind, appearance, context, accessory, style)
     return CaptionedScene(scene, _caption(scene, (first, second), chance))

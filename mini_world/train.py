@@ -21,7 +21,6 @@ import torch
 from transformers import CLIPTokenizer
 
 from . import dataset
-from .dataset import Dataset
 from .embedded import CORE, FOLDER, provenance
 from .export import export_core, export_fp16
 from .judge import FILE as JUDGE
@@ -63,16 +62,14 @@ def draw_data(settings: Settings) -> None:
 
 
 def train_vae_stage(settings: Settings) -> None:
-    """The VAE, and every picture's latent."""
+    """The VAE, and every picture's latent. Continues from an earlier VAE, if there is one."""
     data = dataset.load(settings.work / "data")
-    seen, unseen = data.parted(HELD_OUT_CAPTIONS)
-    vae = train_vae(seen.pictures, settings.budget("vae"), settings.device, settings.seed)
-    print(f"vae: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
-    torch.save(vae.state_dict(), settings.work / "vae.pt")
-    _save_latents(settings, vae, data)
-
-
-def _save_latents(settings: Settings, vae: TinyVAE, data: Dataset) -> None:
+    vae = _vae(settings) if (settings.work / "vae.pt").exists() else None
+    if settings.minutes["vae"] or vae is None:
+        seen, unseen = data.parted(HELD_OUT_CAPTIONS)
+        vae = train_vae(seen.pictures, settings.budget("vae"), settings.device, settings.seed, vae)
+        print(f"vae: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
+        torch.save(vae.state_dict(), settings.work / "vae.pt")
     latents = encode_pictures(vae, data.pictures, settings.device)
     torch.save(latents.unflatten(0, data.images.shape[:2]).half(), settings.work / "latents.pt")
 
@@ -100,37 +97,33 @@ def _save_text(settings: Settings, text: TextEncoder, tokenizer: CLIPTokenizer, 
 
 
 def unpack_stage(settings: Settings) -> None:
-    """The embedded checkpoint in place of what the stages up to here would leave. The optimizer begins anew."""
-    data = dataset.load(settings.work / "data")
+    """The embedded checkpoint in place of what the stages would leave. Their optimizers begin anew."""
     vae, text, unet = unpack()
     torch.save(vae.state_dict(), settings.work / "vae.pt")
-    _save_latents(settings, vae.to(settings.device, memory_format=torch.channels_last), data)
-    _save_text(settings, text.to(settings.device), load_tokenizer(), data.captions)
+    captions = dataset.load(settings.work / "data").captions
+    _save_text(settings, text.to(settings.device), load_tokenizer(), captions)
     (settings.work / BEFORE).write_text(json.dumps(provenance()), encoding="utf-8")
-    training = _unet_training(settings)
-    training.start_from(unet)
-    training.save(settings.work / "unet.pt")
+    torch.save(unet.state_dict(), settings.work / "unpacked_unet.pt")
+    (settings.work / "unet.pt").unlink(missing_ok=True)
 
 
 def train_unet_stage(settings: Settings) -> None:
-    """Continues from the newest saved state, if there is one."""
-    training, state = _unet_training(settings), settings.work / "unet.pt"
-    if state.exists():
-        training.resume(state)
-    training.run(state)
-
-
-def _unet_training(settings: Settings) -> UNetTraining:
+    """Continues from the newest saved state, if there is one, or else from the unpacked weights."""
     latents, context = (_load(settings, name) for name in ("latents", "context"))
     kept = len(latents) - HELD_OUT_CAPTIONS
     pictures = LatentPictures(latents[:kept], torch.cat([context[:kept], context[-1:]]))
-    return UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
+    training = UNetTraining(pictures, settings.budget("unet"), settings.device, settings.seed)
+    state = settings.work / "unet.pt"
+    if state.exists():
+        training.resume(state)
+    elif (settings.work / "unpacked_unet.pt").exists():
+        training.start_from(_load(settings, "unpacked_unet"))
+    training.run(state)
 
 
 def train_judge_stage(settings: Settings) -> None:
     """On pictures of its own. `--continue` leaves the judge as it is, so that its figures can be compared."""
-    vae = _vae(settings).to(settings.device, memory_format=torch.channels_last)
-    data = judged_pictures(settings.captions, JUDGE_SEED + settings.seed, vae, settings.device)
+    data = judged_pictures(settings.captions, JUDGE_SEED + settings.seed, _vae(settings), settings.device)
     seen, unseen = data.parted(HELD_OUT_CAPTIONS)
     judge = train_judge(seen, settings.budget("judge"), settings.device, settings.seed).cpu()
     judge.save(settings.assets / JUDGE.name)
@@ -162,7 +155,7 @@ def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
 def _vae(settings: Settings) -> TinyVAE:
     vae = TinyVAE()
     vae.load_state_dict(_load(settings, "vae"))
-    return vae.eval()
+    return vae.to(settings.device, memory_format=torch.channels_last).eval()
 
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
@@ -198,8 +191,10 @@ STAGES: dict[str, Callable[[Settings], None]] = {
     "fp16": fp16_stage,
 }
 FROM_NOTHING = ("data", "vae", "text", "unet", "decoder", "judge", "export")
-CONTINUED = ("data", "unpack", "unet", "decoder", "export")
+CONTINUED = ("data", "unpack", "vae", "unet", "decoder", "export")
 MINUTES = {"vae": 20.0, "text": 1.5, "unet": 60.0, "decoder": 10.0, "judge": 8.0}
+CONTINUED_MINUTES = MINUTES | {"vae": 0.0}
+"""The U-Net knows the latents as they are; with minutes for the VAE it learns others."""
 
 
 def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
@@ -214,9 +209,12 @@ def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
     parser.add_argument("--captions", type=int, default=4000, help="captions to draw, four pictures of each")
     parser.add_argument("--seed", type=int, default=0)
     for stage, minutes in MINUTES.items():
-        parser.add_argument(f"--{stage}-minutes", type=float, default=minutes, help=f"default {minutes:g}")
+        default = f"default {minutes:g}, with --continue {CONTINUED_MINUTES[stage]:g}"
+        parser.add_argument(f"--{stage}-minutes", type=float, help=default)
     given = parser.parse_args(arguments)
-    minutes = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
+    asked = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
+    defaults = CONTINUED_MINUTES if given.continued or (given.work / BEFORE).exists() else MINUTES
+    minutes = {stage: defaults[stage] if wish is None else wish for stage, wish in asked.items()}
     settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, minutes)
     every = CONTINUED if given.continued else FROM_NOTHING
     return list(every) if given.stage == "all" else [given.stage], settings

@@ -49,10 +49,10 @@ class UNetTraining:
         self.alphas = cumulative_alphas()
         self.step = 0
 
-    def start_from(self, unet: UNet) -> None:
-        """Weights that were trained before, without their optimizer's state."""
-        for mine in (self.unet, self.average):
-            mine.load_state_dict(unet.state_dict())
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Those of a U-Net that was trained before, without its optimizer's state."""
+        for unet in (self.unet, self.average):
+            unet.load_state_dict(weights)
 
     def run(self, file: Path) -> UNet:
         """Trains until the budget is spent. `file` holds the newest state; returns the averaged weights."""

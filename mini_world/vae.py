@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 WIDTH = 64
 LATENT_CHANNELS = 4
@@ -35,6 +36,19 @@ def _conv(inputs: int = WIDTH, outputs: int = WIDTH, stride: int = 1, bias: bool
     return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
 
 
+class Whitening(nn.BatchNorm2d):
+    """Mean 0 and variance 1 by the running statistics, in training, too.
+
+    The statistics of a small batch would hide from the decoder how bright, or how plain, its pictures are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+
+
 class TinyVAE(nn.Module):
     """Pictures [B, 3, H, W] in 0…1 to whitened latents [B, 4, H/8, W/8] and back."""
 
@@ -48,7 +62,7 @@ class TinyVAE(nn.Module):
         ]
         self.taesd_encoder = nn.Sequential(_conv(3), Block(), *down, _conv(outputs=LATENT_CHANNELS))
         self.taesd_decoder = nn.Sequential(Clamp(), _conv(LATENT_CHANNELS), nn.ReLU(), *up, Block(), _conv(outputs=3))
-        self.whitening = nn.BatchNorm2d(LATENT_CHANNELS, affine=False, momentum=0.02)
+        self.whitening = Whitening(LATENT_CHANNELS, affine=False, momentum=0.02)
         _start_as_pooling(self)
 
     def encode(self, images: Tensor) -> Tensor:

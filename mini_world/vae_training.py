@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .canvas import SIDE
@@ -12,7 +12,7 @@ from .precision import autocast
 from .schedule import Budget, learning_rate
 from .vae import TinyVAE
 
-PEAK_RATE = 1e-3
+PEAK_RATE, CONTINUED_RATE = 1e-3, 5e-4
 DECODER_RATE = 6e-4
 CROP, CROPS_PER_STEP, PICTURES_PER_STEP = 32, 32, 12
 WHOLE_FROM, DECODER_ONLY_FROM = 0.55, 0.75
@@ -25,23 +25,26 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(output, target) + 3 * F.mse_loss(output, target) + 0.3 * edges
 
 
-def train_vae(images: np.ndarray, budget: Budget, device: torch.device, seed: int) -> TinyVAE:
-    """images: uint8 [N, side, side, 3]."""
+def train_vae(
+    images: np.ndarray, budget: Budget, device: torch.device, seed: int, before: TinyVAE | None = None
+) -> TinyVAE:
+    """images: uint8 [N, side, side, 3]. before: one to train further, on whole pictures from the first step."""
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    vae = TinyVAE().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.parameters(), PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    vae = (before or TinyVAE()).to(device, memory_format=torch.channels_last).train()
+    whole_from, peak = (0.0, CONTINUED_RATE) if before else (WHOLE_FROM, PEAK_RATE)
+    optimizer = _optimizer(vae, peak)
     step = 0
     while (progress := budget.progress(step)) < 1:
         if progress >= DECODER_ONLY_FROM:
             _freeze_encoder(vae)
-        target = _batch(images, progress, draw, device)
+        target = _batch(images, progress >= whole_from, draw, device)
         with autocast(device):
             latents = vae.encode(target)
             noise = LATENT_NOISE if progress < DECODER_ONLY_FROM else LATENT_NOISE / 2
             output = vae.decode(latents + noise * torch.randn(latents.shape, generator=draw).to(device))
         loss = reconstruction_loss(output.float(), target)
-        _descend(optimizer, loss, learning_rate(PEAK_RATE, step, progress))
+        _descend(optimizer, loss, learning_rate(peak, step, progress))
         step += 1
         if step % 50 == 0:
             budget.report("vae", step, loss.item())
@@ -55,7 +58,7 @@ def refine_decoder(
     draw = torch.Generator().manual_seed(seed)
     vae.requires_grad_(False).taesd_decoder.requires_grad_(True)
     vae.to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(vae.taesd_decoder.parameters(), DECODER_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimizer = _optimizer(vae.taesd_decoder, DECODER_RATE)
     step = 0
     while (progress := budget.progress(step)) < 1:
         rows = torch.randint(len(images), (PICTURES_PER_STEP,), generator=draw).sort().values
@@ -72,6 +75,10 @@ def refine_decoder(
     vae.eval()
 
 
+def _optimizer(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(module.parameters(), rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+
+
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> None:
     (group,) = optimizer.param_groups
     group["lr"] = rate
@@ -86,9 +93,8 @@ def _freeze_encoder(vae: TinyVAE) -> None:
     vae.whitening.eval()
 
 
-def _batch(images: np.ndarray, progress: float, draw: torch.Generator, device: torch.device) -> Tensor:
-    """Crops, later whole pictures."""
-    whole = progress >= WHOLE_FROM
+def _batch(images: np.ndarray, whole: bool, draw: torch.Generator, device: torch.device) -> Tensor:
+    """Whole pictures, or more crops."""
     count = PICTURES_PER_STEP if whole else CROPS_PER_STEP
     rows = torch.randint(len(images), (count,), generator=draw).sort().values.numpy()
     pictures = torch.from_numpy(images[rows]).permute(0, 3, 1, 2)

@@ -66,6 +66,25 @@ def test_the_vae_learns(data):
     assert latents.shape == (16, 4, 8, 8)
 
 
+def test_a_vae_goes_on_where_it_was(data):
+    images = data.images.reshape(-1, 64, 64, 3)
+    before = train_vae(images, Budget(10), CPU, seed=0)
+    reached = psnr(before, images[:16], CPU)
+    after = train_vae(images, Budget(20), CPU, seed=1, before=before)
+    assert psnr(after, images[:16], CPU) > reached
+    assert not after.training
+
+
+@torch.no_grad()
+def test_in_training_too_latents_tell_how_bright_a_batch_is():
+    torch.manual_seed(0)
+    vae, dark = TinyVAE().train(), torch.rand(4, 3, 32, 32) / 4
+    for _ in range(100):
+        vae.encode(torch.rand(4, 3, 32, 32))
+    difference = (vae.encode(dark + 0.7) - vae.encode(dark)).mean(dim=(0, 2, 3))
+    assert difference.abs().max() > 1
+
+
 @torch.no_grad()
 def test_the_exported_encoder_holds_the_whitening():
     torch.manual_seed(0)
@@ -134,7 +153,7 @@ def test_half_of_the_judges_pictures_are_as_the_vae_gives_them_back():
     first = torch.from_numpy(drawn.images[0, 0]).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         blurred = vae.decode(vae.encode(first)).clamp(0, 1)[0].permute(1, 2, 0)
-    assert (torch.from_numpy(judged.images[0, 0]) / 255 - blurred).abs().max() < 0.01
+    assert (torch.from_numpy(judged.images[0, 0]) / 255 - blurred).abs().max() < 0.05, "bf16 where it is faster"
 
 
 @pytest.mark.parametrize(("style", "ignored"), [("pencil sketch", True), ("photo", False)])
