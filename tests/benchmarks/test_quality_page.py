@@ -42,7 +42,8 @@ def lines(file: Path) -> dict[tuple[str, str], Line]:
 
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
-    folder = RESULTS / "second_checkpoint" if heading == "With the second checkpoint" else RESULTS
+    later = re.match("With the (second|third) checkpoint", heading)
+    folder = RESULTS / f"{later[1]}_checkpoint" if later else RESULTS
     method, _, baseline = label.partition(" against ")
     references = "diverse" if heading == "Diverse references" else "biased"
     line = lines(folder / "reduced_pictures.csv")[references, method]
