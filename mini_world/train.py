@@ -215,6 +215,11 @@ def parse(arguments: list[str] | None = None) -> tuple[list[str], Settings]:
     asked = {stage: getattr(given, f"{stage}_minutes") for stage in MINUTES}
     defaults = CONTINUED_MINUTES if given.continued or (given.work / BEFORE).exists() else MINUTES
     minutes = {stage: defaults[stage] if wish is None else wish for stage, wish in asked.items()}
+    for stage, wish in minutes.items():
+        if wish <= 0 and wish != defaults[stage]:
+            parser.error(f"--{stage}-minutes: got {wish:g}; give more than 0")
+    if given.stage == "all" and not given.continued and (given.work / BEFORE).exists():
+        parser.error(f"--work: {given.work} holds a continued training; add --continue, or name another folder")
     settings = Settings(given.work, given.assets, given.device, given.captions, given.seed, minutes)
     every = CONTINUED if given.continued else FROM_NOTHING
     return list(every) if given.stage == "all" else [given.stage], settings

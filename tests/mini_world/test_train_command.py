@@ -72,3 +72,20 @@ def test_a_continued_vae_gives_the_unet_other_latents(run, tmp_path):
     made = run("--continue", "--seed", "1", *WITH_VAE)
     assert "--vae-minutes 0.02" in made["training.command"]
     assert not torch.equal(torch.load(tmp_path / "work" / "latents.pt"), before)
+
+
+@pytest.mark.parametrize(
+    "options", [("--unet-minutes", "0"), ("--vae-minutes", "0"), ("--continue", "--vae-minutes", "-1")]
+)
+def test_minutes_that_train_nothing_are_refused(options, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.parse(["--work", str(tmp_path), *options])
+    assert f"{options[-2]}: got {options[-1]}; give more than 0" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_continued_training_is_no_place_to_begin_from_nothing(tmp_path, capsys):
+    (tmp_path / train.BEFORE).write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        train.parse(["--work", str(tmp_path)])
+    assert "add --continue, or name another folder" in capsys.readouterr().err
+    assert train.parse(["--work", str(tmp_path), "--continue"])[1].minutes["vae"] == 0
