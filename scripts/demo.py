@@ -11,10 +11,8 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
     sys.exit("This needs Python 3.10 or newer. Run it with one, for example: python3.12 scripts/demo.py")
 
-from preparation.errors import PreparationError
-from preparation.foreground import run_in_foreground
-from preparation.installation import DEMO_MODULES, ROOT, prepare
-from preparation.timeline import Timeline
+from preparation.foreground import run_prepared
+from preparation.installation import DEMO_MODULES, ROOT
 
 
 def main() -> int:
@@ -23,15 +21,9 @@ def main() -> int:
     parser.add_argument("--keep-server", action="store_true", help="leave ComfyUI open to look at, until Ctrl-C")
     parser.add_argument("--output", type=Path, default=ROOT / "demo-output", metavar="DIR", help="for the pictures")
     options = parser.parse_args()
-    try:
-        installation = prepare(Timeline(), DEMO_MODULES)
-    except PreparationError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
     words = ["--comfyui-port", str(options.comfyui_port), "--output", str(options.output.resolve())]
     words += ["--keep-server"] if options.keep_server else []
-    command = [str(installation.python), "-m", "driver", *words]
-    return run_in_foreground(command, ROOT / "scripts", installation.environment())
+    return run_prepared(DEMO_MODULES, ["-m", "driver", *words], ROOT / "scripts")
 
 
 if __name__ == "__main__":

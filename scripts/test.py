@@ -13,29 +13,21 @@ import sys
 if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
     sys.exit("This needs Python 3.10 or newer. Run it with one, for example: python3.12 scripts/test.py")
 
-from preparation.errors import PreparationError
-from preparation.foreground import run_in_foreground
-from preparation.installation import ROOT, TEST_MODULES, prepare
-from preparation.timeline import Timeline
+from preparation.foreground import run_prepared
+from preparation.installation import ROOT, TEST_MODULES
 
 MOST_PROCESSES = 4
 """Each takes up to 3 GB of memory."""
 
 
 def main() -> int:
-    try:
-        installation = prepare(Timeline(), TEST_MODULES)
-    except PreparationError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
     processors = os.cpu_count() or 1
     processes = min(processors, MOST_PROCESSES)
     # A file stays in one process: what its tests share (a server, a trained concept) is made once. In the order of
     # tests/conftest.py, since xdist's own puts files of few tests last, however long they take.
     shared_out = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
-    command = [str(installation.python), "-m", "pytest", *shared_out, *sys.argv[1:]]
-    threads = {"OMP_NUM_THREADS": str(processors // processes)}
-    return run_in_foreground(command, ROOT, threads | installation.environment())
+    os.environ.setdefault("OMP_NUM_THREADS", str(processors // processes))
+    return run_prepared(TEST_MODULES, ["-m", "pytest", *shared_out, *sys.argv[1:]], ROOT)
 
 
 if __name__ == "__main__":

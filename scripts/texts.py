@@ -9,21 +9,8 @@ import sys
 if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
     sys.exit("This needs Python 3.10 or newer. Run it with one, for example: python3.12 scripts/texts.py")
 
-from preparation.errors import PreparationError
-from preparation.foreground import run_in_foreground
-from preparation.installation import DEMO_MODULES, ROOT, prepare
-from preparation.timeline import Timeline
-
-
-def main() -> int:
-    try:
-        installation = prepare(Timeline(), DEMO_MODULES)
-    except PreparationError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    command = [str(installation.python), "-m", "driver.texts"]
-    return run_in_foreground(command, ROOT / "scripts", installation.environment())
-
+from preparation.foreground import run_prepared
+from preparation.installation import DEMO_MODULES, ROOT
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_prepared(DEMO_MODULES, ["-m", "driver.texts"], ROOT / "scripts"))

@@ -5,8 +5,26 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from .errors import PreparationError
+from .installation import prepare
+from .timeline import Timeline
+
+
+def run_prepared(modules: Sequence[str], words: Sequence[str], folder: Path) -> int:
+    """Runs ComfyUI's Python, which must have `modules`, with `words`; both are prepared if need be.
+
+    Returns the exit status: 1, with the reason printed, where nothing could be prepared.
+    """
+    try:
+        installation = prepare(Timeline(), modules)
+    except PreparationError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return run_in_foreground([str(installation.python), *words], folder, installation.environment())
 
 
 def run_in_foreground(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
