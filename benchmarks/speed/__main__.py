@@ -30,6 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: the faster one on this device"
     )
+    parser.add_argument("--bf16-unet", action="store_true", help="ComfyUI's option: it keeps its own U-Net in bf16")
     parser.add_argument("--growth", action="store_true", help="growth over batch, side, images, vectors, prompt")
     parser.add_argument("--chart", type=Path, metavar="CSV", help="measure nothing: draw this table's chart beside it")
     parser.add_argument("--output", type=Path, default=Path("speed-output"), metavar="DIR")

@@ -25,6 +25,7 @@ def import_host(task: Task) -> None:
     from comfy.cli_args import args
 
     args.cpu = task.device == "cpu"
+    args.bf16_unet = task.bf16_unet
     args.use_pytorch_cross_attention = True  # as on CUDA; without it core's Train LoRA cannot learn on a CPU
     args.base_directory = task.folder
     import folder_paths

@@ -38,6 +38,7 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
         "batch": task.batch,
         "device": task.device,
         "precision": task.precision,
+        "host_options": "--bf16-unet" if task.bf16_unet else "",
         "time_ratio": f"{outcome.time_ratio:.3f}",
         "time_limit": _or_empty(limit),
         "memory_ratio": f"{outcome.memory_ratio:.3f}",

@@ -29,9 +29,8 @@ def run(options: argparse.Namespace) -> int:
     precision = options.precision if options.precision != "auto" else faster_precision(device)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        task = Task(
-            "", "", options.size, options.side or size.side, options.batch or size.batch, folder, device, precision
-        )
+        side, batch = options.side or size.side, options.batch or size.batch
+        task = Task("", "", options.size, side, batch, folder, device, precision, options.bf16_unet)
         write_weights(task)
         rows = []
         for name in names:

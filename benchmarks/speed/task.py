@@ -18,6 +18,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Task:
     """subject: "who:work". pair: what is compared. folder: weights, and what the subjects of a pair share.
 
+    bf16_unet: ComfyUI's option of that name, under which it keeps the U-Net in bf16 itself.
     prompt_words: in the regularized prompt, {} counted, at least 5.
     """
 
@@ -29,6 +30,7 @@ class Task:
     folder: str
     device: str = "cpu"
     precision: str = "fp32"
+    bf16_unet: bool = False
     images: int = 4
     vectors: int = 1
     prompt_words: int = 8
