@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from families.build import FAMILIES
 from families.fixtures import *  # noqa: F403
 from families.load import load_family
+from families.scoring import without_drawing
 
 Models = tuple[Any, Any, Any]
 """MODEL, CLIP and VAE."""
@@ -28,3 +30,21 @@ def sd1(embeddings: Path) -> Models:
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def family(request: pytest.FixtureRequest, embeddings: Path) -> Models:
     return load_family(request.param, embedding_directory=str(embeddings))
+
+
+@pytest.fixture(scope="module")
+def undrawn(comfyui: Path) -> Iterator[None]:
+    """Scorecards without their charts."""
+    with without_drawing():
+        yield
+
+
+@pytest.fixture
+def scorecards(comfyui: Path) -> Path:
+    """The folder that the node writes to, emptied."""
+    import folder_paths
+
+    folder = Path(folder_paths.get_output_directory()) / "scorecards"
+    for file in folder.glob("*"):
+        file.unlink()
+    return folder

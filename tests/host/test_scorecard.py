@@ -21,15 +21,10 @@ from families.scoring import (
     card_of,
     execute,
     overall,
-    without_drawing,
 )
 from PIL import Image
 
-
-@pytest.fixture(scope="module", autouse=True)
-def undrawn(comfyui):
-    with without_drawing():
-        yield
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
-from families.scoring import EACH_PROMPT, IDENTITY_SCORES, MASKS, STYLED, card_of, execute, overall, without_drawing
+from families.scoring import EACH_PROMPT, IDENTITY_SCORES, MASKS, STYLED, card_of, execute, overall
 
-
-@pytest.fixture(scope="module", autouse=True)
-def undrawn(comfyui):
-    with without_drawing():
-        yield
-
-
-@pytest.fixture
-def scorecards(comfyui) -> Path:
-    """The folder that the node writes to, emptied."""
-    import folder_paths
-
-    folder = Path(folder_paths.get_output_directory()) / "scorecards"
-    for file in folder.glob("*"):
-        file.unlink()
-    return folder
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_files_are_written_and_never_over_others_unasked(vision_models, scorecards):

@@ -12,25 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from families.scoring import GENERATED, MASKS, REFERENCES, execute, overall, without_drawing
+from families.scoring import GENERATED, MASKS, REFERENCES, execute, overall
 from safetensors.torch import load_file, save_file
 
-
-@pytest.fixture(scope="module", autouse=True)
-def undrawn(comfyui):
-    with without_drawing():
-        yield
-
-
-@pytest.fixture
-def scorecards(comfyui) -> Path:
-    """The folder that the node writes to, emptied."""
-    import folder_paths
-
-    folder = Path(folder_paths.get_output_directory()) / "scorecards"
-    for file in folder.glob("*"):
-        file.unlink()
-    return folder
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 # What is refused
