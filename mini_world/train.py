@@ -31,11 +31,13 @@ from .text_training import encode_captions, load_tokenizer, train_text_encoder
 from .unet import UNet
 from .unet_training import LatentPictures, UNetTraining
 from .unpacking import unpack
-from .vae import TinyVAE
+from .vae import TinyVAE, level
 from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 
 HELD_OUT_CAPTIONS = 100
 """The last ones of the data set: only the measurements of the VAE and of the judge see them."""
+LEVELLED_BY = 64
+"""Pictures by which the exported encoder is levelled."""
 NO_STEP_LIMIT = 10**9
 JUDGE_SEED = 1_000
 """Added to the seed: the judge's pictures are none of the other stages'."""
@@ -149,7 +151,9 @@ def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
     text, unet = TextEncoder(state["known"].tolist()), UNet()
     text.load_state_dict(state)
     unet.load_state_dict(_load(settings, "unet")["average"])
-    return _vae(settings), text, unet
+    vae, pictures = _vae(settings), dataset.load(settings.work / "data").pictures[:LEVELLED_BY]
+    level(vae, torch.tensor(pictures).to(settings.device).permute(0, 3, 1, 2) / 255)
+    return vae, text, unet
 
 
 def _vae(settings: Settings) -> TinyVAE:

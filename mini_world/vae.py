@@ -6,9 +6,10 @@ the decoder as its inverse; every block adds to that from the first step on.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 WIDTH = 64
 LATENT_CHANNELS = 4
@@ -37,16 +38,23 @@ def _conv(inputs: int = WIDTH, outputs: int = WIDTH, stride: int = 1, bias: bool
 
 
 class Whitening(nn.BatchNorm2d):
-    """Mean 0 and variance 1 by the running statistics, in training, too.
+    """Mean 0 and variance 1 by the running statistics, in training, too, with gradients through the batch's own.
 
-    The statistics of a small batch would hide from the decoder how bright, or how plain, its pictures are.
+    That is Batch Renormalization (Ioffe 2017, arXiv 1702.03275) without its limits. The statistics of a small batch
+    alone would hide from the decoder how bright, or how plain, its pictures are; without gradients through them the
+    encoder would outrun the running ones, since larger latents drown the noise, and its values grow without end.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            with torch.no_grad():
-                super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+        x = x.float()
+        normed = super().forward(x)
+        if not self.training:
+            return normed
+        with torch.no_grad():
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            gain = torch.rsqrt(self.running_var + self.eps)
+            r, d = (variance + self.eps).sqrt() * gain, (mean - self.running_mean) * gain
+        return normed * r[:, None, None] + d[:, None, None]
 
 
 class TinyVAE(nn.Module):
@@ -89,6 +97,27 @@ class TinyVAE(nn.Module):
         whitening["whitening.running_mean"] = torch.zeros(LATENT_CHANNELS)
         whitening["whitening.running_var"] = torch.ones(LATENT_CHANNELS) - self.whitening.eps
         self.load_state_dict(own | whitening)
+
+
+@torch.no_grad()
+def level(vae: TinyVAE, images: Tensor) -> None:
+    """Scales the encoder's stages so that half precision can hold their values; what it gives stays the same.
+
+    Between ReLUs a convolution and the biases after it can be scaled, if the next is scaled back. images [B, 3, H, W]
+    in 0…1, some of those it is made for.
+    """
+    encoder, x, before = vae.taesd_encoder, images, torch.ones((), device=images.device)
+    starts = [index for index, layer in enumerate(encoder) if isinstance(layer, nn.Conv2d)]
+    for start, end in pairwise(starts):
+        first = encoder[start](x)
+        x = encoder[start + 1 : end](first)
+        gain = torch.rsqrt((first.std() * x.std()).clamp(min=1e-30))
+        encoder[start].weight.mul_(gain / before)
+        for name, parameter in encoder[start:end].named_parameters():
+            if name.endswith("bias"):
+                parameter.mul_(gain)
+        before = gain
+    encoder[-1].weight.div_(before)
 
 
 @torch.no_grad()

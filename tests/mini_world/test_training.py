@@ -16,7 +16,7 @@ from mini_world.render import STYLES
 from mini_world.schedule import Budget, learning_rate
 from mini_world.unet import UNet
 from mini_world.unet_training import LatentPictures, UNetTraining, cumulative_alphas
-from mini_world.vae import TinyVAE
+from mini_world.vae import TinyVAE, Whitening, level
 from mini_world.vae_training import encode_pictures, psnr, train_vae
 
 CPU = torch.device("cpu")
@@ -83,6 +83,30 @@ def test_in_training_too_latents_tell_how_bright_a_batch_is():
         vae.encode(torch.rand(4, 3, 32, 32))
     difference = (vae.encode(dark + 0.7) - vae.encode(dark)).mean(dim=(0, 2, 3))
     assert difference.abs().max() > 1
+
+
+def test_the_encoder_gains_nothing_by_larger_or_shifted_latents():
+    torch.manual_seed(0)
+    whitening, x = Whitening(4, affine=False).train(), (5 * torch.randn(6, 4, 8, 8) + 2).requires_grad_()
+    (whitening(x) * torch.randn(6, 4, 8, 8)).sum().backward()
+    for direction in (x.detach(), torch.ones_like(x)):
+        along = (x.grad * direction).sum(dim=(0, 2, 3)).abs()
+        assert (along < 1e-4 * x.grad.norm() * direction.norm()).all()
+
+
+@torch.no_grad()
+def test_a_levelled_encoder_gives_the_same_with_smaller_values():
+    torch.manual_seed(0)
+    vae, images, seen = TinyVAE().eval(), torch.rand(8, 3, 32, 32), []
+    for index in (2, 6, 10):
+        vae.taesd_encoder[index].weight.mul_(1000)
+    before = vae.encode(images)
+    for layer in vae.taesd_encoder[:-1]:
+        layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output.abs().max()))
+    level(vae, images)
+    seen.clear()
+    torch.testing.assert_close(vae.encode(images), before, rtol=1e-3, atol=1e-3 * before.abs().max().item())
+    assert max(seen) < 1000
 
 
 @torch.no_grad()
