@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mini_world import embedded
+from mini_world import dataset, embedded
 from mini_world.clip_fill import LAYERS, unknown_token_rows
 from mini_world.export import export_core, pack
 from mini_world.quantization import dequantize, quantize
@@ -15,6 +15,7 @@ from mini_world.text_encoder import START, TextEncoder
 from mini_world.unet import UNet
 from mini_world.unpacking import unpack
 from mini_world.vae import TinyVAE
+from mini_world.vae_training import psnr
 
 KNOWN = [320, 1929, START, START + 1]
 FIRST_VALUES = [-0.01201629638671875, -0.0194854736328125, -0.04058837890625]
@@ -101,3 +102,14 @@ def test_the_repositorys_checkpoint_is_intact_and_says_where_it_came_from(tmp_pa
     assert embedded.CORE.stat().st_size < 45e6
     embedded.expand(tmp_path / "mini.safetensors")
     assert embedded.provenance()["modelspec.license"] == "MIT"
+
+
+@torch.no_grad()
+def test_the_repositorys_vae_gives_pictures_back_in_half_precision_too():
+    vae, device = unpack()[0].eval(), torch.device("cpu")
+    pictures = dataset.draw(10, seed=10_000, processes=1).pictures
+    assert psnr(vae, pictures, device) > 22
+    images = torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2) / 255
+    latents = vae.encode(images)
+    in_half = vae.taesd_encoder.half()(images.half()).float()
+    assert (in_half - latents).abs().max() < 0.05 * latents.abs().max()
