@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -13,6 +16,8 @@ from .singular_value_shifts import SingularValueShifts
 
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
+AddedOutput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
+"""Such a module, its layer, and the layer's input → what the layer's output gains by it."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,17 @@ class TrainableWeights:
             parametrize.register_parametrization(owner, attribute, _Cast(dtype), unsafe=True)  # keeps the master
         self.parameters[name] = master
 
-    def add_adapter(self, name: str, form: WeightForm) -> None:
-        """Trains an adapter of a weight, which stays as it is under it."""
+    def add_adapter(self, name: str, form: WeightForm, added_output: AddedOutput | None = None) -> None:
+        """Trains an adapter of a weight, which stays as it is under it.
+
+        added_output: the adapter works on the layer's input and output; without it, on the weight.
+        """
         owner, attribute = _owner(self.module, name)
         adapter = form(getattr(owner, attribute).detach().float())
-        parametrize.register_parametrization(owner, attribute, adapter, unsafe=True)
+        if added_output is None:
+            parametrize.register_parametrization(owner, attribute, adapter, unsafe=True)
+        else:
+            owner.register_forward_hook(partial(_plus, partial(added_output, adapter)))
         self.adapters[name] = adapter
         path = name.rpartition(".")[0]
         trained = {f"{path}.{key}": value for key, value in adapter.named_parameters() if value.requires_grad}
@@ -56,23 +67,29 @@ class TrainableWeights:
     @torch.no_grad()
     def _adapted(self, name: str) -> Tensor:
         owner, attribute = _owner(self.module, name)
-        original: Tensor = owner.parametrizations[attribute].original  # type: ignore[index, union-attr]
+        original: Any = getattr(owner, attribute)
+        if parametrize.is_parametrized(owner, attribute):
+            original = owner.parametrizations[attribute].original  # type: ignore[index, union-attr]
         return self.adapters[name](original.float())
 
 
 def make_trainable(
-    module: nn.Module, names: Iterable[str], form: WeightForm | None, dtype: torch.dtype
+    module: nn.Module,
+    names: Iterable[str],
+    form: WeightForm | None,
+    dtype: torch.dtype,
+    added_output: AddedOutput | None = None,
 ) -> TrainableWeights:
     """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in `dtype`.
 
-    form: the adapter; None trains the weights themselves.
+    form: the adapter; None trains the weights themselves. added_output: as in `TrainableWeights.add_adapter`.
     """
     weights = TrainableWeights(module)
     for name in names:
         if form is None:
             weights.add_full(name, dtype)
         else:
-            weights.add_adapter(name, form)
+            weights.add_adapter(name, form, added_output)
     cast_frozen(module, dtype)
     return weights
 
@@ -85,6 +102,26 @@ def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     for parameter in module.parameters():
         if not parameter.requires_grad and parameter not in adapters:
             parameter.data = parameter.data.to(dtype)
+
+
+def low_rank_output(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """up(down(x)) as `layer`, a linear one or a 2D convolution, would give it with the weight up · down, without making
+    that product or taking a gradient of its size. x: the layer's input. up: [out, r]. down: [r, in] or [r, in·kh·kw].
+
+    LoRA: Hu et al. 2021, arXiv 2106.09685, Eq. 3.
+    """
+    up, down = up.to(x.dtype), down.to(x.dtype)
+    if not isinstance(layer, nn.Conv2d):
+        return F.linear(F.linear(x, down), up)
+    kernels = down.unflatten(1, (-1, *layer.kernel_size))
+    return F.conv2d(F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation), up[:, :, None, None])
+
+
+def _plus(
+    added: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    """A forward hook of `layer`."""
+    return output + added(layer, inputs[0])
 
 
 class _Cast(nn.Module):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from comfy.weight_adapter import adapter_maps
 from torch import Tensor, nn
 
 from ...core_ops.singular_value_shifts import SingularValueShifts
-from ...core_ops.trainable_weights import TrainableWeights, WeightForm, make_trainable
+from ...core_ops.trainable_weights import TrainableWeights, WeightForm, low_rank_output, make_trainable
 
 WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
     "whole U-Net",
@@ -27,7 +28,8 @@ _MARKS: dict[str, tuple[str, ...]] = {
 SCOPES = tuple(_MARKS)
 
 FULL, SINGULAR_VALUES = "full weights", "singular values"
-ADAPTERS = ("LoRA", "LoHa", "LoKr", "OFT")
+LORA = "LoRA"
+ADAPTERS = (LORA, "LoHa", "LoKr", "OFT")
 FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
 
 
@@ -49,7 +51,8 @@ class WeightChoice:
         """Makes the chosen weights of a frozen copy trainable; the rest computes in `dtype`."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
-            return make_trainable(unet, self.names(unet), self._form(), dtype)
+            added_output = _lora_output if self.form == LORA else None
+            return make_trainable(unet, self.names(unet), self._form(), dtype, added_output)
 
     def names(self, unet: nn.Module) -> list[str]:
         """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
@@ -71,3 +74,9 @@ class WeightChoice:
             return create(weight, rank=self.rank, alpha=alpha)
 
         return adapter
+
+
+def _lora_output(adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
+    """Of the host's LoRA, whose own `h` wants its weights in the precision of x."""
+    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight)
+    return output * (adapter.alpha / adapter.rank).to(x.dtype)

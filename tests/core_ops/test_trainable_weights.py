@@ -1,0 +1,62 @@
+"""An adapter on a layer's input and output does what it does on the layer's weight."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from core_personalization.core_ops.trainable_weights import low_rank_output, make_trainable
+from torch import Tensor, nn
+
+LAYERS = {
+    "linear": (nn.Linear(6, 5), (2, 3, 6)),
+    "convolution": (nn.Conv2d(4, 6, 3, padding=1), (2, 4, 8, 8)),
+    "strided": (nn.Conv2d(4, 6, 3, stride=2, padding=1), (2, 4, 8, 8)),
+    "1 x 1": (nn.Conv2d(4, 6, 1), (2, 4, 5, 5)),
+}
+
+
+class Adapter(nn.Module):
+    """W + up · down."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+        self.up = nn.Parameter(torch.randn(len(weight), 2, generator=draw))
+        self.down = nn.Parameter(torch.randn(2, weight[0].numel(), generator=draw))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.up @ self.down).view(weight.shape)
+
+
+def added_output(adapter, layer, x):
+    return low_rank_output(layer, x, adapter.up, adapter.down)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_on_input_and_output_as_on_the_weight(name):
+    layer, shape = LAYERS[name]
+    outputs, gradients, weights = [], [], []
+    for added in (None, added_output):
+        module = nn.ModuleDict({"layer": copy.deepcopy(layer)}).requires_grad_(False)
+        trained = make_trainable(module, ["layer.weight"], Adapter, torch.float32, added)
+        torch.manual_seed(0)
+        x = torch.randn(shape, requires_grad=True)
+        output = module["layer"](x)
+        output.square().sum().backward()
+        outputs.append(output.detach())
+        gradients.append([x.grad, *(parameter.grad for parameter in trained.parameters.values())])
+        weights.append(trained.values()["layer.weight"].detach())
+    torch.testing.assert_close(outputs[1], outputs[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(weights[1], weights[0])
+
+
+def test_what_is_trained_stays_in_fp32_under_a_network_in_bf16():
+    module = nn.ModuleDict({"layer": nn.Linear(6, 5)}).requires_grad_(False)
+    trained = make_trainable(module, ["layer.weight"], Adapter, torch.bfloat16, added_output)
+    output = module["layer"](torch.randn(3, 6, dtype=torch.bfloat16))
+    output.float().sum().backward()
+    assert output.dtype == torch.bfloat16
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in trained.parameters.values())
