@@ -67,9 +67,8 @@ class TrainableWeights:
     @torch.no_grad()
     def _adapted(self, name: str) -> Tensor:
         owner, attribute = _owner(self.module, name)
-        original: Any = getattr(owner, attribute)
-        if parametrize.is_parametrized(owner, attribute):
-            original = owner.parametrizations[attribute].original  # type: ignore[index, union-attr]
+        under: Any = owner.parametrizations if parametrize.is_parametrized(owner, attribute) else None
+        original = getattr(owner, attribute) if under is None else under[attribute].original
         return self.adapters[name](original.float())
 
 

@@ -37,7 +37,7 @@ from .vae_training import encode_pictures, psnr, refine_decoder, train_vae
 HELD_OUT_CAPTIONS = 100
 """The last ones of the data set: only the measurements of the VAE and of the judge see them."""
 LEVELLED_BY = 64
-"""Pictures by which the exported encoder is levelled."""
+"""Pictures by which a trained encoder is levelled."""
 NO_STEP_LIMIT = 10**9
 JUDGE_SEED = 1_000
 """Added to the seed: the judge's pictures are none of the other stages'."""
@@ -70,6 +70,7 @@ def train_vae_stage(settings: Settings) -> None:
     if settings.minutes["vae"] or vae is None:
         seen, unseen = data.parted(HELD_OUT_CAPTIONS)
         vae = train_vae(seen.pictures, settings.budget("vae"), settings.device, settings.seed, vae)
+        level(vae, torch.tensor(seen.pictures[:LEVELLED_BY]).to(settings.device).permute(0, 3, 1, 2) / 255)
         print(f"vae: {psnr(vae, unseen.pictures, settings.device):.2f} dB on pictures never seen")
         torch.save(vae.state_dict(), settings.work / "vae.pt")
     latents = encode_pictures(vae, data.pictures, settings.device)
@@ -151,9 +152,7 @@ def _trained(settings: Settings) -> tuple[TinyVAE, TextEncoder, UNet]:
     text, unet = TextEncoder(state["known"].tolist()), UNet()
     text.load_state_dict(state)
     unet.load_state_dict(_load(settings, "unet")["average"])
-    vae, pictures = _vae(settings), dataset.load(settings.work / "data").pictures[:LEVELLED_BY]
-    level(vae, torch.tensor(pictures).to(settings.device).permute(0, 3, 1, 2) / 255)
-    return vae, text, unet
+    return _vae(settings), text, unet
 
 
 def _vae(settings: Settings) -> TinyVAE:
