@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +46,11 @@ class TrainableWeights:
         if added_output is None:
             parametrize.register_parametrization(owner, attribute, adapter, unsafe=True)
         else:
-            owner.register_forward_hook(partial(_plus, partial(added_output, adapter)))
+
+            def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                return output + added_output(adapter, layer, inputs[0])
+
+            owner.register_forward_hook(hook)
         self.adapters[name] = adapter
         path = name.rpartition(".")[0]
         trained = {f"{path}.{key}": value for key, value in adapter.named_parameters() if value.requires_grad}
@@ -114,13 +117,6 @@ def low_rank_output(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor) -> Te
         return F.linear(F.linear(x, down), up)
     kernels = down.unflatten(1, (-1, *layer.kernel_size))
     return F.conv2d(F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation), up[:, :, None, None])
-
-
-def _plus(
-    added: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
-) -> Tensor:
-    """A forward hook of `layer`."""
-    return output + added(layer, inputs[0])
 
 
 class _Cast(nn.Module):

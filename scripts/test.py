@@ -26,8 +26,8 @@ def main() -> int:
     # A file stays in one process: what its tests share (a server, a trained concept) is made once. In the order of
     # tests/conftest.py, since xdist's own puts files of few tests last, however long they take.
     shared_out = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
-    os.environ.setdefault("OMP_NUM_THREADS", str(processors // processes))
-    return run_prepared(TEST_MODULES, ["-m", "pytest", *shared_out, *sys.argv[1:]], ROOT)
+    threads = os.environ.get("OMP_NUM_THREADS", str(processors // processes))
+    return run_prepared(TEST_MODULES, ["-m", "pytest", *shared_out, *sys.argv[1:]], ROOT, {"OMP_NUM_THREADS": threads})
 
 
 if __name__ == "__main__":

@@ -15,5 +15,5 @@ def start(module: str) -> int:
     from preparation.foreground import run_prepared
     from preparation.installation import TEST_MODULES
 
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests"))
-    return run_prepared(TEST_MODULES, ["-m", module, *sys.argv[1:]], Path.cwd())
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests"))
+    return run_prepared(TEST_MODULES, ["-m", module, *sys.argv[1:]], Path.cwd(), {"PYTHONPATH": paths})

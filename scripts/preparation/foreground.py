@@ -14,9 +14,12 @@ from .installation import prepare
 from .timeline import Timeline
 
 
-def run_prepared(modules: Sequence[str], words: Sequence[str], folder: Path) -> int:
+def run_prepared(
+    modules: Sequence[str], words: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
+) -> int:
     """Runs ComfyUI's Python, which must have `modules`, with `words`; both are prepared if need be.
 
+    variables: of the environment, for this program and not for what prepares it.
     Returns the exit status: 1, with the reason printed, where nothing could be prepared.
     """
     try:
@@ -24,7 +27,8 @@ def run_prepared(modules: Sequence[str], words: Sequence[str], folder: Path) -> 
     except PreparationError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    return run_in_foreground([str(installation.python), *words], folder, installation.environment())
+    environment = {**installation.environment(), **(variables or {})}
+    return run_in_foreground([str(installation.python), *words], folder, environment)
 
 
 def run_in_foreground(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
