@@ -58,6 +58,9 @@ COMPARISONS = (
         same_loss=False,
     ),
     Comparison("core-compiled", "CoRe step with torch.compile / without", "ours:core-compiled", "ours:core", 1.0),
+    Comparison(
+        "core-channels-last", "CoRe step in channels-last / without", "ours:core-channels-last", "ours:core", 1.0
+    ),
 )  # fmt: skip
 BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
 EVERYTHING = tuple(BY_NAME)

@@ -82,6 +82,17 @@ def compile_blocks(unet: Any) -> None:
             module.forward = torch.compile(module.forward)
 
 
+def channels_last(unet: Any) -> None:
+    """Each convolution computes in that layout; the layers between keep it where they can."""
+
+    def laid_out(_layer: Any, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0].contiguous(memory_format=torch.channels_last),)
+
+    for module in unet.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(laid_out)
+
+
 def common(task: Task) -> dict[str, Any]:
     return {
         "steps": 100_000,
@@ -182,6 +193,7 @@ SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "textual-inversion": _embedding("Textual Inversion"),
     "core": _embedding("CoRe (reference code)"),
     "core-compiled": _embedding("CoRe (reference code)", compile_blocks),
+    "core-channels-last": _embedding("CoRe (reference code)", channels_last),
     "attndreambooth-1": _embedding("AttnDreamBooth stage 1"),
     "attndreambooth-2": _finetune(True, scope="cross-attention layers", learning_rate=2e-5, **ATTENTION),
     "attndreambooth-3": _finetune(True, **ATTENTION),
