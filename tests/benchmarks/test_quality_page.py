@@ -42,7 +42,7 @@ def lines(file: Path) -> dict[tuple[str, str], Line]:
 
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
-    later = re.match("With the (second|third) checkpoint", heading)
+    later = re.match("With the (second|third|fourth) checkpoint", heading)
     folder = RESULTS / f"{later[1]}_checkpoint" if later else RESULTS
     method, _, baseline = label.partition(" against ")
     references = "diverse" if heading == "Diverse references" else "biased"
