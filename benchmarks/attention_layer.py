@@ -1,4 +1,4 @@
-"""One self-attention layer of SD 2.1, there and back: fused, and as a whole map.
+"""One self-attention layer of SD 2.1, there and back: fused, as a whole map, and as that map in blocks.
 
     python benchmarks/attention_layer.py --tokens 256 1024 4096 --precision fp32 bf16
 
@@ -18,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 HEADS, WIDTH = 5, 64
 """Of the layers at the finest resolution."""
+QUERIES_AT_ONCE = 512
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -26,9 +27,14 @@ def whole_map(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (q @ k.mT * WIDTH**-0.5).softmax(dim=-1) @ v
 
 
+def in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.cat([whole_map(part, k, v) for part in q.split(QUERIES_AT_ONCE, dim=2)], dim=2)
+
+
 WAYS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "fused": scaled_dot_product_attention,
     "whole map": whole_map,
+    "in blocks": in_blocks,
 }
 
 
