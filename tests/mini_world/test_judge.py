@@ -28,12 +28,13 @@ def test_it_is_small_and_sees_what_was_drawn(data):
 
 
 def test_it_sees_combinations_that_the_unet_was_never_shown():
-    """The evaluation asks for nothing else. One that had not seen them took black clocks for dotted ones."""
-    prompts = evaluation_prompts(100, seed=3)
+    """The evaluation asks for nothing else. One that had not seen them took black clocks for dotted ones, and one that
+    had seen a quarter of the pictures took purple vases for patterned ones."""
+    prompts = evaluation_prompts(200, seed=3)
     images, _ = pixels(prompt.scene for prompt in prompts)
     labels = torch.tensor([astuple(prompt.labels) for prompt in prompts])
     for name, (hits, count) in Judge.load().hits(torch.from_numpy(images).movedim(-1, 1) / 255, labels).items():
-        assert hits / count >= 0.97, name
+        assert hits / count >= 0.99, name
 
 
 def test_pictures_that_were_kept_apart_are_the_last_ones(data):
