@@ -1,0 +1,141 @@
+"""Every node on cards that hold shapes alone: no operation meets tensors of two devices, whatever lies where.
+
+What a GPU refuses, these refuse; see tests/shape_only. The numbers are held to on the CPU, by other tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families.load import load_family
+from robustness.smallest import load_smallest
+from shape_only import nodes
+from shape_only.card import CPU
+from shape_only.host import CARD, SECOND_CARD, Models, Places, placed, pretended_cards
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., None]
+
+EVERYTHING = {
+    "preview_every": 1,
+    "augmentation": 1,
+    "gradient_checkpointing": True,
+    "max_gradient_norm": 1.0,
+}
+ALIGNED = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "captions": None, "masks": nodes.masks()}
+TRAININGS: dict[str, tuple[Run, dict[str, Any]]] = {
+    **{
+        f"embedding: {method}": (nodes.train_embedding, {"method": method})
+        for method in ("CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion")
+    },
+    "embedding: everything on": (
+        nodes.train_embedding,
+        {**EVERYTHING, "weighting": "balanced", "gradient_accumulation": 2, "save_every": 1, "masks": nodes.masks()},
+    ),
+    **{
+        f"finetuning: {form}": (nodes.finetune, {"form": form})
+        for form in ("full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values")
+    },
+    "finetuning: whole U-Net": (nodes.finetune, {"form": "full weights", "scope": "whole U-Net", "save": "LoRA"}),
+    "finetuning: fused backward": (nodes.finetune, {"form": "full weights", "fused_backward": True}),
+    "finetuning: everything on": (
+        nodes.finetune,
+        {
+            **EVERYTHING,
+            **ALIGNED,
+            "form": "LoRA",
+            "train_embedding": True,
+            "embedding_rate": 1e-3,
+            "class_images": nodes.pictures(),
+            "optimizer": "Adafactor",
+        },
+    ),
+    "test-time optimization": (nodes.refine, {"weighting": "balanced", "trust_limit": 0.1}),
+}
+OTHER_NODES: dict[str, Run] = {"attention probe and maps": nodes.probe, "context similarity": nodes.compare_contexts}
+PLACES = {
+    "one card": Places(),
+    "text encoder on the CPU": Places(text_encoder=CPU),
+    "text encoder and VAE on another card": Places(text_encoder=SECOND_CARD, vae=SECOND_CARD),
+}
+ELSEWHERE = ("text encoder on the CPU", "text encoder and VAE on another card")
+MAIN = (
+    "embedding: CoRe",
+    "embedding: AttnDreamBooth stage 1",
+    "finetuning: full weights",
+    "finetuning: everything on",
+    "test-time optimization",
+)
+
+
+@pytest.fixture(scope="module")
+def sd1(embeddings: Path) -> Models:
+    return load_smallest(embeddings)
+
+
+@pytest.fixture(scope="module")
+def sdxl(embeddings: Path) -> Models:
+    return load_family("sdxl", embedding_directory=str(embeddings))
+
+
+def run_on(models: Models, places: Places, run: Run, **given: Any) -> None:
+    with pretended_cards(ROOT):
+        run(placed(models, places), **given)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_everything_trains_on_one_card(sd1, name):
+    run, given = TRAININGS[name]
+    run_on(sd1, Places(), run, **given)
+
+
+@pytest.mark.parametrize("places", ELSEWHERE)
+@pytest.mark.parametrize("name", MAIN)
+def test_it_trains_with_text_encoder_and_vae_elsewhere(sd1, name, places):
+    run, given = TRAININGS[name]
+    run_on(sd1, PLACES[places], run, **{**given, "steps": 1})
+
+
+@pytest.mark.parametrize("masks", [CARD, CPU], ids=["masks on the card", "masks on the CPU"])
+@pytest.mark.parametrize("run", [nodes.train_embedding, nodes.finetune], ids=["embedding", "finetuning"])
+def test_pictures_may_be_on_the_card_already(sd1, run, masks):
+    with pretended_cards(ROOT):
+        given = {"images": nodes.pictures(CARD), "masks": nodes.masks(masks), "steps": 1, "augmentation": 1}
+        run(placed(sd1, Places()), **given)
+
+
+def test_test_time_pictures_may_be_on_the_card_already(sd1):
+    with pretended_cards(ROOT):
+        nodes.refine(placed(sd1, Places()), images=nodes.pictures(CARD)[0], steps=1)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("name", ["embedding: CoRe", "finetuning: full weights", "finetuning: LoRA"])
+def test_it_trains_in_half_precision(sd1, name, precision):
+    run, given = TRAININGS[name]
+    run_on(sd1, Places(), run, **given, precision=precision)
+
+
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("name", ["embedding: CoRe", "finetuning: LoRA"])
+def test_sdxl_trains_wherever_its_parts_are(sdxl, name, places):
+    run, given = TRAININGS[name]
+    run_on(sdxl, PLACES[places], run, **{**given, "steps": 1})
+
+
+@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize("name", OTHER_NODES)
+def test_other_nodes_run_wherever_the_parts_are(sd1, name, places):
+    run_on(sd1, PLACES[places], OTHER_NODES[name])
+
+
+def test_a_models_own_patches_come_to_the_card(sd1):
+    with pretended_cards(ROOT):
+        model, clip, vae = placed(sd1, Places())
+        name, weight = next((n, w) for n, w in model.model.state_dict().items() if n.endswith("attn2.to_q.weight"))
+        model.add_patches({name: ("diff", (torch.zeros_like(weight),))})
+        nodes.finetune((model, clip, vae), form="LoRA", steps=1)
