@@ -1,8 +1,9 @@
 """Cards on which tensors have shape, number format and device only, beside real tensors on the CPU.
 
 torch's FakeTensor stands for everything on `cuda`. An operation is refused where CUDA would refuse it: tensors, or a
-generator, of different devices. What is copied to the CPU is zeros; whatever waits for the card is noted, with the line
-of ours that made it wait. Tensors on `meta` are left alone, so that code may plan with them.
+generator, of different devices. What is read of a shape is invented: ones, and zeros for integers. Whatever waits for
+the card is noted, with the line of ours that made it wait. Tensors on `meta` are left alone, so that code may plan
+with them.
 
 What it cannot do: give a real tensor the memory of one on the card (`parameter.data = parameter.to("cuda")`).
 `nn.Module.to` and a new parameter work.
@@ -100,7 +101,7 @@ class ShapeOnlyCards(FakeTensorMode):
             return self._copy_into(func, types, args, kwargs)
         if func is _aten._local_scalar_dense.default:
             self.note(READ, func)
-            return torch.zeros((), dtype=args[0].dtype).item()
+            return invented(args[0]).item()
         self._require_one_device(func, tensors, target)
         _require_generator(flat, target or on_card[0].device)
         if len(on_card) == len(tensors) and (target is None or target.type == "cuda"):
@@ -117,14 +118,14 @@ class ShapeOnlyCards(FakeTensorMode):
             self.waits[Wait(kind, file, code.co_name, frame.f_lineno, str(operation))] += 1
 
     def _compute(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Of shapes alone. A result whose shape depends on values is that of zeros."""
+        """Of shapes alone. A result whose shape depends on values is that of invented ones."""
         self._computing = True
         try:
             return self.dispatch(func, types, args, kwargs)
         except (DynamicOutputShapeException, DataDependentOutputException):
             self.note(SIZED, func)
             device = next(value.device for value in _leaves(args, kwargs) if isinstance(value, FakeTensor))
-            real = func(*tree_map(_zeros, args), **tree_map(_zeros, kwargs))
+            real = func(*tree_map(_off_card, args), **tree_map(_off_card, kwargs))
             return tree_map(lambda value: self._shaped(value, device), real)
         finally:
             self._computing = False
@@ -133,7 +134,7 @@ class ShapeOnlyCards(FakeTensorMode):
         source, device = args[0], kwargs.get("device") or args[0].device
         if device.type == "cpu":
             self.note(TO_HOST, func)
-            return torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
+            return invented(source, kwargs.get("dtype"))
         if source.device.type == "meta":
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")
         if source.device.type == "cpu":
@@ -151,7 +152,7 @@ class ShapeOnlyCards(FakeTensorMode):
         if any(isinstance(target, FakeTensor) for target, _ in pairs):
             return self._compute(func, types, *tree_map(self._shaped, (args, kwargs)))
         for target, _ in pairs:
-            target.zero_()
+            target.fill_(_value(target.dtype))
         return args[0]
 
     def _require_one_device(self, func: Any, tensors: Sequence[Tensor], target: torch.device | None) -> None:
@@ -199,8 +200,18 @@ def _require_generator(flat: Sequence[Any], device: torch.device) -> None:
             raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{value.device.type}'")
 
 
-def _zeros(value: Any) -> Any:
-    return torch.zeros(value.shape, dtype=value.dtype) if isinstance(value, FakeTensor) else value
+def invented(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """What is read of a shape: ones, so that shares and scales can be formed; integers are places, so zeros."""
+    dtype = dtype or tensor.dtype
+    return torch.full(tensor.shape, _value(dtype), dtype=dtype)
+
+
+def _value(dtype: torch.dtype) -> int:
+    return int(dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+
+def _off_card(value: Any) -> Any:
+    return invented(value) if isinstance(value, FakeTensor) else value
 
 
 def _real_off_card(value: Any) -> Any:
@@ -208,5 +219,5 @@ def _real_off_card(value: Any) -> Any:
     if not isinstance(value, FakeTensor) or value.device.type == "cuda":
         return value
     if value.device.type == "cpu":
-        return _zeros(value)
+        return invented(value)
     return torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device=META)

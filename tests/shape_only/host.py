@@ -22,7 +22,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from .backward import run_backward
-from .card import ALL_DONE, CPU, READ, ShapeOnlyCards
+from .card import ALL_DONE, CPU, READ, ShapeOnlyCards, invented
 
 CARD, SECOND_CARD = torch.device("cuda:0"), torch.device("cuda:1")
 MEMORY = 2**40
@@ -76,6 +76,7 @@ def pretended_cards(root: Path) -> Iterator[ShapeOnlyCards]:
 def _replacements(cards: ShapeOnlyCards) -> list[tuple[Any, dict[str, Any]]]:
     import comfy.model_management as management
 
+    current = _CurrentCard()
     card = SimpleNamespace(name="card of shapes", major=8, minor=0, multi_processor_count=1, total_memory=MEMORY)
     return [
         (
@@ -85,7 +86,8 @@ def _replacements(cards: ShapeOnlyCards) -> list[tuple[Any, dict[str, Any]]]:
                 "is_bf16_supported": lambda including_emulation=True: True,
                 "is_current_stream_capturing": lambda: False,
                 "_lazy_init": lambda: None,
-                "current_device": lambda: 0,
+                "current_device": lambda: current.index,
+                "set_device": current.set,
                 "get_device_properties": lambda device=None: card,
                 "get_device_name": lambda device=None: card.name,
                 "synchronize": lambda device=None: cards.note(ALL_DONE, "torch.cuda.synchronize"),
@@ -111,6 +113,13 @@ def _replacements(cards: ShapeOnlyCards) -> list[tuple[Any, dict[str, Any]]]:
     ]
 
 
+class _CurrentCard:
+    index = 0
+
+    def set(self, device: Any) -> None:
+        self.index = device if isinstance(device, int) else torch.device(device).index or 0
+
+
 def _nothing(device: Any = None) -> int:
     return 0
 
@@ -120,7 +129,7 @@ def _read_whole(cards: ShapeOnlyCards) -> Callable[[FakeTensor], Any]:
 
     def tolist(tensor: FakeTensor) -> Any:
         cards.note(READ, "tolist")
-        return torch.zeros(tensor.shape, dtype=tensor.dtype).tolist()
+        return invented(tensor).tolist()
 
     return tolist
 
