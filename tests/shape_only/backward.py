@@ -101,9 +101,7 @@ class _Walk:
         accumulates = leaf and self._accumulate and node in self._needed
         if all(slot is None for slot in slots) or not (leads_on or accumulates):
             return [None] * len(edges)
-        results = node.apply(*slots) if isinstance(node, BackwardCFunction) else node(*slots)
-        kept = results if isinstance(results, tuple) else (results,)
-        return [result for result, (following, _) in zip(kept, node.next_functions, strict=False) if following]
+        return _on_edges(node, slots)
 
     def _send(self, edge: Edge, gradient: Tensor | None) -> None:
         self.receive(edge, gradient)
@@ -114,6 +112,19 @@ class _Walk:
     def _push(self, node: Any) -> None:
         """Leaves first, then the latest of the forward pass, as torch's engine."""
         heapq.heappush(self._ready, (-node._sequence_nr(), id(node), node))
+
+
+def _on_edges(node: Any, slots: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The node's gradients, one for each of `_next`."""
+    if isinstance(node, BackwardCFunction):  # written in Python: one for each argument, tensor or not
+        expected = zip(slots, node._input_metadata, strict=True)  # type: ignore[attr-defined]
+        filled = [torch.zeros(e.shape, dtype=e.dtype, device=e.device) if s is None else s for s, e in expected]
+        results: Any = node.apply(*filled)
+        results = results if isinstance(results, tuple) else (results,)
+        return [result for result, needed in zip(results, node.needs_input_grad, strict=True) if needed]
+    results = node(*slots)
+    results = results if isinstance(results, tuple) else (results,)
+    return [result for result, (following, _) in zip(results, node.next_functions, strict=False) if following]
 
 
 def _next(node: Any) -> list[Edge]:

@@ -99,7 +99,8 @@ def _replacements(cards: ShapeOnlyCards) -> list[tuple[Any, dict[str, Any]]]:
             },
         ),
         (fake_tensor, {"init_gpu_context": lambda device: None}),
-        (FakeTensor, {"tolist": _read_whole(cards)}),
+        # To code that asks, shapes are no plain tensors: it takes them for quantized ones.
+        (FakeTensor, {"tolist": _read_whole(cards), "dequantize": lambda tensor: tensor}),
         (nn.Module, {"_apply": _apply}),
         (torch.autograd, {"_engine_run_backward": run_backward}),
         (
