@@ -82,13 +82,21 @@ def sdxl(embeddings: Path) -> Models:
     return load_family("sdxl", embedding_directory=str(embeddings))
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the last preview: it is the same for all, and a good part of so short a training."""
+    from core_personalization.nodes.training.preview import ConceptPreview
+
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
+
+
 def run_on(models: Models, places: Places, run: Run, **given: Any) -> None:
     with pretended_cards(ROOT):
         run(placed(models, places), **given)
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_everything_trains_on_one_card(sd1, name):
+def test_everything_trains_on_one_card(sd1, undrawn, name):
     run, given = TRAININGS[name]
     run_on(sd1, Places(), run, **given)
 
@@ -102,7 +110,7 @@ def test_it_trains_with_text_encoder_and_vae_elsewhere(sd1, name, places):
 
 @pytest.mark.parametrize("masks", [CARD, CPU], ids=["masks on the card", "masks on the CPU"])
 @pytest.mark.parametrize("run", [nodes.train_embedding, nodes.finetune], ids=["embedding", "finetuning"])
-def test_pictures_may_be_on_the_card_already(sd1, run, masks):
+def test_pictures_may_be_on_the_card_already(sd1, undrawn, run, masks):
     with pretended_cards(ROOT):
         given = {"images": nodes.pictures(CARD), "masks": nodes.masks(masks), "steps": 1, "augmentation": 1}
         run(placed(sd1, Places()), **given)
@@ -113,15 +121,24 @@ def test_test_time_pictures_may_be_on_the_card_already(sd1):
         nodes.refine(placed(sd1, Places()), images=nodes.pictures(CARD)[0], steps=1)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-@pytest.mark.parametrize("name", ["embedding: CoRe", "finetuning: full weights", "finetuning: LoRA"])
-def test_it_trains_in_half_precision(sd1, name, precision):
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("embedding: CoRe", "fp16"), ("finetuning: full weights", "fp16"), ("finetuning: LoRA", "bf16")],
+)
+def test_it_trains_in_half_precision(sd1, undrawn, name, precision):
     run, given = TRAININGS[name]
     run_on(sd1, Places(), run, **given, precision=precision)
 
 
-@pytest.mark.parametrize("places", PLACES)
-@pytest.mark.parametrize("name", ["embedding: CoRe", "finetuning: LoRA"])
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("embedding: CoRe", "one card"),
+        ("embedding: CoRe", "text encoder on the CPU"),
+        ("finetuning: LoRA", "one card"),
+        ("finetuning: LoRA", "text encoder and VAE on another card"),
+    ],
+)
 def test_sdxl_trains_wherever_its_parts_are(sdxl, name, places):
     run, given = TRAININGS[name]
     run_on(sdxl, PLACES[places], run, **{**given, "steps": 1})
@@ -133,9 +150,23 @@ def test_other_nodes_run_wherever_the_parts_are(sd1, name, places):
     run_on(sd1, PLACES[places], OTHER_NODES[name])
 
 
-def test_a_models_own_patches_come_to_the_card(sd1):
+def test_a_models_own_patches_come_to_the_card(sd1, undrawn):
     with pretended_cards(ROOT):
         model, clip, vae = placed(sd1, Places())
         name, weight = next((n, w) for n, w in model.model.state_dict().items() if n.endswith("attn2.to_q.weight"))
         model.add_patches({name: ("diff", (torch.zeros_like(weight),))})
         nodes.finetune((model, clip, vae), form="LoRA", steps=1)
+
+
+def test_nothing_of_the_cards_is_left_after_them(sd1, undrawn):
+    import comfy.model_management as management
+
+    before = torch.cuda.is_available(), management.get_torch_device(), list(management.current_loaded_models)
+    run_on(sd1, Places(), nodes.finetune, form="LoRA", steps=1)
+    assert before == (torch.cuda.is_available(), management.get_torch_device(), management.current_loaded_models)
+    weights = [
+        *sd1[0].model.parameters(),
+        *sd1[1].cond_stage_model.parameters(),
+        *sd1[2].first_stage_model.parameters(),
+    ]
+    assert {(type(weight.data), weight.device.type) for weight in weights} == {(torch.Tensor, "cpu")}

@@ -112,10 +112,13 @@ class ShapeOnlyCards(FakeTensorMode):
         frame: Any = sys._getframe(1)
         while frame is not None and not frame.f_code.co_filename.startswith(self._ours):
             frame = frame.f_back
-        if frame is not None:
-            code = frame.f_code
-            file = Path(code.co_filename).relative_to(self._root).as_posix()
-            self.waits[Wait(kind, file, code.co_name, frame.f_lineno, str(operation))] += 1
+        if frame is None:
+            return
+        file = Path(frame.f_code.co_filename).relative_to(self._root).as_posix()
+        line = frame.f_lineno
+        while frame.f_code.co_name.startswith("<"):  # a comprehension, which some Pythons have in a frame of its own
+            frame = frame.f_back
+        self.waits[Wait(kind, file, frame.f_code.co_name, line, str(operation))] += 1
 
     def _compute(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Of shapes alone. A result whose shape depends on values is that of invented ones."""

@@ -1,0 +1,155 @@
+"""What one step of a training makes the CPU wait for: each copy to and from the card, each number read of it.
+
+A step that waits in its middle leaves the card idle. Counted on cards of shapes alone, by the line of ours; what is
+needed is listed here, and anything else fails with its line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families.load import load_family
+from robustness.smallest import load_smallest
+from shape_only import nodes
+from shape_only.card import READ, TO_CARD, TO_HOST, Wait
+from shape_only.host import Models, Places, placed, pretended_cards
+
+ROOT = Path(__file__).resolve().parents[2]
+Place = tuple[str, str, str]
+"""Kind, file and function of a wait."""
+Needed = dict[Place, int]
+"""How often, in one step."""
+
+LOSSES: Needed = {(READ, "core_ops/training_loop.py", "_accumulate"): 1}
+SCALE: Needed = {(READ, "core_ops/training_loop.py", "_differentiate"): 1}
+FINITE: Needed = {(READ, "core_ops/training_loop.py", "_updating"): 1}
+"""A fused backward pass updates as it goes, so it looks at the losses first."""
+NORM: Needed = {(READ, "core_ops/concept_embedding.py", "mean_norm"): 1}
+
+
+def batch(draws: int = 1) -> Needed:
+    """Pictures, timesteps, noise; rows of the samples, and where those are among all."""
+    return {(TO_CARD, "core_ops/training_data.py", "draw_batch"): 5 * draws}
+
+
+def tokens(calls: int) -> Needed:
+    """The host's encoder copies the tokens, and what it makes of them, in every call."""
+    return {(TO_CARD, "nodes/host/text_encoder.py", "encode"): 5 * calls}
+
+
+SPANS: Needed = {(TO_CARD, "core_ops/aligned_diffusion.py", "aligned_diffusion"): 1}
+DRAWN_PROMPT: Needed = {(TO_CARD, "core_ops/token_rows.py", "positions"): 2}
+"""Of a prompt that is drawn for the first time."""
+CORE = LOSSES | batch() | NORM | DRAWN_PROMPT
+WEIGHTED_PROMPT: Needed = {(TO_CARD, "nodes/host/text_encoder.py", "_weigh"): 5}
+REFINED: Needed = {
+    (TO_CARD, "core_ops/trust_region.py", "within_reach"): 1,
+    (TO_HOST, "core_ops/concept_embedding.py", "snapshot"): 2,  # what is kept, and how far it moved
+}
+ALIGNED = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "captions": None}
+EVERYTHING = {
+    **ALIGNED,
+    "form": "LoRA",
+    "train_embedding": True,
+    "class_images": nodes.pictures(),
+    "optimizer": "Adafactor",
+    "max_gradient_norm": 1.0,
+}
+PER_TERM = pytest.mark.xfail(reason="the scale is read for each term: core_ops/training_loop.py, _differentiate")
+CASES = [
+    pytest.param("sd1", nodes.train_embedding, {"method": "CoRe"}, CORE | tokens(2), id="CoRe"),
+    pytest.param("sdxl", nodes.train_embedding, {"method": "CoRe"}, CORE | tokens(4), id="CoRe, SDXL"),
+    pytest.param(
+        "sd1",
+        nodes.train_embedding,
+        {"method": "CoRe", "precision": "fp16"},
+        CORE | tokens(2) | SCALE,
+        id="CoRe, fp16",
+        marks=PER_TERM,
+    ),
+    pytest.param(
+        "sd1",
+        nodes.train_embedding,
+        {"method": "AttnDreamBooth stage 1"},
+        LOSSES | batch() | NORM | tokens(1) | SPANS,
+        id="AttnDreamBooth",
+    ),
+    pytest.param(
+        "sd1",
+        nodes.train_embedding,
+        {"method": "Textual Inversion", "gradient_checkpointing": True, "max_gradient_norm": 1.0},
+        LOSSES | batch() | NORM | tokens(1),
+        id="Textual Inversion, checkpointing",
+    ),
+    *(
+        pytest.param("sd1", nodes.finetune, {"form": form}, LOSSES | batch(), id=form)
+        for form in ("full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values")
+    ),
+    pytest.param("sdxl", nodes.finetune, {"form": "LoRA", "precision": "fp16"}, LOSSES | batch() | SCALE, id="SDXL"),
+    pytest.param(
+        "sd1",
+        nodes.finetune,
+        {"form": "full weights", "fused_backward": True},
+        LOSSES | FINITE | batch(),
+        id="fused backward",
+    ),
+    pytest.param(
+        "sd1", nodes.finetune, EVERYTHING, LOSSES | batch(2) | NORM | tokens(1) | SPANS, id="LoRA, everything on"
+    ),
+    pytest.param(
+        "sd1",
+        nodes.refine,
+        {"trust_limit": 0.1},
+        LOSSES | tokens(1) | WEIGHTED_PROMPT | REFINED,
+        id="test-time optimization",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def families(embeddings: Path) -> dict[str, Models]:
+    return {"sd1": load_smallest(embeddings), "sdxl": load_family("sdxl", embedding_directory=str(embeddings))}
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the last preview, which is after the steps."""
+    from core_personalization.nodes.training.preview import ConceptPreview
+
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
+
+
+@pytest.mark.parametrize(("family", "run", "given", "needed"), CASES)
+def test_a_step_waits_for_what_it_needs_alone(families, family, run, given, needed):
+    found = steady_waits(families[family], run, given)
+    assert found, "nothing was noted, so nothing was counted"
+    counts: Counter[Place] = Counter()
+    for wait, count in found.items():
+        counts[wait.place] += count
+    needless = [f"{count}× {wait}" for wait, count in found.items() if counts[wait.place] > needed.get(wait.place, 0)]
+    assert not needless, "\n".join(needless)
+
+
+def steady_waits(models: Models, run: Callable[..., None], given: Mapping[str, Any]) -> Counter[Wait]:
+    """Those of the third step, from one report of progress to the next."""
+    import comfy.utils
+
+    found: list[Counter[Wait]] = []
+    with pretended_cards(ROOT) as cards:
+
+        def reported(step: int, total: int, preview: Any, node_id: str | None = None) -> None:
+            if step == 3:
+                found.append(Counter(cards.waits))
+            cards.waits.clear()
+
+        comfy.utils.set_progress_bar_global_hook(reported)
+        try:
+            run(placed(models, Places()), **{**given, "steps": 3})
+        finally:
+            comfy.utils.set_progress_bar_global_hook(None)
+    return found[0]
