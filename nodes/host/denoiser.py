@@ -73,7 +73,7 @@ class UNetPlan:
     """How a copy of a U-Net computes.
 
     dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
-    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1.
+    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1; on a CPU they are there.
     device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
     """
 
@@ -93,7 +93,8 @@ class HostDenoiser:
         self.dtype, self.device = plan.dtype, plan.device or model.load_device
         self.host_weights = weights = HostWeights(model, "diffusion_model")
         trained = plan.trained.names(weights.module) if plan.trained and not plan.trained.keeps_weights else ()
-        away = offloaded_layers(weights.module, plan.offload, trained)
+        on_cpu = model.load_device.type == "cpu"
+        away = set() if on_cpu else offloaded_layers(weights.module, plan.offload, trained)
         unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
         stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
         compute = self.device, self.dtype
