@@ -2,79 +2,27 @@
 
 The host lets a function stand in for a layer's attention. Ours computes the same softmax(qkᵀ/√d)v, and on the way shows
 the probabilities to a statistic and keeps only its result.
+
+Leans on `transformer_options["patches_replace"]["attn2"]`, whose functions get q, k and v as plain tensors [B, N, H·d]
+in all hosts since 0.28.0: later ones wrap what they hand to attention itself (see `attention_calls`), but not this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic
+from .unet_layout import Layer, LayerPlace, cross_attention_layers, layer_places
 
-Layer = tuple[str, int, int]
-"""(block, number, index) as the host names cross-attention layers, such as ("input", 4, 0)."""
+__all__ = ["Attention", "AttentionTap", "Layer", "LayerPlace", "cross_attention_layers", "layer_places"]
 
 Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
-
-
-def cross_attention_layers(unet: nn.Module) -> list[Layer]:
-    """All cross-attention layers of a U-Net, in forward order."""
-    return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
-
-
-def _cross_attention_blocks(unet: nn.Module) -> list[tuple[str, Any]]:
-    return [
-        (name, module)
-        for name, module in unet.named_modules()
-        if isinstance(module, BasicTransformerBlock) and module.attn2 is not None
-    ]
-
-
-def _layer_of(name: str) -> Layer:
-    """Module names read input_blocks.4.1.transformer_blocks.0 and middle_block.1.transformer_blocks.0."""
-    block, number, *_, index = name.split(".")
-    return (
-        block.removesuffix("_blocks").removesuffix("_block"),
-        0 if block == "middle_block" else int(number),
-        int(index),
-    )
-
-
-@dataclass(frozen=True)
-class LayerPlace:
-    """Where a cross-attention layer works. halvings: how often the latent's side has been halved there."""
-
-    halvings: int
-    heads: int
-
-
-def layer_places(unet: UNetModel) -> dict[Layer, LayerPlace]:
-    """All cross-attention layers of a host U-Net, in forward order."""
-    halvings: dict[tuple[str, int], int] = {}
-    depth = 0
-    for number, block in enumerate(unet.input_blocks):
-        depth += _has(block, Downsample)
-        halvings["input", number] = depth
-    halvings["middle", 0] = depth
-    for number, block in enumerate(unet.output_blocks):
-        halvings["output", number] = depth
-        depth -= _has(block, Upsample)  # the last module of its block
-    return {
-        _layer_of(name): LayerPlace(halvings[_layer_of(name)[:2]], block.n_heads)
-        for name, block in _cross_attention_blocks(unet)
-    }
-
-
-def _has(block: nn.Module, kind: type[nn.Module]) -> bool:
-    return any(isinstance(module, kind) for module in block.modules())
 
 
 def replace_attention(

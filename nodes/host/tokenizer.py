@@ -5,11 +5,11 @@ takes from it the vectors [V, width] or None, the name, and the text that goes o
 its place. Between hosts its answer differs:
 
 - up to 0.27: two values, the vectors and the text; such a host is refused by the pack's entry point
-- since 0.28.0: three values, as above; so still in 0.38
+- since 0.28.0: three values, as above; so in the newest file seen, after 0.33.0
 
 A host that gives another number is named in an error, since what it means by them cannot be known. Besides, readers of
 prompts lean on the attributes `embedding_directory`, `embedding_size`, `end_token`, `inv_vocab` and `max_length`, and
-on `return_word_ids`, which are the same in all hosts since 0.3.
+on `return_word_ids`, the same in all these hosts.
 """
 
 from __future__ import annotations
