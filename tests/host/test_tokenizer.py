@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+pytestmark = pytest.mark.every_comfyui
+
 WIDTH = 768
 
 
