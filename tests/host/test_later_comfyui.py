@@ -48,7 +48,8 @@ def test_a_setting_in_the_state_dict_is_no_weight(quantized):
     from core_personalization.nodes.host.unet_layout import unet_parameters
 
     unet = quantized.model.diffusion_model
-    assert set(unet.state_dict()) - set(unet_parameters(unet)) == {SETTING}
+    settings = {name: value for name, value in unet.state_dict().items() if name not in unet_parameters(unet)}
+    assert SETTING in settings and {value.dtype for value in settings.values()} == {torch.uint8}
     assert all(torch.equal(weight, unet.state_dict()[name]) for name, weight in unet_parameters(unet).items())
     assert kohya_names(quantized) == kohya_names(load_family("sd1")[0])
 
@@ -61,13 +62,14 @@ def test_the_fingerprint_is_that_of_the_weights(quantized):
 
 def test_a_whole_unet_is_written_without_settings(comfyui):
     from core_personalization.nodes.host.unet_files import save_unet
+    from core_personalization.nodes.host.unet_layout import unet_parameters
     from safetensors.torch import load_file
 
     family = finetuned("sd1")
     with_setting(family.model)
     tensors = family.tuned | {SETTING: family.model.model.diffusion_model.state_dict()[SETTING]}
     saved = load_file(save_unet("with-setting", family.model, tensors, CARD, overwrite=True))
-    assert saved.keys() == family.tuned.keys()
+    assert saved.keys() == unet_parameters(family.model.model.diffusion_model).keys()
     with pytest.raises(ValueError, match="not of this U-Net"):
         save_unet("with-setting", family.model, tensors | {"another": torch.ones(1)}, CARD, overwrite=True)
 
