@@ -96,8 +96,10 @@ class TrainingRun(ABC):
                 progress.update(report.step, self._describe(report), preview)
 
     def make_room(self, plan: MemoryPlan, remedy: Callable[[Room], str]) -> None:
-        """Before anything is copied; raises ValueError, with the remedy, where the training would not fit. `memory` says
-        what was planned and, after the first steps, what was taken."""
+        """Before anything is copied; raises ValueError, with the remedy, where the training would not fit.
+
+        `memory` says what was planned and, after the first steps, what was taken.
+        """
         self.memory = make_room(plan, self.device, remedy)
         RunProgress(self.plan.steps, self.node_id).say(f"The training {self.memory}.")
 
