@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from families import finetuning
+from families.build import CLIP_L, FAMILIES, Family, checkpoint
+from families.load import load_checkpoint
 from torch import Tensor
 
 from .host import Models
 
-COMMON = {"steps": 2, "batch_size": 2, "resolution": 32, "precision": "fp32", "overwrite": True}
-EMBEDDING = {"concept_name": "shapes", "super_category": "dog", "rescale_from": 1, "rescale_to": 2}
+SMALL = {
+    "sd1": Family(768, 8, False, 1, (1,), (0,), 1, (replace(CLIP_L, layers=2),)),
+    "sdxl": replace(FAMILIES["sdxl"], up_depths=(0, 0, 0), middle_depth=1),
+}
+"""With as few layers as the host takes for the family: what counts is each kind of operation, and its time."""
+COMMON = {"steps": 1, "batch_size": 2, "resolution": 32, "precision": "fp32", "overwrite": True}
+EMBEDDING = {"concept_name": "shapes", "super_category": "dog", "rescale_from": 1, "rescale_to": 1}
 FINETUNE = {"scope": "keys and values of cross-attention", "rank": 2, "learning_rate": 1e-4}
-REFINEMENT = {"prompt": "a (red:1.2) {} in the jungle", "steps": 2, "batch_size": 1, "width": 32, "height": 32}
+REFINEMENT = {"prompt": "a (red:1.2) {} in the jungle", "steps": 1, "batch_size": 1, "width": 32, "height": 32}
 CAPTIONS = ["a {} on a table", "a {} in the grass"]
+
+
+def load(name: str, embeddings: Path) -> Models:
+    return load_checkpoint(SMALL[name], checkpoint(SMALL[name]), embedding_directory=str(embeddings))
 
 
 def pictures(device: torch.device | None = None) -> list[Tensor]:
