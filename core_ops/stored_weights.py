@@ -17,9 +17,14 @@ from torch import Tensor, nn
 def fetched(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A stored weight as it is computed with: dequantized, in `dtype`, on `device`; itself where it is that already."""
     weight = weight.to(device, non_blocking=True)
-    if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):  # a host's quantized tensor
+    if is_quantised(weight):
         weight = weight.dequantize()
     return weight.to(dtype)
+
+
+def is_quantised(weight: Tensor) -> bool:
+    """Whether it is a subclass of the host's, of bytes and scales, that has no memory of its own."""
+    return type(weight.data) is not Tensor
 
 
 def compute_from_stored(layer: nn.Module) -> None:

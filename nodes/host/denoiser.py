@@ -48,6 +48,10 @@ def validate_model(model: ModelPatcher) -> None:
             f"model: this {name} takes {unet.in_channels} latent channels, as inpainting and editing models do; "
             f"load the base model with {LATENT_CHANNELS}."
         )
+    if any(getattr(module, "pre_quant_scale", None) is not None for module in unet.modules()):
+        raise ValueError(
+            "model: its quantised layers scale their inputs (AWQ), which cannot be trained on; load another."
+        )
     prediction_of(model)
     validate_copyable("model", model)
 
