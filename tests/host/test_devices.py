@@ -1,11 +1,12 @@
 """Every node on cards that hold shapes alone: no operation meets tensors of two devices, whatever lies where.
 
-What a GPU refuses, these refuse; see tests/shape_only. The numbers are held to on the CPU, by other tests.
+What a GPU refuses, these refuse; see tests/shape_only. The numbers are held to on the CPU, by other tests. With all on
+one card, most methods and every form of finetuning are run by test_device_waits.py, which watches their steps as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,14 @@ EVERYTHING = {
 }
 ALIGNED = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "captions": None, "masks": nodes.masks()}
 TRAININGS: dict[str, tuple[Run, dict[str, Any]]] = {
-    **{
-        f"embedding: {method}": (nodes.train_embedding, {"method": method})
-        for method in ("CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion")
-    },
-    "embedding: a second step": (nodes.train_embedding, {"method": "CoRe", "steps": 2}),
+    "embedding: CoRe": (nodes.train_embedding, {"method": "CoRe"}),
+    "embedding: CoRe (reference code)": (nodes.train_embedding, {"method": "CoRe (reference code)"}),
     "embedding: everything on": (
         nodes.train_embedding,
         {**EVERYTHING, "weighting": "balanced", "gradient_accumulation": 2, "save_every": 1, "masks": nodes.masks()},
     ),
-    **{
-        f"finetuning: {form}": (nodes.finetune, {"form": form})
-        for form in ("full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values")
-    },
+    **{f"finetuning: {form}": (nodes.finetune, {"form": form}) for form in ("full weights", "LoRA")},
     "finetuning: whole U-Net": (nodes.finetune, {"form": "full weights", "scope": "whole U-Net", "save": "LoRA"}),
-    "finetuning: fused backward": (nodes.finetune, {"form": "full weights", "fused_backward": True, "steps": 2}),
     "finetuning: everything on": (
         nodes.finetune,
         {
@@ -61,7 +55,14 @@ PLACES = {
     "text encoder and VAE on another card": Places(text_encoder=SECOND_CARD, vae=SECOND_CARD),
 }
 ELSEWHERE = ("text encoder on the CPU", "text encoder and VAE on another card")
-MAIN = (
+ON_ONE_CARD = (
+    "embedding: CoRe (reference code)",
+    "embedding: everything on",
+    "finetuning: whole U-Net",
+    "finetuning: everything on",
+    "test-time optimization",
+)
+ANYWHERE = (
     "embedding: CoRe",
     "finetuning: full weights",
     "finetuning: everything on",
@@ -79,6 +80,12 @@ def sdxl(embeddings: Path) -> Models:
     return nodes.load("sdxl", embeddings)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections(sd1: Models) -> Iterator[None]:
+    with nodes.quick_collections():
+        yield
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the last preview: it is the same for all, and a good part of so short a training."""
@@ -92,14 +99,14 @@ def run_on(models: Models, places: Places, run: Run, **given: Any) -> None:
         run(placed(models, places), **given)
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", ON_ONE_CARD)
 def test_everything_trains_on_one_card(sd1, undrawn, name):
     run, given = TRAININGS[name]
     run_on(sd1, Places(), run, **given)
 
 
 @pytest.mark.parametrize("places", ELSEWHERE)
-@pytest.mark.parametrize("name", MAIN)
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_it_trains_with_text_encoder_and_vae_elsewhere(sd1, undrawn, name, places):
     run, given = TRAININGS[name]
     run_on(sd1, PLACES[places], run, **given)
