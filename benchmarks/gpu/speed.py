@@ -1,0 +1,2 @@
+TITLE="x"
+def rows(*a): return iter(())
