@@ -17,7 +17,7 @@ from preparation.foreground import run_prepared
 from preparation.installation import ROOT, TEST_MODULES
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from gpu.options import options
+from on_gpu.options import options
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     paths = [str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests")]
     paths += filter(None, [os.environ.get("PYTHONPATH")])
     return run_prepared(
-        TEST_MODULES, ["-m", "gpu", *words], ROOT / "benchmarks", {"PYTHONPATH": os.pathsep.join(paths)}
+        TEST_MODULES, ["-m", "on_gpu", *words], ROOT / "benchmarks", {"PYTHONPATH": os.pathsep.join(paths)}
     )
 
 

@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from .setup import Setup
 
+COMMAND = (sys.executable, "-m", "on_gpu.worker")
+
 
 class Worker:
     """Starts with the first case, and anew after it ended or was stopped; a context manager."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self, setup: Setup, command: Sequence[str] = COMMAND) -> None:
+        self._setup, self._command = setup, command
         self._log = Path(setup.folder) / f"{setup.stage}-{setup.device}.log"
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str] = queue.Queue()
@@ -59,7 +62,7 @@ class Worker:
     def _start(self) -> None:
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gpu.worker", self._setup.to_json()],
+                [*self._command, self._setup.to_json()],
                 cwd=self._setup.folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

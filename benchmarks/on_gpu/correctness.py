@@ -1,4 +1,4 @@
-"""Each training for a few steps on the small models: the same losses as on the CPU, and finite ones in half precision."""
+"""Each training for a few steps on the small models: the CPU's losses in fp32, finite ones in half precision."""
 
 from __future__ import annotations
 

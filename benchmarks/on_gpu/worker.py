@@ -1,4 +1,4 @@
-"""Cases of one stage, measured in a process of its own: python -m gpu.worker SETUP
+"""Cases of one stage, measured in a process of its own: python -m on_gpu.worker SETUP
 
 Each line that comes is a case, each line that goes its answer, both JSON. What libraries print goes to the standard
 error. Imports no torch by itself: ComfyUI's dynamic VRAM has to be set up before.
@@ -48,10 +48,12 @@ def main() -> None:
 
 
 def told(error: BaseException) -> str:
-    """In one line, with the last line of ours that it went through."""
+    """In one line, with the last line of ours that it went through. Of several lines the last one, a log's end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " … ".join(line[:300] for line in dict.fromkeys((*lines[:1], *lines[-1:])))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(ROOT))]
     place = f" ({Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def is_fatal(error: BaseException) -> bool:
