@@ -14,10 +14,14 @@ if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older 
     sys.exit("This needs Python 3.10 or newer. Run it with one, for example: python3.12 scripts/gpu_check.py")
 
 from preparation.foreground import run_prepared
-from preparation.installation import ROOT, TEST_MODULES
+from preparation.installation import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from on_gpu.options import options
+
+
+MODULES = ("torch", "diffusers", "einops", "pytest")
+"""The peers are diffusers', and the small models are those of the tests."""
 
 
 def main() -> int:
@@ -25,9 +29,7 @@ def main() -> int:
     words = ["--only", *chosen.only, "--output", str(chosen.output.resolve()), *["--small"] * chosen.small]
     paths = [str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests")]
     paths += filter(None, [os.environ.get("PYTHONPATH")])
-    return run_prepared(
-        TEST_MODULES, ["-m", "on_gpu", *words], ROOT / "benchmarks", {"PYTHONPATH": os.pathsep.join(paths)}
-    )
+    return run_prepared(MODULES, ["-m", "on_gpu", *words], ROOT / "benchmarks", {"PYTHONPATH": os.pathsep.join(paths)})
 
 
 if __name__ == "__main__":

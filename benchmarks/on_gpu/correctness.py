@@ -20,16 +20,14 @@ STEPS = 3
 
 
 def cases(small: bool) -> list[Case]:
-    """All in fp32 first. small: each training once, and not in every precision."""
-    trainings = (*EMBEDDING_METHODS, *FORMS)
+    """All in fp32 first. small: an embedding and a finetune in each precision."""
+    trainings = ("CoRe", "LoRA") if small else (*EMBEDDING_METHODS, *FORMS)
     families = FAMILIES[:1] if small else FAMILIES
-    steps = 1 if small else STEPS
-    found = [(family, training, "fp32") for family in families for training in trainings]
-    halves = ("CoRe", "LoRA") if small else trainings
-    found += [(family, training, format) for format in ("bf16", "fp16") for family in families for training in halves]
     return [
-        {"family": family, "training": training, "precision": precision, "steps": steps}
-        for family, training, precision in found
+        {"family": family, "training": training, "precision": precision, "steps": 1 if small else STEPS}
+        for precision in ("fp32", "bf16", "fp16")
+        for family in families
+        for training in trainings
     ]
 
 
