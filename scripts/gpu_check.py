@@ -19,7 +19,6 @@ from preparation.installation import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from on_gpu.options import options
 
-
 MODULES = ("torch", "diffusers", "einops", "pytest")
 """The peers are diffusers', and the small models are those of the tests."""
 
