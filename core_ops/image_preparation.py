@@ -29,14 +29,14 @@ def prepare_pictures(
 ) -> Pictures:
     """Brings images [b, H, W, C] with 1 to 4 channels, and masks [b, H, W] if any, to squares of `side` pixels.
 
-    "crop" cuts the centre square; "pad" keeps the whole picture on white, which the masks leave out of the loss.
-    Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning with the input's name, for what
-    cannot be trained on.
+    On the CPU, wherever they came from. "crop" cuts the centre square; "pad" keeps the whole picture on white, which
+    the masks leave out of the loss. Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning
+    with the input's name, for what cannot be trained on.
     """
-    singles = [picture for batch in images for picture in batch.float()]
+    singles = [picture for batch in images for picture in batch.float().cpu()]
     if not singles:
         raise ValueError(f"{name}: none came; connect at least one picture.")
-    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float()]
+    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
     _validate(name, singles, single_masks, side)
     pixels = [_to_square(rgb(picture), side, fit, border=1.0) for picture in singles]
     if single_masks is None and fit == "pad":

@@ -1,93 +1,132 @@
-"""How much memory a training step will take, measured on its own forward pass before the first step."""
+"""How much memory a training takes, from a rehearsal: one step on torch's `meta` device, where tensors are shapes.
+
+Nothing is computed and nothing is copied, so that a training that does not fit is refused before it takes anything.
+"""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+META = torch.device("meta")
+BLOCK = 512
+"""Bytes; CUDA's caching allocator hands out whole blocks."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a training takes beside the weights that it works with.
+    """Bytes that a training takes on its device.
 
-    activations: kept for the backward pass. optimizer: gradients and the optimizer's state. maps: the largest
-    attention map, which is there for a moment only. working: of torch's kernels, and what lives between two layers;
-    0.20 to 0.23 GiB were measured on a CPU.
+    weights: copies of the models, where they do not lie on the host's own memory, and what is trained. optimizer: its
+    state. step: the largest moment of a step: activations, gradients and what passes by. working: of torch's kernels
+    and allocator.
     """
 
-    activations: int
-    optimizer: int = 0
-    maps: int = 0
+    weights: int
+    optimizer: int
+    step: int
     working: int = 200 * 2**20
 
     @property
     def total(self) -> int:
-        return self.activations + self.optimizer + self.maps + self.working
+        return self.weights + self.optimizer + self.step + self.working
 
 
-@dataclass
-class _Saved:
-    """Bytes that autograd keeps for the backward pass, each storage once; those of `blocks` also apart."""
+class Rehearsal(TorchDispatchMode):
+    """Counts the memory of `meta` tensors made while it is active. What is read from one is 1.
 
-    known: set[int]
-    total: int = 0
-    block_inputs: int = 0
-    per_block: list[int] = field(default_factory=list)
-
-    def pack(self, tensor: Tensor) -> None:
-        """Keeps nothing for autograd: an output kept here would hold its own graph, out of the collector's sight. So
-        storages end while this counts, and others come to lie where they were."""
-        storage = tensor.untyped_storage()
-        place = storage.data_ptr()
-        if place not in self.known:
-            self.known.add(place)
-            weakref.finalize(storage, self.known.discard, place)
-            self.total += storage.nbytes()
-
-    def enter(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self.block_inputs += sum(value.nbytes for value in inputs if isinstance(value, Tensor))
-        self.per_block.append(-self.total)
-
-    def leave(self, _module: nn.Module, _inputs: tuple[Any, ...], _output: Any) -> None:
-        self.per_block[-1] += self.total
-
-    def recomputed(self) -> int:
-        """Bytes when the blocks' insides are computed again in the backward pass, one block at a time."""
-        return self.total - sum(self.per_block) + self.block_inputs + max(self.per_block, default=0)
-
-
-def activation_bytes(
-    forward: Callable[[], Any], parameters: Iterable[Tensor], blocks: Sequence[nn.Module], recompute: bool
-) -> int:
-    """What `forward` keeps for its backward pass, the parameters not counted.
-
-    blocks: modules that do not contain each other. recompute: their insides are not kept (gradient checkpointing).
+    Of tensors that were there before nothing is counted. A CPU tensor that meets a meta tensor counts for nothing.
     """
-    saved = _Saved({parameter.untyped_storage().data_ptr() for parameter in parameters})
-    hooks = [block.register_forward_pre_hook(saved.enter) for block in blocks]
-    hooks += [block.register_forward_hook(saved.leave) for block in blocks]
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(saved.pack, _never_unpacked):
-            kept = forward()
-            del kept
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return saved.recomputed() if recompute else saved.total
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _reads_meta(func, args, kwargs):
+            return _ones(func, args[0])
+        result = func(*args, **kwargs)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.is_meta and not _given(tensor, args, kwargs):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        place = storage._cdata
+        if place in self._known:
+            return
+        self._known.add(place)
+        size = in_blocks(storage.nbytes())
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._ended, place, size)
+
+    def _ended(self, place: int, size: int) -> None:
+        self._known.discard(place)
+        self.live -= size
 
 
-def extrapolated(bytes_of_batch: Callable[[int], int], batch_size: int) -> int:
-    """Bytes for a whole batch, from those of one and of two samples: part of them does not grow with the batch."""
-    if batch_size <= 2:
-        return bytes_of_batch(batch_size)
-    one, two = bytes_of_batch(1), bytes_of_batch(2)
-    return one + (batch_size - 1) * max(two - one, 0)
+def in_blocks(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
 
 
-def _never_unpacked(_: None) -> Tensor:
-    raise AssertionError("the measured forward pass has no backward pass")
+def step_bytes(step: Callable[[], Any]) -> int:
+    """Bytes at the largest moment of `step`, which works with meta tensors; those that it is given do not count."""
+    with Rehearsal() as rehearsal:
+        step()
+    return rehearsal.peak
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the tensors' memory, each storage once, in whole blocks."""
+    sizes = {
+        storage._cdata: in_blocks(storage.nbytes()) for storage in (tensor.untyped_storage() for tensor in tensors)
+    }
+    return sum(sizes.values())
+
+
+def rehearsed_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """For fused attention of meta tensors q [B, P, H·d], k and v [B, N, H·d]: what its kernels keep, and no map."""
+    return _FusedAttention.apply(q, k, v, heads)  # type: ignore[no-any-return]
+
+
+class _FusedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        output = torch.empty_like(q)
+        log_sums = torch.empty(q.shape[0], heads, q.shape[1], device=q.device)  # one number a row, in fp32
+        ctx.save_for_backward(q, k, v, output, log_sums)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        q, k, v, *_ = ctx.saved_tensors
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
+
+
+def _given(tensor: Tensor, args: Any, kwargs: Any) -> bool:
+    """Whether a result is an argument itself, or lies on its memory."""
+    storage = tensor.untyped_storage()._cdata
+    given = (value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.is_meta)
+    return any(value.untyped_storage()._cdata == storage for value in given)
+
+
+def _reads_meta(func: Any, args: Any, kwargs: Any) -> bool:
+    if func is torch.ops.aten._local_scalar_dense.default:
+        return args[0].is_meta
+    to_cpu = func is torch.ops.aten._to_copy.default and getattr(kwargs.get("device"), "type", "") == "cpu"
+    return to_cpu and args[0].is_meta
+
+
+def _ones(func: Any, tensor: Tensor) -> Any:
+    values = torch.ones(tensor.shape, dtype=tensor.dtype)
+    return values.item() if func is torch.ops.aten._local_scalar_dense.default else values

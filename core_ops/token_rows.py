@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,11 +60,20 @@ class AlignedPair:
             )
 
     def positions(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        """Positions [n] of the context tokens in the concept's row, and of the same tokens in the reference row."""
-        return (
-            torch.tensor(self.concept.context, device=device),
-            torch.tensor(self.reference.context, device=device),
-        )
+        """Positions [n] of the context tokens in the concept's row, and of the same tokens in the reference row.
+
+        Copied to a device once: a copy in every step would make it wait.
+        """
+        place = torch.device(device)
+        if place not in self._positions:
+            rows = (self.concept, self.reference)
+            with torch.inference_mode(False):
+                self._positions[place] = tuple(torch.tensor(row.context, device=device) for row in rows)
+        return self._positions[place]
+
+    @cached_property
+    def _positions(self) -> dict[torch.device, Any]:
+        return {}
 
 
 def _context_tokens(row: TokenRow) -> list[tuple]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .singular_value_shifts import SingularValueShifts
+from .stored_weights import compute_from_stored, fetched
 
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
@@ -21,19 +22,26 @@ AddedOutput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class TrainableWeights:
-    """parameters: every trained tensor by name, in fp32. adapters: by the path of the weight that they change."""
+    """parameters: every trained tensor by name, in fp32. adapters: by the path of the weight that they change.
+
+    device, dtype: where and in which format the module computes.
+    """
 
     module: nn.Module
+    device: torch.device
+    dtype: torch.dtype
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     adapters: dict[str, nn.Module] = field(default_factory=dict)
 
-    def add_full(self, name: str, dtype: torch.dtype) -> None:
-        """Trains the weight itself: a master copy in fp32, computed with in `dtype`."""
+    def add_full(self, name: str) -> None:
+        """Trains the weight itself: a master copy in fp32."""
         owner, attribute = _owner(self.module, name)
-        master = nn.Parameter(getattr(owner, attribute).detach().to(torch.float32, copy=True))
+        own = getattr(owner, attribute)
+        master = fetched(own.detach(), self.device, torch.float32)
+        master = nn.Parameter(master.clone() if master.data_ptr() == own.data_ptr() else master)
         setattr(owner, attribute, master)
-        if dtype != torch.float32:
-            parametrize.register_parametrization(owner, attribute, _Cast(dtype), unsafe=True)  # keeps the master
+        if self.dtype != torch.float32:
+            parametrize.register_parametrization(owner, attribute, _Cast(self.dtype), unsafe=True)  # keeps the master
         self.parameters[name] = master
 
     def add_adapter(self, name: str, form: WeightForm, added_output: AddedOutput | None = None) -> None:
@@ -42,8 +50,10 @@ class TrainableWeights:
         added_output: the adapter works on the layer's input and output; without it, on the weight.
         """
         owner, attribute = _owner(self.module, name)
-        adapter = form(getattr(owner, attribute).detach().float())
+        stored = getattr(owner, attribute).detach()
+        adapter = form(fetched(stored, self.device, torch.float32)).to(self.device)
         if added_output is None:
+            setattr(owner, attribute, nn.Parameter(fetched(stored, self.device, self.dtype), requires_grad=False))
             parametrize.register_parametrization(owner, attribute, adapter, unsafe=True)
         else:
 
@@ -72,37 +82,47 @@ class TrainableWeights:
         owner, attribute = _owner(self.module, name)
         under: Any = owner.parametrizations if parametrize.is_parametrized(owner, attribute) else None
         original = getattr(owner, attribute) if under is None else under[attribute].original
-        return self.adapters[name](original.float())
+        return self.adapters[name](fetched(original, self.device, torch.float32))
 
 
 def make_trainable(
     module: nn.Module,
     names: Iterable[str],
     form: WeightForm | None,
-    dtype: torch.dtype,
+    compute: tuple[torch.device, torch.dtype],
     added_output: AddedOutput | None = None,
+    stays: Callable[[Tensor], bool] | None = None,
 ) -> TrainableWeights:
-    """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in `dtype`.
+    """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in one number format.
 
-    form: the adapter; None trains the weights themselves. added_output: as in `TrainableWeights.add_adapter`.
+    form: the adapter; None trains the weights themselves. compute: the device and the format. added_output: as in
+    `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers stay as stored.
     """
-    weights = TrainableWeights(module)
+    weights = TrainableWeights(module, *compute)
     for name in names:
         if form is None:
-            weights.add_full(name, dtype)
+            weights.add_full(name)
         else:
             weights.add_adapter(name, form, added_output)
-    cast_frozen(module, dtype)
+    cast_frozen(module, weights.dtype, stays or (lambda _: False))
     return weights
 
 
-def cast_frozen(module: nn.Module, dtype: torch.dtype) -> None:
-    """Turns all parameters that are not trained to `dtype`."""
-    adapters = {
-        p for m in module.modules() if isinstance(m, parametrize.ParametrizationList) for p in m[0].parameters()
-    }
+def cast_frozen(
+    module: nn.Module, dtype: torch.dtype, stays: Callable[[Tensor], bool], untouched: Iterable[nn.Module] = ()
+) -> None:
+    """Turns parameters that are not trained to `dtype`, but for those that stay as they are stored, and those of the
+    modules `untouched`."""
+    adapters = [m[0] for m in module.modules() if isinstance(m, parametrize.ParametrizationList)]
+    kept = {parameter for part in (*adapters, *untouched) for parameter in part.parameters()}
+    for layer in module.modules():
+        weight = layer._parameters.get("weight")
+        computes = isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")
+        if computes and weight is not None and not weight.requires_grad and stays(weight):
+            compute_from_stored(layer)
+            kept.update(layer.parameters(recurse=False))
     for parameter in module.parameters():
-        if not parameter.requires_grad and parameter not in adapters:
+        if not parameter.requires_grad and parameter not in kept:
             parameter.data = parameter.data.to(dtype)
 
 

@@ -75,7 +75,6 @@ class Host(HostSampler):
         from core_personalization.nodes.finetune.results import collect, patched_model
         from core_personalization.nodes.finetune.run import FinetuneRun
         from core_personalization.nodes.finetune.settings import FinetuneSettings
-        from core_personalization.nodes.host.unet_weights import unet_weights
         from core_personalization.nodes.settings import validated
 
         chosen = validated(FinetuneSettings, {**_common(), **settings})
@@ -84,7 +83,7 @@ class Host(HostSampler):
         with torch.inference_mode():
             run = FinetuneRun(host, check_finetune(host, before.concept, given, chosen))
             seconds = _timed(run)
-            weights = collect(before.model, unet_weights(before.model), run.denoiser.trainable)
+            weights = collect(before.model, run.denoiser.trainable)
             concept = run.refined_concept(chosen.name, overwrite=True)
             return Trained(patched_model(before.model, weights), concept, seconds, _report(run))
 

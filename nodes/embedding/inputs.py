@@ -45,7 +45,7 @@ def check_inputs(
     concept_files.validate_new_embedding(settings.concept_name, settings.overwrite)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
-    dtype_for(settings.precision, host.model.load_device)
+    dtype_for(settings.precision, host.model.load_device)  # raises for what the device has not
     pictures = prepare_pictures(images, masks if settings.use_masks else None, settings.resolution, settings.fit)
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     _check_initial_words(rows, settings.initial_words)

@@ -13,29 +13,38 @@ from ...core_ops.aligned_diffusion import Alignment
 from ...core_ops.concept_embedding import ConceptEmbedding, spread_over_vectors
 from ...core_ops.conditioning import Embedding
 from ...core_ops.embedding_recipe import EmbeddingProblem
-from ...core_ops.memory_estimate import MemoryPlan
+from ...core_ops.memory_estimate import META, MemoryPlan
 from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import ContextRegularization, ContextRegularizationConfig
 from ...core_ops.recipes.textual_inversion import TextualInversion
 from ...core_ops.term_weighting import BalancedWeights, FixedWeights
-from ...core_ops.training_data import TrainingImages
 from ...core_ops.training_loop import LoopConfig, Recipe, TrainingLoop
 from ..host import concept_files
-from ..host.denoiser import HostDenoiser
+from ..host.denoiser import HostDenoiser, UNetPlan
 from ..host.module_copy import autograd_mode
-from ..host.precision import dtype_for
+from ..host.precision import computed_dtype, dtype_for
 from ..host.text_encoder import HostTextEncoder
 from ..training.card import training_card
 from ..training.images import encode_images
 from ..training.inputs import HostModels
-from ..training.memory import memory_plan
+from ..training.memory import Rehearsed, memory_plan, rehearsed_images, what_would_help, without_state
 from ..training.optimizers import STATE_BYTES
 from ..training.preview import PREVIEW_TEMPLATES, ConceptPreview
 from ..training.run import RunPlan, TrainingRun
 from .inputs import CheckedInputs
-from .settings import ATTNDREAMBOOTH, BALANCED, CORE_REFERENCE, TEXTUAL_INVERSION
+from .settings import ATTNDREAMBOOTH, BALANCED, CORE_REFERENCE, TEXTUAL_INVERSION, EmbeddingSettings
 
-REMEDY = "Lower batch_size or resolution, or switch gradient_checkpointing on."
+CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
+LESS_MEMORY: tuple[dict[str, Any], ...] = (
+    CHECKPOINTING,
+    {"batch_size": 1},
+    {"regularization_batch": 1},
+    {"offload": 1.0},
+    {"precision": "auto"},
+    {"batch_size": 1, **CHECKPOINTING},
+    {"batch_size": 1, **CHECKPOINTING, "offload": 1.0},
+)
+"""What is tried where a training does not fit."""
 
 
 @dataclass(frozen=True)
@@ -69,29 +78,29 @@ class EmbeddingRun(TrainingRun):
         name = settings.concept_name
         plan = RunPlan(name, name, settings.steps, settings.preview_every, settings.save_every, checked.fingerprint)
         super().__init__(plan, node_id)
+        with autograd_mode():
+            plan = self._memory_plan(settings)
+            self.make_room(plan, lambda found: what_would_help(settings, LESS_MEMORY, self._memory_plan, found))
         images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self._latent_shape = images.latents.shape[1:]
-        dtype = dtype_for(settings.precision, host.model.load_device)
+        self.measure_peak(plan)
         with autograd_mode():
-            self.encoder = HostTextEncoder(host.clip)
-            self.denoiser = HostDenoiser(host.model, dtype, settings.resolution, settings.resolution)
-            self.embedding = ConceptEmbedding(self._initial_vectors())
-            self.make_room(self._memory_plan(images), REMEDY)
-            if settings.gradient_checkpointing:
-                self.denoiser.checkpoint_blocks()
-            recipe = self._recipe(images, settings.batch_size)
-            self.loop = TrainingLoop(recipe, self._loop_config(dtype), self._weighting())
+            self.encoder = HostTextEncoder(host.clip, self.device)
+            self.denoiser = self._denoiser(settings)
+            self.embedding = ConceptEmbedding(self._initial_vectors(self.encoder))
+            recipe = self._recipe(settings, EmbeddingProblem(self.encoder, self.denoiser, images, self.embedding))
+            self.loop = TrainingLoop(recipe, self._loop_config(self.denoiser.dtype), self._weighting())
             self.resume(checked.resumed)
 
     @property
     def device(self) -> torch.device:
-        return self.encoder.device
+        return self.host.model.load_device
 
     def preview(self) -> Tensor:
         rows, caption = self.checked.rows, self.checked.settings.caption
         prompts = [rows.concept(caption(template)) for template in PREVIEW_TEMPLATES]
-        preview = ConceptPreview(self.host, self.encoder, self.denoiser, prompts, rows.text(""))
-        return preview.draw(self.embedding.vectors, self._latent_shape)
+        preview = ConceptPreview(self.host, self.encoder, prompts, rows.text(""))
+        return preview.draw(self.denoiser, self.embedding.vectors, self._latent_shape)
 
     def keep_step(self) -> str:
         name = f"{self.checked.settings.concept_name}-step{self.loop.step}"
@@ -119,15 +128,22 @@ class EmbeddingRun(TrainingRun):
         }
         return training_card(self.host, training)
 
-    def _initial_vectors(self) -> dict[str, Tensor]:
+    def _denoiser(self, settings: EmbeddingSettings, device: torch.device | None = None) -> HostDenoiser:
+        dtype = dtype_for(settings.precision, self.device, computed_dtype(self.host.model))
+        plan = UNetPlan(dtype, settings.resolution, settings.resolution, offload=settings.offload, device=device)
+        denoiser = HostDenoiser(self.host.model, plan)
+        if settings.gradient_checkpointing:
+            denoiser.checkpoint_blocks(settings.checkpointing_levels)
+        return denoiser
+
+    def _initial_vectors(self, encoder: HostTextEncoder) -> dict[str, Tensor]:
         settings = self.checked.settings
         words = self.checked.rows.words(settings.initial_words or settings.super_category)
-        embeddings = self.encoder.word_embeddings(dict(zip(self.encoder.names, words, strict=True)))
+        embeddings = encoder.word_embeddings(dict(zip(encoder.names, words, strict=True)))
         return {name: spread_over_vectors(value, settings.vectors) for name, value in embeddings.items()}
 
-    def _recipe(self, images: TrainingImages, batch_size: int) -> Recipe:
-        settings = self.checked.settings
-        problem = EmbeddingProblem(self.encoder, self.denoiser, images, self.embedding)
+    def _recipe(self, settings: EmbeddingSettings, problem: EmbeddingProblem) -> Recipe:
+        batch_size = settings.batch_size
         if settings.method == TEXTUAL_INVERSION:
             return TextualInversion(problem, batch_size)
         if settings.method == ATTNDREAMBOOTH:
@@ -144,16 +160,15 @@ class EmbeddingRun(TrainingRun):
         )
         return ContextRegularization(config, problem, self.checked.prompts)
 
-    def _memory_plan(self, images: TrainingImages) -> MemoryPlan:
-        settings = self.checked.settings
-        return memory_plan(
-            lambda batch_size: self._recipe(images, batch_size),
-            settings.batch_size,
-            (self.encoder, self.denoiser),
-            settings.gradient_checkpointing,
-            STATE_BYTES["AdamW"],
-            maps=0 if settings.method == TEXTUAL_INVERSION else self.denoiser.largest_map(self._latent_shape[1:]),
-        )
+    def _memory_plan(self, settings: EmbeddingSettings) -> MemoryPlan:
+        """What the training would take with these settings: the same parts, made of shapes alone."""
+        encoder = HostTextEncoder(self.host.clip, META, self.device)
+        denoiser = self._denoiser(settings, META)
+        images = rehearsed_images(self.checked.captioned, settings.augmentation, denoiser.unet.in_channels)
+        embedding = ConceptEmbedding(self._initial_vectors(encoder))
+        recipe = self._recipe(settings, EmbeddingProblem(encoder, denoiser, images, embedding))
+        loop = TrainingLoop(recipe, self._loop_config(torch.float32), self._weighting(), without_state)
+        return memory_plan(Rehearsed(encoder, denoiser, images, loop), self.device, STATE_BYTES["AdamW"])
 
     def _weighting(self) -> FixedWeights:
         settings = self.checked.settings

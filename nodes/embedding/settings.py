@@ -155,7 +155,8 @@ class EmbeddingSettings:
     use_masks: bool = switch(True, "Weight the loss by the masks, when connected.", advanced=True)
     precision: str = choice(
         PRECISIONS,
-        "Number format of the U-Net. auto: bf16 where the hardware has it, else fp32. fp16 trains with loss scaling.",
+        "Number format of the U-Net. auto: the loaded model's own where that is fp16, else bf16 where the hardware has "
+        "it, else fp32. fp16 trains with loss scaling.",
         advanced=True,
     )
     gradient_checkpointing: bool = switch(
@@ -182,6 +183,23 @@ class EmbeddingSettings:
     )
     resume_from: str = text(
         "", "Name of a saved state to continue (the concept's name); empty to start anew.", advanced=True
+    )
+    checkpointing_levels: int = integer(
+        0,
+        0,
+        8,
+        "With gradient_checkpointing: compute twice only in so many of the U-Net's resolutions, from the finest, which "
+        "keeps most; 0 for all.",
+        advanced=True,
+    )
+    offload: float = number(
+        0.0,
+        0.0,
+        1.0,
+        "Share of the frozen U-Net that stays in main memory, each layer fetched when it computes: less memory on the "
+        "GPU, slower, same result.",
+        0.1,
+        advanced=True,
     )
 
     def __post_init__(self) -> None:

@@ -17,7 +17,6 @@ from ..concept import Concept
 from ..host import concept_files, unet_files
 from ..host.denoiser import validate_model
 from ..host.model_identity import base_model_fingerprint
-from ..host.precision import dtype_for
 from ..host.prompt_rows import PromptRows, naming
 from ..host.text_encoder import validate_clip
 from ..sharing.check import validate_vectors
@@ -62,9 +61,8 @@ def check_finetune(
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     validate_vectors("concept", concept, host.clip)
-    dtype = dtype_for(settings.precision, host.model.load_device)
     validate_optimizer(settings.optimizer)
-    _check_fused_backward(settings, dtype, given.class_images is not None)
+    _check_fused_backward(settings, settings.dtype(host.model), given.class_images is not None)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, settings.resolution, settings.fit)
     vectors = next(iter(concept.vectors.values())).shape[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core_ops.low_rank import extract_lora
 from ...core_ops.trainable_weights import TrainableWeights
 from ..host import unet_files
-from ..host.unet_weights import with_lora, with_weights
+from ..host.unet_weights import unet_weights, with_lora, with_weights
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,28 @@ class NewFile:
     whole: bool = True
 
 
-def collect(model: Any, base: Mapping[str, Tensor], trained: TrainableWeights) -> TrainedWeights:
-    """base: all weights of the U-Net before the training, on the CPU."""
+def collect(model: Any, trained: TrainableWeights) -> TrainedWeights:
     if trained.replaces_weights:
         return TrainedWeights({name: value.cpu() for name, value in trained.values().items()}, None)
-    return TrainedWeights(None, _adapter_tensors(model, trained, base))
+    return TrainedWeights(None, _adapter_tensors(model, trained))
 
 
 def with_extracted_lora(
-    model: Any,
-    base: Mapping[str, Tensor],
-    weights: TrainedWeights,
-    rank: int,
-    before_each: Callable[[int, int], object],
+    model: Any, weights: TrainedWeights, rank: int, before_each: Callable[[int, int], object]
 ) -> TrainedWeights:
     """Adds the LoRA of this rank that is nearest to the change."""
     assert weights.unet is not None
-    extracted = extract_lora(base, weights.unet, rank, before_each)
+    extracted = extract_lora(unet_weights(model), weights.unet, rank, before_each)
     lora = unet_files.lora_state_dict(model, extracted.pairs, extracted.differences)
     return replace(weights, lora=lora, kept=extracted.kept)
 
 
-def save(model: Any, base: Mapping[str, Tensor], weights: TrainedWeights, new: NewFile) -> Path:
+def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
     """Writes what there is; returns the path of the U-Net, or of the LoRA where that is all."""
     paths: list[Path] = []
     if weights.unet is not None and new.whole:
-        paths.append(unet_files.save_unet(new.name, model, {**base, **weights.unet}, new.card, new.overwrite))
+        whole = {**unet_weights(model), **weights.unet}
+        paths.append(unet_files.save_unet(new.name, model, whole, new.card, new.overwrite))
     if weights.lora is not None:
         paths.append(unet_files.save_adapter(new.name, weights.lora, new.card, new.overwrite))
     return paths[0]
@@ -77,12 +73,12 @@ def patched_model(model: Any, weights: TrainedWeights) -> Any:
     return with_lora(model, weights.lora)
 
 
-def _adapter_tensors(model: Any, trained: TrainableWeights, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _adapter_tensors(model: Any, trained: TrainableWeights) -> dict[str, Tensor]:
     """The adapters under kohya's names; a convolution's LoRA as two kernels, as all programs write it."""
     names = unet_files.kohya_names(model)
     tensors: dict[str, Tensor] = {}
     for path, adapter in trained.adapters.items():
-        kernel = base[path].shape[2:]
+        kernel = model.model.diffusion_model.get_parameter(path).shape[2:]
         for key, value in adapter.state_dict().items():
             value = value.detach().cpu().clone()
             if kernel and key == "lora_up.weight":

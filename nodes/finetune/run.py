@@ -10,34 +10,44 @@ import torch
 from torch import Tensor
 
 from ...core_ops.concept_embedding import ConceptEmbedding
-from ...core_ops.memory_estimate import MemoryPlan
+from ...core_ops.memory_estimate import META, MemoryPlan
 from ...core_ops.recipes.identity_finetuning import FinetuningProblem, IdentityFinetuning, IdentityFinetuningConfig
 from ...core_ops.term_weighting import FixedWeights
+from ...core_ops.training_data import TrainingImages
 from ...core_ops.training_loop import LoopConfig, TrainingLoop
 from ..concept import Concept, LoraModel
 from ..host import concept_files
-from ..host.denoiser import HostDenoiser
+from ..host.denoiser import HostDenoiser, UNetPlan
 from ..host.module_copy import autograd_mode
-from ..host.precision import dtype_for
 from ..host.run_control import check_cancelled, show_text
 from ..host.text_encoder import HostTextEncoder
-from ..host.unet_weights import unet_weights
+from ..host.trainable_unet import LORA
 from ..training.card import training_card
 from ..training.images import encode_images
 from ..training.inputs import HostModels
-from ..training.memory import memory_plan
-from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_rate_of_its_own
+from ..training.memory import Rehearsed, memory_plan, on_meta, rehearsed_images, what_would_help, without_state
+from ..training.optimizers import OPTIMIZERS, STATE_BYTES, Make, with_rate_of_its_own
 from ..training.preview import PREVIEW_TEMPLATES, ConceptPreview
 from ..training.run import RunPlan, TrainingRun
 from .inputs import STATE_SUFFIX, CheckedFinetune
 from .results import NewFile, TrainedWeights, collect, patched_model, save, with_extracted_lora
-from .settings import FinetuneSettings
+from .settings import SAVE_TRAINED, FinetuneSettings
 
 MEASURE_EVERY = 10
-REMEDY = (
-    "Lower batch_size or resolution, switch gradient_checkpointing or fused_backward on, or choose a smaller scope, "
-    "the form LoRA, or the optimizer Adafactor."
+CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
+SMALLEST: dict[str, Any] = {"form": LORA, "save": SAVE_TRAINED, "batch_size": 1, **CHECKPOINTING}
+LESS_MEMORY: tuple[dict[str, Any], ...] = (
+    CHECKPOINTING,
+    {"batch_size": 1},
+    {"form": LORA, "save": SAVE_TRAINED},
+    {"optimizer": "Adafactor"},
+    {"offload": 1.0},
+    {"precision": "auto"},
+    {"batch_size": 1, **CHECKPOINTING},
+    SMALLEST,
+    {**SMALLEST, "offload": 1.0},
 )
+"""What is tried where a training does not fit."""
 
 
 @dataclass(frozen=True)
@@ -73,53 +83,71 @@ class FinetuneRun(TrainingRun):
         self.host, self.checked = host, checked
         settings = checked.settings
         super().__init__(_plan(settings, checked.fingerprint), node_id)
+        with autograd_mode():
+            plan = self._memory_plan(settings)
+            self.make_room(plan, lambda found: what_would_help(settings, LESS_MEMORY, self._memory_plan, found))
         self.images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self.class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
-        dtype = dtype_for(settings.precision, host.model.load_device)
-        self._base = unet_weights(host.model)
+        self.measure_peak(plan)
         with autograd_mode():
-            self.encoder = HostTextEncoder(host.clip)
-            self.denoiser = HostDenoiser(
-                host.model, dtype, settings.resolution, settings.resolution, settings.weight_choice()
-            )
-            device = self.encoder.device
-            self.embedding = ConceptEmbedding({name: v.to(device) for name, v in checked.concept.vectors.items()})
-            weights = list(self.denoiser.trainable.parameters.values())
-            problem = FinetuningProblem(
-                self.encoder, self.denoiser, self.images, self.embedding, weights, self.class_images
-            )
-            self.make_room(self._memory_plan(problem), REMEDY)
-            if settings.gradient_checkpointing:
-                self.denoiser.checkpoint_blocks()
-            self.loop = self._loop(problem, dtype)
+            self.encoder = HostTextEncoder(host.clip, self.device)
+            self.embedding = ConceptEmbedding({name: v.to(self.device) for name, v in checked.concept.vectors.items()})
+            self._preview = self._concept_preview()
+            self.denoiser = self._denoiser(settings)
+            problem = self._problem(self.encoder, self.denoiser, (self.images, self.class_images), self.embedding)
+            self.loop = self._loop(settings, problem, OPTIMIZERS[settings.optimizer])
+            if not settings.train_embedding:
+                self.encoder.release()
             self.resume(checked.resumed)
 
     @property
     def device(self) -> torch.device:
-        return self.encoder.device
+        return self.host.model.load_device
 
     def preview(self) -> Tensor:
+        return self._preview.draw(self.denoiser, self.embedding.vectors, self.images.latents.shape[1:])
+
+    def _concept_preview(self) -> ConceptPreview:
+        """Its prompts are encoded once and for all, unless the embedding is trained along."""
         rows, caption = self.checked.rows, self.checked.concept.caption
         prompts = [rows.concept(caption(template)) for template in PREVIEW_TEMPLATES]
-        preview = ConceptPreview(self.host, self.encoder, self.denoiser, prompts, rows.text(""))
-        return preview.draw(self.embedding.vectors, self.images.latents.shape[1:])
+        preview = ConceptPreview(self.host, self.encoder, prompts, rows.text(""))
+        return preview if self.checked.settings.train_embedding else preview.encoded(self.embedding.vectors)
+
+    def _denoiser(self, settings: FinetuneSettings, device: torch.device | None = None) -> HostDenoiser:
+        side, dtype = settings.resolution, settings.dtype(self.host.model)
+        plan = UNetPlan(dtype, side, side, settings.weight_choice(), settings.offload, device)
+        denoiser = HostDenoiser(self.host.model, plan)
+        if settings.gradient_checkpointing:
+            denoiser.checkpoint_blocks(settings.checkpointing_levels)
+        return denoiser
+
+    def _problem(
+        self,
+        encoder: HostTextEncoder,
+        denoiser: HostDenoiser,
+        images: tuple[TrainingImages, TrainingImages | None],
+        embedding: ConceptEmbedding,
+    ) -> FinetuningProblem:
+        weights = list(denoiser.trainable.parameters.values())
+        return FinetuningProblem(encoder, denoiser, images[0], embedding, weights, images[1])
 
     def keep_step(self) -> str:
         """The weights as trained: no LoRA is extracted while the user waits for a cancel."""
         name = f"{self.checked.settings.name}-step{self.loop.step}"
-        weights = collect(self.host.model, self._base, self.denoiser.trainable)
-        path = save(self.host.model, self._base, weights, NewFile(name, self.card(), overwrite=True))
+        weights = collect(self.host.model, self.denoiser.trainable)
+        path = save(self.host.model, weights, NewFile(name, self.card(), overwrite=True))
         self.refined_concept(name, overwrite=True)
         return str(path)
 
     def save(self) -> tuple[TrainedWeights, Path]:
         """Writes the files that were asked for."""
         settings = self.checked.settings
-        weights = collect(self.host.model, self._base, self.denoiser.trainable)
+        weights = collect(self.host.model, self.denoiser.trainable)
         if settings.extracts_lora:
-            weights = with_extracted_lora(self.host.model, self._base, weights, settings.rank, self._say_extracting)
+            weights = with_extracted_lora(self.host.model, weights, settings.rank, self._say_extracting)
         new = NewFile(settings.name, self.card(), settings.overwrite, whole=settings.saves_unet)
-        return weights, save(self.host.model, self._base, weights, new)
+        return weights, save(self.host.model, weights, new)
 
     def _say_extracting(self, done: int, total: int) -> None:
         show_text(f"extracting the LoRA: weight {done + 1} of {total}", self.node_id)
@@ -158,12 +186,10 @@ class FinetuneRun(TrainingRun):
             lines.append(f"The LoRA keeps {kept:.1%} of the change's squared norm.")
         return lines
 
-    def _loop(self, problem: FinetuningProblem, dtype: torch.dtype) -> TrainingLoop:
-        settings = self.checked.settings
+    def _loop(self, settings: FinetuneSettings, problem: FinetuningProblem, make: Make) -> TrainingLoop:
         recipe = IdentityFinetuning(self._config(settings.batch_size), problem)
-        make = OPTIMIZERS[settings.optimizer]
         if settings.train_embedding and settings.embedding_rate > 0:
-            make = with_rate_of_its_own(make, self.embedding.parameters, settings.embedding_rate)
+            make = with_rate_of_its_own(make, problem.embedding.parameters, settings.embedding_rate)
         several_terms = self.checked.alignment is not None or problem.class_images is not None
         config = LoopConfig(
             steps=settings.steps,
@@ -172,7 +198,7 @@ class FinetuneRun(TrainingRun):
             max_gradient_norm=settings.max_gradient_norm,
             measure_every=MEASURE_EVERY if several_terms and not settings.fused_backward else 0,
             seed=settings.seed,
-            fp16_scaling=dtype == torch.float16,
+            fp16_scaling=settings.dtype(self.host.model) == torch.float16 and make is not without_state,
             fused_backward=settings.fused_backward,
         )
         return TrainingLoop(recipe, config, FixedWeights({"prior_preservation": settings.prior_weight}), make)
@@ -180,17 +206,19 @@ class FinetuneRun(TrainingRun):
     def _config(self, batch_size: int) -> IdentityFinetuningConfig:
         return IdentityFinetuningConfig(batch_size, self.checked.settings.train_embedding, self.checked.alignment)
 
-    def _memory_plan(self, problem: FinetuningProblem) -> MemoryPlan:
-        settings = self.checked.settings
-        return memory_plan(
-            lambda batch_size: IdentityFinetuning(self._config(batch_size), problem),
-            settings.batch_size,
-            (self.encoder, self.denoiser),
-            settings.gradient_checkpointing,
-            STATE_BYTES[settings.optimizer],
-            fused_backward=settings.fused_backward,
-            maps=self.denoiser.largest_map(self.images.latents.shape[2:]) if settings.aligned else 0,
+    def _memory_plan(self, settings: FinetuneSettings) -> MemoryPlan:
+        """What the training would take with these settings: the same parts, made of shapes alone."""
+        encoder = HostTextEncoder(self.host.clip, META, self.device)
+        denoiser = self._denoiser(settings, META)
+        images, class_images = (
+            given and rehearsed_images(given, copies, denoiser.unet.in_channels)
+            for given, copies in ((self.checked.captioned, settings.augmentation), (self.checked.class_captioned, 0))
         )
+        embedding = ConceptEmbedding(on_meta(self.checked.concept.vectors))
+        problem = self._problem(encoder, denoiser, (images, class_images), embedding)
+        loop = self._loop(settings, problem, without_state)
+        rehearsed = Rehearsed(encoder, denoiser, images, loop, encoder_stays=settings.train_embedding)
+        return memory_plan(rehearsed, self.device, STATE_BYTES[settings.optimizer])
 
 
 def _plan(settings: FinetuneSettings, fingerprint: str) -> RunPlan:

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ...core_ops.image_preparation import Fit
 from ..embedding.settings import EmbeddingSettings
+from ..host.precision import computed_dtype, dtype_for
 from ..host.trainable_unet import (
     ADAPTERS,
     ATTENTION,
@@ -171,6 +174,8 @@ class FinetuneSettings:
         "memory all at once. Same result. Not with class images, gradient_accumulation, max_gradient_norm or fp16.",
         advanced=True,
     )
+    checkpointing_levels: int = like(EmbeddingSettings, "checkpointing_levels")
+    offload: float = like(EmbeddingSettings, "offload")
 
     def __post_init__(self) -> None:
         if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
@@ -206,6 +211,10 @@ class FinetuneSettings:
     @property
     def aligned(self) -> bool:
         return self.alignment_mean > 0 or self.alignment_variance > 0
+
+    def dtype(self, model: Any) -> torch.dtype:
+        """What the U-Net computes in; raises ValueError for what the device has not. fused_backward takes no fp16."""
+        return dtype_for(self.precision, model.load_device, None if self.fused_backward else computed_dtype(model))
 
     def weight_choice(self) -> WeightChoice:
         return WeightChoice(self.scope, self.form, self.rank, self.alpha, self.seed)

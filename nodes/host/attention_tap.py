@@ -40,12 +40,13 @@ def _cross_attention_blocks(unet: nn.Module) -> list[tuple[str, Any]]:
 
 def _layer_of(name: str) -> Layer:
     """Module names read input_blocks.4.1.transformer_blocks.0 and middle_block.1.transformer_blocks.0."""
-    block, number, *_, index = name.split(".")
-    return (
-        block.removesuffix("_blocks").removesuffix("_block"),
-        0 if block == "middle_block" else int(number),
-        int(index),
-    )
+    return (*block_of(name), int(name.rpartition(".")[2]))
+
+
+def block_of(name: str) -> tuple[str, int]:
+    """The host's name of the block that a module of the U-Net is in, such as ("input", 4)."""
+    block, number, *_ = name.split(".")
+    return block.removesuffix("_blocks").removesuffix("_block"), 0 if block == "middle_block" else int(number)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ class LayerPlace:
 
 def layer_places(unet: UNetModel) -> dict[Layer, LayerPlace]:
     """All cross-attention layers of a host U-Net, in forward order."""
+    halvings = block_depths(unet)
+    return {
+        _layer_of(name): LayerPlace(halvings[block_of(name)], block.n_heads)
+        for name, block in _cross_attention_blocks(unet)
+    }
+
+
+def block_depths(unet: UNetModel) -> dict[tuple[str, int], int]:
+    """How often the latent's side has been halved in each block, by its place as `block_of` gives it."""
     halvings: dict[tuple[str, int], int] = {}
     depth = 0
     for number, block in enumerate(unet.input_blocks):
@@ -67,10 +77,7 @@ def layer_places(unet: UNetModel) -> dict[Layer, LayerPlace]:
     for number, block in enumerate(unet.output_blocks):
         halvings["output", number] = depth
         depth -= _has(block, Upsample)  # the last module of its block
-    return {
-        _layer_of(name): LayerPlace(halvings[_layer_of(name)[:2]], block.n_heads)
-        for name, block in _cross_attention_blocks(unet)
-    }
+    return halvings
 
 
 def _has(block: nn.Module, kind: type[nn.Module]) -> bool:
@@ -113,7 +120,9 @@ class AttentionTap:
     def _attention(self, patched: Attention | None) -> Attention:
         def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
             # Probabilities are recomputed in the backward pass; kept, they would be the largest tensors of all.
-            attended: Any = checkpoint(_attend, q, k, v, extra["n_heads"], self._statistic, use_reentrant=False)
+            attended: Any = checkpoint(
+                _attend, q, k, v, extra["n_heads"], self._statistic, use_reentrant=False, preserve_rng_state=False
+            )
             output, result = attended
             if self._results is not None:
                 self._results.append(result)

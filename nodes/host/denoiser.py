@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
+from ...core_ops.memory_estimate import rehearsed_attention
 from ...core_ops.noising import NoiseSchedule, Prediction
 from ...core_ops.trainable_weights import make_trainable
-from .attention_tap import AttentionTap, cross_attention_layers, layer_places
-from .module_copy import autograd_tensor, frozen_copy
+from .attention_tap import AttentionTap, block_depths, block_of, cross_attention_layers
+from .module_copy import HostWeights, autograd_tensor, frozen_copy, validate_copyable
+from .precision import stays_stored
 from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
-MAP_TOKENS = 77
-"""Of one row of a prompt."""
+CPU = torch.device("cpu")
 
 
 def unet_of(model: ModelPatcher) -> UNetModel:
@@ -49,6 +50,7 @@ def validate_model(model: ModelPatcher) -> None:
             f"load the base model with {LATENT_CHANNELS}."
         )
     prediction_of(model)
+    validate_copyable("model", model)
 
 
 def prediction_of(model: ModelPatcher) -> Prediction:
@@ -66,24 +68,44 @@ def prediction_of(model: ModelPatcher) -> Prediction:
     )
 
 
-class HostDenoiser:
-    """A copy of a MODEL's U-Net, differentiable in its inputs and in what `trained` makes trainable.
+@dataclass(frozen=True)
+class UNetPlan:
+    """How a copy of a U-Net computes.
 
-    dtype: the precision it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
+    dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
+    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1.
+    device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
     """
 
-    def __init__(
-        self, model: ModelPatcher, dtype: torch.dtype, width: int, height: int, trained: WeightChoice | None = None
-    ) -> None:
+    dtype: torch.dtype
+    width: int
+    height: int
+    trained: WeightChoice | None = None
+    offload: float = 0.0
+    device: torch.device | None = None
+
+
+class HostDenoiser:
+    """A copy of a MODEL's U-Net, differentiable in its inputs and in what the plan makes trainable."""
+
+    def __init__(self, model: ModelPatcher, plan: UNetPlan) -> None:
         validate_model(model)
-        unet: Any = frozen_copy(model, "diffusion_model")
-        self.trainable = trained.apply(unet, dtype) if trained else make_trainable(unet, (), None, dtype)
+        self.dtype, self.device = plan.dtype, plan.device or model.load_device
+        self.host_weights = weights = HostWeights(model, "diffusion_model")
+        trained = plan.trained.names(weights.module) if plan.trained and not plan.trained.keeps_weights else ()
+        away = offloaded_layers(weights.module, plan.offload, trained)
+        unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
+        stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
+        compute = self.device, self.dtype
+        self.trainable = (
+            plan.trained.apply(unet, compute, stays)
+            if plan.trained
+            else make_trainable(unet, (), None, compute, stays=stays)
+        )
         self.unet: UNetModel = unet
-        self.dtype = dtype
         sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
-        self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(model.load_device), prediction_of(model))
-        self._encode_adm = model.model.encode_adm
-        self._size = {"width": width, "height": height}
+        self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
+        self._sizes = self._encoded_sizes(model, plan)
         self._layers = cross_attention_layers(self.unet)
         self._options: dict[str, Any] = {
             **model.model_options.get("transformer_options", {}),
@@ -100,39 +122,67 @@ class HostDenoiser:
         prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
         return prediction, tap.collect()
 
-    def largest_map(self, latent: Sequence[int]) -> int:
-        """Bytes of one sample's largest cross-attention map, as logits and as probabilities. latent: height, width."""
-        places = layer_places(self.unet).values()
-        return max(2 * 4 * place.heads * MAP_TOKENS * math.prod(latent) >> 2 * place.halvings for place in places)
+    def checkpoint_blocks(self, levels: int = 0) -> None:
+        """Recompute the U-Net's blocks in the backward pass instead of keeping their activations.
 
-    def recomputed_blocks(self) -> list[nn.Module]:
-        """What `checkpoint_blocks` recomputes."""
-        return [module for module in self.unet.modules() if isinstance(module, BasicTransformerBlock | ResBlock)]
+        levels: only in so many of its resolutions, from the finest, where activations are largest; 0 for all.
+        """
+        depths = block_depths(self.unet)
+        for name, module in self.unet.named_modules():
+            if not isinstance(module, BasicTransformerBlock | ResBlock):
+                continue
+            if not levels or depths[block_of(name)] < levels:
+                module.forward = partial(_recomputed, module.forward)
 
-    def checkpoint_blocks(self) -> None:
-        """Recompute the U-Net's blocks in the backward pass instead of keeping their activations."""
-        for module in self.recomputed_blocks():
-            module.forward = partial(_recomputed, module.forward)
+    def _encoded_sizes(self, model: ModelPatcher, plan: UNetPlan) -> Tensor | None:
+        """What SDXL reads beside the pooled text, [1, n]: the pictures' size, as the host encodes it."""
+        if self.unet.num_classes is None:
+            return None
+        no_text = torch.zeros(1, 0)
+        sizes = model.model.encode_adm(pooled_output=no_text, width=plan.width, height=plan.height, device=CPU)
+        return autograd_tensor(sizes).to(self.device, self.dtype)
 
     def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
-        text = text.expand(z_t.shape[0])
-        added = self._encode_adm(pooled_output=text.pooled, **self._size) if self.unet.num_classes is not None else None
+        batch = z_t.shape[0]
+        text = text.expand(batch)
+        added = None
+        if self._sizes is not None and text.pooled is not None:
+            added = torch.cat([text.pooled.to(self.dtype), self._sizes.expand(batch, -1)], dim=1)
         return self.unet(
             z_t.to(self.dtype),
             t.float(),
             context=text.context.to(self.dtype),
-            y=None if added is None else added.to(z_t.device, self.dtype),
+            y=added,
             transformer_options=dict(options),
         ).float()
+
+
+def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:
+    """Names of the linear and convolution layers whose weights stay in main memory: the largest first, up to `share`
+    of the bytes of all. trained: names of parameters that are trained themselves, and stay on the device."""
+    sizes = {
+        name: layer.weight.nbytes
+        for name, layer in unet.named_modules()
+        if (isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")) and f"{name}.weight" not in trained
+    }
+    left, away = share * sum(sizes.values()), set[str]()
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sizes[name] <= left:
+            away.add(name)
+            left -= sizes[name]
+    return away
 
 
 def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
     """`checkpoint` with the options of now: the U-Net notes in them which block runs, and goes on to the next."""
     if "transformer_options" in kwargs:
         kwargs["transformer_options"] = dict(kwargs["transformer_options"])
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
-def _attention_for_training(function: Any, *args: Any, **kwargs: Any) -> Tensor:
+def _attention_for_training(function: Any, q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """torch's attention in place of the host's choice, which is made for inference and may not differentiate well."""
+    if q.is_meta:
+        return rehearsed_attention(q, *args[:3])
+    args = (q, *args)
     return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management
@@ -17,18 +18,23 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 
 
-def make_room(plan: MemoryPlan, device: torch.device, remedy: str) -> str:
+def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[int], str]) -> str:
     """Has the host unload models until the plan fits; returns a line on what is needed and what was found.
 
-    Raises ValueError, with the remedy, when there is not enough.
+    Raises ValueError when there is not enough, with the remedy for the bytes that were found.
     """
-    comfy.model_management.free_memory(plan.total, device)
-    found = comfy.model_management.get_free_memory(device)
-    line = f"needs about {gib(plan.total)} beside the model ({_parts(plan)}), found {gib(found)} on {device}"
+    free_for(plan, device)
+    found = int(comfy.model_management.get_free_memory(device))
+    line = f"needs about {gib(plan.total)} ({_parts(plan)}), found {gib(found)} on {device}"
     if plan.total > found:
-        raise ValueError(f"memory: the training {line}. {remedy}")
+        raise ValueError(f"memory: the training {line}. {remedy(found)}")
     logger.info("The training %s.", line)
     return line
+
+
+def free_for(plan: MemoryPlan, device: torch.device) -> None:
+    """Has the host unload models until the plan fits, or none is left."""
+    comfy.model_management.free_memory(plan.total, device)
 
 
 def gib(size: int) -> str:
@@ -37,9 +43,9 @@ def gib(size: int) -> str:
 
 def _parts(plan: MemoryPlan) -> str:
     parts = {
-        "activations": plan.activations,
-        "gradients and optimizer": plan.optimizer,
-        "maps": plan.maps,
+        "models and trained weights": plan.weights,
+        "optimizer": plan.optimizer,
+        "a step": plan.step,
         "working memory": plan.working,
     }
     return ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from ...core_ops.conditioning import Embedding, TextConditioning
 from ...core_ops.token_rows import ConceptSlot, TokenRow
-from .module_copy import frozen_copy
+from ...core_ops.trainable_weights import cast_frozen
+from .module_copy import HostWeights, frozen_copy, validate_copyable
+from .precision import stays_stored
 
 ENCODERS = ("clip_l", "clip_h", "clip_g")
 """The host's names, in the order in which it concatenates their outputs."""
@@ -38,6 +41,7 @@ def encoder_widths(clip: CLIP) -> dict[str, int]:
 
 def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
     """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
+    validate_copyable("clip", clip.patcher)
     width = sum(encoder_widths(clip).values())
     needed = model.model.model_config.unet_config["context_dim"]
     if width != needed:
@@ -64,25 +68,33 @@ class _DifferentiableLayer(CLIPLayer):
 
 
 class HostTextEncoder:
-    """A frozen copy of a CLIP's encoders, differentiable in a row's vectors; computes in fp32 like the host."""
+    """A frozen copy of a CLIP's encoders, differentiable in a row's vectors; computes in fp32 like the host.
 
-    def __init__(self, clip: CLIP) -> None:
+    device: where it computes, the host's own place by default; `meta` for a rehearsal. on_device: the one that a
+    rehearsal stands for.
+    """
+
+    def __init__(self, clip: CLIP, device: torch.device | None = None, on_device: torch.device | None = None) -> None:
         self.names = encoder_names(clip)
-        self.device = clip.patcher.load_device
-        model: Any = frozen_copy(clip.patcher)
+        self.device = device = device or clip.patcher.load_device
+        self.host_weights = HostWeights(clip.patcher)
+        self.module = model = frozen_copy(self.host_weights, lambda _: device)
         model.reset_clip_options()
         if clip.layer_idx is not None:
             model.set_clip_options({"layer": clip.layer_idx})
         model.set_clip_options({"execution_device": self.device})
+        vocabularies = [module for module in model.modules() if isinstance(module, nn.Embedding)]
         for module in model.modules():
             if isinstance(module, CLIPLayer):
                 module.__class__ = _DifferentiableLayer
-            _cast_once(module)
+        # The host computes in fp32. Not the vocabulary, of which a prompt reads some rows only.
+        stays = partial(stays_stored, device=on_device or device, dtype=torch.float32)
+        cast_frozen(model, torch.float32, stays, vocabularies)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        for encoder in self._encoders.values():
-            yield from encoder.parameters()
+    def release(self) -> None:
+        """Gives its memory back, when every prompt has been encoded."""
+        self.module, self._encoders = nn.Module(), {}
 
     @property
     def widths(self) -> dict[str, int]:
@@ -106,9 +118,9 @@ class HostTextEncoder:
 
     def _weigh(self, output: Tensor, rows: Sequence[TokenRow], encoder: SDClipModel) -> Tensor:
         """Prompt weights as the host applies them: away from, or towards, the output of an empty prompt."""
-        weights = torch.tensor([row.weights for row in rows], device=output.device).unsqueeze(-1)
-        if bool((weights == 1).all()):
+        if all(weight == 1 for row in rows for weight in row.weights):
             return output
+        weights = torch.tensor([row.weights for row in rows], device=output.device).unsqueeze(-1)
         empty_row = [encoder.special_tokens["start"], encoder.special_tokens["end"]]
         empty_row += [encoder.special_tokens["pad"]] * (output.shape[1] - len(empty_row))
         empty = encoder([empty_row])[0]
@@ -116,18 +128,6 @@ class HostTextEncoder:
 
     def _vocabulary(self, name: str) -> Tensor:
         return self._encoders[name].transformer.get_input_embeddings().weight
-
-
-def _cast_once(module: nn.Module) -> None:
-    """Half-precision weights to fp32: the host computes in fp32, and would cast each of them in every pass.
-
-    Not the vocabulary, of which a prompt reads some rows only.
-    """
-    if isinstance(module, nn.Embedding):
-        return
-    for parameter in module.parameters(recurse=False):
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
 
 
 def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:

@@ -47,12 +47,19 @@ class WeightChoice:
     alpha: float
     seed: int
 
-    def apply(self, unet: nn.Module, dtype: torch.dtype) -> TrainableWeights:
-        """Makes the chosen weights of a frozen copy trainable; the rest computes in `dtype`."""
+    def apply(
+        self, unet: nn.Module, compute: tuple[torch.device, torch.dtype], stays: Callable[[Tensor], bool]
+    ) -> TrainableWeights:
+        """Makes the chosen weights of a frozen copy trainable; compute, stays: as `make_trainable` takes them."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
             added_output = _lora_output if self.form == LORA else None
-            return make_trainable(unet, self.names(unet), self._form(), dtype, added_output)
+            return make_trainable(unet, self.names(unet), self._form(), compute, added_output, stays)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the chosen weights themselves stay frozen and as they are stored."""
+        return self.form == LORA
 
     def names(self, unet: nn.Module) -> list[str]:
         """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
@@ -71,7 +78,8 @@ class WeightChoice:
         alpha = 0.0 if self.form == "OFT" else self.alpha
 
         def adapter(weight: Tensor) -> nn.Module:
-            return create(weight, rank=self.rank, alpha=alpha)
+            # Of its shape alone and on the CPU, so that a seed means the same numbers on every device.
+            return create(torch.empty(weight.shape), rank=self.rank, alpha=alpha)
 
         return adapter
 

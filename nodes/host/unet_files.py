@@ -89,17 +89,23 @@ def save_unet(
 ) -> Path:
     """Writes a whole U-Net where core's Load Diffusion Model lists it, in the number format the base has in memory.
 
-    tensors: every entry of `model.model.diffusion_model.state_dict()`. Raises ValueError when one is missing, or
-    there is one more.
+    tensors: all of `weight_dtypes`. Raises ValueError when one is missing, or there is one more.
     """
-    base = model.model.diffusion_model.state_dict()
+    base = weight_dtypes(model)
     if wrong := base.keys() ^ tensors.keys():
         raise ValueError(f"tensors: {', '.join(sorted(wrong)[:5])} are missing or not of this U-Net.")
-    weights = {key: tensor.to(stored_dtype(base[key].dtype)) for key, tensor in tensors.items()} | _markers(model)
+    weights = {key: tensor.to(stored_dtype(base[key])) for key, tensor in tensors.items()} | _markers(model)
     path = new_file_path("diffusion_models", name)
     about = model_card.metadata("model", name, weights, card) | {"modelspec.prediction_type": prediction_of(model)}
     safe_files.write(path, weights, about, overwrite)
     return path
+
+
+def weight_dtypes(model: ModelPatcher) -> dict[str, torch.dtype]:
+    """Names of a U-Net's weights, and the number format of each in memory. Its state dict may hold more: what the host
+    notes there of quantised layers is no weight."""
+    parameters = model.model.diffusion_model.named_parameters()
+    return {name: weight.dtype for name, weight in parameters if name.endswith((_WEIGHT, _BIAS))}
 
 
 def stored_dtype(loaded: torch.dtype) -> torch.dtype:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import comfy.model_management
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from .module_copy import readable
-from .unet_files import stored_dtype
+from ...core_ops.stored_weights import fetched
+from .module_copy import HostWeights
+from .unet_files import stored_dtype, weight_dtypes
+
+CPU = torch.device("cpu")
 
 
 def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
-    """Every entry of the U-Net's state dict with the MODEL's patches applied, on the CPU. To be read only."""
-    patcher = model.get_non_dynamic_delegate() if model.is_dynamic() else model
-    with torch.inference_mode():
-        comfy.model_management.load_models_gpu([patcher], force_full_load=True)
-    with torch.inference_mode(False):
-        return {name: readable(value, patcher).cpu() for name, value in _state(patcher).items()}
+    """Every weight of the U-Net with the MODEL's patches applied, on the CPU, as a file holds it. To be read only."""
+    weights = HostWeights(model, "diffusion_model")
+    weights.have_unloaded()
+    formats = weight_dtypes(model)
+    return {name: fetched(weights.read(name, CPU), CPU, stored_dtype(formats[name])) for name in formats}
 
 
 def with_weights(model: ModelPatcher, weights: Mapping[str, Tensor]) -> ModelPatcher:
     """A clone whose U-Net has these weights, rounded as a file holds them, whatever patches came before."""
-    clone, own = model.clone(), model.model.diffusion_model.state_dict()
-    rounded = {name: weight.to(stored_dtype(own[name].dtype)) for name, weight in weights.items()}
+    clone, own = model.clone(), weight_dtypes(model)
+    rounded = {name: weight.to(stored_dtype(own[name])) for name, weight in weights.items()}
     clone.add_patches({f"diffusion_model.{name}": ("set", (weight,)) for name, weight in rounded.items()})
     return clone
 
@@ -36,7 +37,3 @@ def with_lora(model: ModelPatcher, lora: Mapping[str, Tensor]) -> ModelPatcher:
     clone, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
     assert clone is not None
     return clone
-
-
-def _state(patcher: ModelPatcher) -> dict[str, Tensor]:
-    return patcher.model.diffusion_model.state_dict()

@@ -27,9 +27,9 @@ from ...core_ops.recipes.test_time import (
 from ...core_ops.term_weighting import BalancedWeights, FixedWeights
 from ...core_ops.training_loop import LoopConfig, TrainingLoop
 from ..embedding.settings import BALANCED
-from ..host.denoiser import HostDenoiser
+from ..host.denoiser import HostDenoiser, UNetPlan
 from ..host.module_copy import autograd_mode
-from ..host.precision import dtype_for
+from ..host.precision import computed_dtype, dtype_for
 from ..host.prompt_rows import TemplateRows
 from ..host.run_control import RunProgress, check_cancelled
 from ..host.text_encoder import HostTextEncoder
@@ -67,9 +67,9 @@ class _Refinement:
     def __init__(self, host: HostModels, checked: CheckedPrompt) -> None:
         self.settings = settings = checked.settings
         device = host.model.load_device
-        self._dtype = dtype_for(settings.precision, device)
-        encoder = HostTextEncoder(host.clip)
-        denoiser = HostDenoiser(host.model, self._dtype, *checked.size)
+        self._dtype = dtype_for(settings.precision, device, computed_dtype(host.model))
+        encoder = HostTextEncoder(host.clip, device)
+        denoiser = HostDenoiser(host.model, UNetPlan(self._dtype, *checked.size))
         if settings.gradient_checkpointing:
             denoiser.checkpoint_blocks()
         self.embedding = ConceptEmbedding({name: v.to(device) for name, v in checked.concepts.vectors().items()})

@@ -37,6 +37,7 @@ def caption_templates(captions: Sequence[str] | None, pictures: int, default: st
 
 FREE_TO_CHANGE = (
     "steps", "overwrite", "preview_every", "save_every", "resume_from", "gradient_checkpointing", "fused_backward",
+    "checkpointing_levels", "offload",
 )  # fmt: skip
 """Settings that a resumed run may have other values of."""
 

@@ -1,46 +1,90 @@
-"""How much memory a training will take, from its own first forward pass."""
+"""How much memory a training will take, from a rehearsal of its first step, and which settings would make it less."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from ...core_ops.fused_backward import pending_bytes
-from ...core_ops.memory_estimate import MemoryPlan, activation_bytes, extrapolated
-from ...core_ops.training_loop import STREAMS, Recipe
+from ...core_ops.memory_estimate import META, MemoryPlan, step_bytes, storage_bytes
+from ...core_ops.training_data import TrainingImages
+from ...core_ops.training_loop import TrainingLoop
 from ..host.denoiser import HostDenoiser
+from ..host.memory import gib
+from ..host.module_copy import copied_bytes
 from ..host.text_encoder import HostTextEncoder
+from .images import CaptionedPictures
 
-GRADIENT_BYTES = 4
+Settings = TypeVar("Settings", bound=Any)
+CELL = 8
+"""Pixels of a latent cell."""
 
 
-def memory_plan(
-    recipe_of: Callable[[int], Recipe],
-    batch_size: int,
-    models: tuple[HostTextEncoder, HostDenoiser],
-    recompute: bool,
-    optimizer_bytes: int,
-    fused_backward: bool = False,
-    maps: int = 0,
-) -> MemoryPlan:
-    """recipe_of: batch size → the method. recompute: gradient checkpointing, which is switched on after this.
+@dataclass(frozen=True)
+class Rehearsed:
+    """A training built on the meta device, ready for one step. encoder_stays: prompts are encoded in every step."""
 
-    optimizer_bytes: of state per trained number. maps: of the largest attention map of one sample. A method's groups
-    of terms are in memory one at a time, and no later one is larger than the first. fused_backward: gradients are
-    in memory by portions.
+    encoder: HostTextEncoder
+    denoiser: HostDenoiser
+    images: TrainingImages
+    loop: TrainingLoop
+    encoder_stays: bool = True
+
+
+def memory_plan(rehearsed: Rehearsed, device: torch.device, optimizer_bytes: int) -> MemoryPlan:
+    """device: that the training shall run on. optimizer_bytes: of state per trained number."""
+    encoder, denoiser, images = rehearsed.encoder, rehearsed.denoiser, rehearsed.images
+    trained = rehearsed.loop.recipe.parameters
+    own = [images.latents, *([] if images.masks is None else [images.masks]), *trained]
+    copies = copied_bytes(denoiser.unet, denoiser.host_weights, device)
+    text = copied_bytes(encoder.module, encoder.host_weights, device)
+    state = optimizer_bytes * sum(parameter.numel() for parameter in trained)
+    step = step_bytes(lambda: next(iter(rehearsed.loop)))
+    if not rehearsed.encoder_stays:  # it has gone when the first step comes
+        step, text = max(step, text - state), 0
+    return MemoryPlan(copies + text + storage_bytes(own), state, step)
+
+
+def without_state(parameters: Any, learning_rate: float) -> torch.optim.Optimizer:
+    """An optimizer for a rehearsal: what the real one keeps is counted by itself."""
+    return torch.optim.SGD(list(parameters), learning_rate)
+
+
+def rehearsed_images(captioned: CaptionedPictures, copies: int, channels: int) -> TrainingImages:
+    """Shapes of what `encode_images` will make, its small tensors of numbers on the CPU."""
+    pictures, _, height, width = captioned.pictures.pixels.shape
+    count, cells = pictures * max(copies, 1), (height // CELL, width // CELL)
+    masks = None if captioned.pictures.masks is None else torch.empty(count, 1, *cells, device=META)
+    rows = torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1))
+    return TrainingImages(torch.empty(count, channels, *cells, device=META), captioned.captions, rows, masks)
+
+
+def on_meta(vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.empty_like(value, device=META) for name, value in vectors.items()}
+
+
+def what_would_help(
+    settings: Settings, changes: Iterable[Mapping[str, Any]], plan_of: Callable[[Settings], MemoryPlan], found: int
+) -> str:
+    """A sentence on the settings that take less memory, those of most effect first, each with what it would take.
+
+    changes: values of fields; those that the settings have already count for nothing.
     """
-    encoder, denoiser = models
-    blocks = denoiser.recomputed_blocks() if recompute else []
-    parameters = recipe_of(batch_size).parameters
-    trained = sum(parameter.numel() for parameter in parameters)
-    gradients = pending_bytes(parameters) if fused_backward else trained * GRADIENT_BYTES
+    tried: dict[str, int] = {}
+    for change in changes:
+        new = {name: value for name, value in change.items() if getattr(settings, name) != value}
+        if words := " and ".join(_said(name, value) for name, value in new.items()):
+            tried[words] = plan_of(replace(settings, **new)).total
+    fitting = {words: total for words, total in tried.items() if total <= found} or tried
+    best = sorted(fitting.items(), key=lambda item: item[1])[:4]
+    listed = "; ".join(f"{words}: {gib(total)}" for words, total in best)
+    if fitting is tried:
+        return f"No change of settings makes it fit; the least is taken with {listed.split(';')[0]}."
+    return f"What would fit, most effective first: {listed}."
 
-    def measured(batch: int) -> int:
-        recipe = recipe_of(batch)
-        random = {name: torch.Generator().manual_seed(0) for name in STREAMS}
-        weights = chain(encoder.parameters(), denoiser.unet.parameters())
-        return activation_bytes(lambda: next(recipe.training_step(random).terms), weights, blocks, recompute)
 
-    return MemoryPlan(extrapolated(measured, batch_size), gradients + trained * optimizer_bytes, maps * batch_size)
+def _said(name: str, value: Any) -> str:
+    return f"{name} on" if value is True else f"{name} {value}"

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...core_ops.memory_estimate import MemoryPlan
 from ...core_ops.training_loop import StepReport, TrainingLoop
 from ..host import concept_files
-from ..host.memory import PeakMemory, gib, make_room
+from ..host.memory import PeakMemory, free_for, gib, make_room
 from ..host.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration
 
@@ -83,11 +83,11 @@ class TrainingRun(ABC):
     def train(self) -> None:
         """Runs to the end."""
         progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
-        peak, planned = PeakMemory(self.device), self.memory
+        planned = self.memory
         with autograd_mode():
             for report in self.loop:
                 self._note(report)
-                if report.step <= self._first_step + STEPS_TO_PEAK and (taken := peak.taken()) is not None:
+                if report.step <= self._first_step + STEPS_TO_PEAK and (taken := self._peak.taken()) is not None:
                     self.memory = f"{planned}, took {gib(taken)}"
                 preview = self.preview() if _due(report.step, self.plan.preview_every) else None
                 if _due(report.step, self.plan.save_every):
@@ -95,10 +95,16 @@ class TrainingRun(ABC):
                     self.keep_step()
                 progress.update(report.step, self._describe(report), preview)
 
-    def make_room(self, plan: MemoryPlan, remedy: str) -> None:
-        """Before the first step; raises ValueError when it could not end. `memory` says what was planned, and taken."""
+    def make_room(self, plan: MemoryPlan, remedy: Callable[[int], str]) -> None:
+        """Before anything is copied; raises ValueError where the training would not fit, with the remedy for the bytes
+        that were found. `memory` says what was planned and, after the first steps, what was taken."""
         self.memory = make_room(plan, self.device, remedy)
         RunProgress(self.plan.steps, self.node_id).say(f"The training {self.memory}.")
+
+    def measure_peak(self, plan: MemoryPlan) -> None:
+        """From here on; the VAE that encoded the pictures leaves, where it takes room that the plan needs."""
+        free_for(plan, self.device)
+        self._peak = PeakMemory(self.device)
 
     def last_preview(self) -> Tensor:
         """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""

@@ -105,7 +105,7 @@ def test_unet_equals_diffusers(family, loaded):
 def test_recomputed_blocks_give_the_same_gradient_through_attention_and_prediction(loaded):
     from core_personalization.core_ops.attention_statistics import token_means
     from core_personalization.core_ops.conditioning import TextConditioning
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.module_copy import autograd_mode, autograd_tensor
 
     model, clip, _ = loaded
@@ -115,7 +115,7 @@ def test_recomputed_blocks_give_the_same_gradient_through_attention_and_predicti
     gradients = []
     for recompute in (False, True):
         with autograd_mode():
-            denoiser = HostDenoiser(model, torch.float32, 64, 64)
+            denoiser = HostDenoiser(model, UNetPlan(torch.float32, 64, 64))
             if recompute:
                 denoiser.checkpoint_blocks()
             read = autograd_tensor(context).requires_grad_()

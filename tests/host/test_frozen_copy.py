@@ -20,11 +20,11 @@ def addresses(module: nn.Module) -> set[int]:
 
 
 def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(models):
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.module_copy import autograd_mode
 
     with torch.inference_mode(), autograd_mode():
-        unet = HostDenoiser(models[0], torch.float32, 64, 64).unet
+        unet = HostDenoiser(models[0], UNetPlan(torch.float32, 64, 64)).unet
         assert addresses(unet) == addresses(models[0].model.diffusion_model)
         assert not any(parameter.is_inference() for parameter in unet.parameters())
         context = torch.zeros(1, 77, 768, requires_grad=True)
@@ -33,12 +33,12 @@ def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(model
 
 
 def test_where_the_host_writes_into_weights_they_are_copied(models):
-    from core_personalization.nodes.host.module_copy import frozen_copy
+    from core_personalization.nodes.host.module_copy import HostWeights, frozen_copy
 
     patcher = models[0].clone()
     patcher.weight_inplace_update = True
     with torch.inference_mode():
-        copied = frozen_copy(patcher, "diffusion_model")
+        copied = frozen_copy(HostWeights(patcher, "diffusion_model"), lambda _: torch.device("cpu"))
     assert not addresses(copied) & addresses(models[0].model.diffusion_model)
 
 

@@ -40,7 +40,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def case(request) -> Case:
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.prompt_rows import PromptRows
     from core_personalization.nodes.host.text_encoder import HostTextEncoder
 
@@ -55,7 +55,7 @@ def case(request) -> Case:
     return Case(
         request.param,
         encoder,
-        HostDenoiser(model, torch.float32, **SIZE),
+        HostDenoiser(model, UNetPlan(torch.float32, **SIZE)),
         PromptRows(clip, SUPER_CATEGORY).pair(TEMPLATE),
         text.load_oracle(request.param),
         unet.load_oracle(request.param),

@@ -363,12 +363,12 @@ def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
 
 def test_whole_maps_average_to_the_token_means(sd1):
     from core_personalization.core_ops.attention_statistics import token_means, whole_maps
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.prompt_rows import PromptRows
     from core_personalization.nodes.host.text_encoder import HostTextEncoder
 
     model, clip, _ = sd1
-    denoiser = HostDenoiser(model, torch.float32, 64, 64)
+    denoiser = HostDenoiser(model, UNetPlan(torch.float32, 64, 64))
     with torch.no_grad():
         text = HostTextEncoder(clip).encode([PromptRows(clip, "dog").text("a dog in the snow")], {})
         inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), text
@@ -450,12 +450,12 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
     import weakref
 
     from core_personalization.core_ops.attention_statistics import token_means
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.prompt_rows import PromptRows
     from core_personalization.nodes.host.text_encoder import HostTextEncoder
 
     model, clip, _ = sd1
-    denoiser, encoder = HostDenoiser(model, torch.float32, 64, 64), HostTextEncoder(clip)
+    denoiser, encoder = HostDenoiser(model, UNetPlan(torch.float32, 64, 64)), HostTextEncoder(clip)
     vectors = {"clip_l": torch.randn(1, 768, requires_grad=True)}
     gc.collect()
     gc.disable()

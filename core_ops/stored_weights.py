@@ -1,0 +1,77 @@
+"""Frozen layers that compute from weights as they are stored: in fewer bits than they compute in, or in main memory.
+
+A layer's weight is brought to its input's number format and device for one product, and again in the backward pass. So
+neither a second copy of the weights nor a copy kept for the backward pass is ever in the device's memory.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def fetched(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A stored weight as it is computed with: dequantized, in `dtype`, on `device`; itself where it is that already."""
+    weight = weight.to(device, non_blocking=True)
+    if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):  # a host's quantized tensor
+        weight = weight.dequantize()
+    return weight.to(dtype)
+
+
+def compute_from_stored(layer: nn.Module) -> None:
+    """Has a frozen linear or 2D convolution layer compute from its weight as it is stored.
+
+    Raises TypeError for other layers, and ValueError for a layer whose weight is trained.
+    """
+    if layer.weight.requires_grad:
+        raise ValueError("compute_from_stored: the layer is trained; only frozen weights may stay as they are stored.")
+    if isinstance(layer, nn.Conv2d):
+        layer.forward = partial(_convolution, layer)
+    elif hasattr(layer, "in_features"):
+        layer.forward = partial(_linear, layer)
+    else:
+        raise TypeError(f"compute_from_stored: {type(layer).__name__} is neither linear nor a 2D convolution.")
+
+
+def _linear(layer: Any, x: Tensor) -> Tensor:
+    return _Linear.apply(x, layer.weight, layer.bias)  # type: ignore[no-any-return]
+
+
+def _convolution(layer: Any, x: Tensor) -> Tensor:
+    return _Convolution.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-any-return]
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.weight = (
+            weight  # not save_for_backward, which would have memory plans count it and tensors of the host fail
+        )
+        return F.linear(x, *_as_computed(x, weight, bias))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (gradient,) = gradients
+        return gradient @ fetched(ctx.weight, gradient.device, gradient.dtype), None, None
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: nn.Conv2d) -> Tensor:
+        ctx.weight, ctx.shape = weight, x.shape
+        ctx.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return F.conv2d(x, *_as_computed(x, weight, bias), *ctx.geometry)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (gradient,) = gradients
+        weight = fetched(ctx.weight, gradient.device, gradient.dtype)
+        return torch.nn.grad.conv2d_input(ctx.shape, weight, gradient, *ctx.geometry), None, None, None
+
+
+def _as_computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    return fetched(weight, x.device, x.dtype), None if bias is None else fetched(bias, x.device, x.dtype)
