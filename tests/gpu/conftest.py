@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,13 @@ from gpu.card import unload_everything
 @pytest.fixture(autouse=True)
 def nothing_is_fetched(no_network: None) -> None:
     """Whatever a node is asked for here, it does without the network."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_for_good(comfyui: Path) -> None:
+    """Each training collects garbage; looking through torch and ComfyUI every time takes longer than its steps."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

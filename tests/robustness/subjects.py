@@ -56,9 +56,8 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
 
 def finetune(models: Models, name: str, **settings: Any) -> Result:
     given = {"scope": "keys and values of cross-attention", "form": "LoRA", "batch_size": 1, "steps": STEPS, **settings}
-    _, _, losses, _, file = finetuning.execute(
-        models, images=[picture()], name=name, save_every=given.pop("save_every", 0), **given
-    )
+    given = {"images": [picture()], "save_every": 0, **given}
+    _, _, losses, _, file, *_ = finetuning.execute(models, name=name, **given)
     return {**load_file(file), "losses": torch.tensor(losses["loss"])}
 
 
