@@ -53,6 +53,12 @@ NEEDED = {
 }
 
 
+def stopped_before_its_first_step(models, settings):
+    if "form" in settings:
+        return finetune_run(models, steps=4, scope="cross-attention layers", **settings)
+    return embedding_run(models, steps=4, **settings)
+
+
 def waits_of_one_step(run) -> dict[str, int]:
     """By place in our code, of a step in which nothing is measured."""
     from core_personalization.nodes.host.module_copy import autograd_mode
@@ -76,15 +82,13 @@ def more_than_needed(found: dict[str, int], needed: dict[str, int]) -> dict[str,
 @pytest.mark.parametrize("case", list(NEEDED))
 def test_a_step_waits_only_where_it_must(models, case):
     settings, needed = NEEDED[case]
-    run = finetune_run if "form" in settings else embedding_run
-    found = waits_of_one_step(run(models, steps=4, **settings))
+    found = waits_of_one_step(stopped_before_its_first_step(models, settings))
     assert found.keys() & TERMS.keys(), "nothing was seen"
     assert not more_than_needed(found, needed)
 
 
 @pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "LoRA"}], ids=["embedding", "LoRA"])
 def test_sdxls_sizes_are_not_sent_in_every_step(sdxl, settings):
-    run = finetune_run if "form" in settings else embedding_run
-    found = waits_of_one_step(run(sdxl, steps=4, precision="bf16", **settings))
+    found = waits_of_one_step(stopped_before_its_first_step(sdxl, {"precision": "bf16", **settings}))
     needed = EMBEDDING | {TOKENS: 18} if "method" in settings else BATCH | TERMS
     assert not more_than_needed(found, needed)

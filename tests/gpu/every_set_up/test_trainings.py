@@ -26,6 +26,10 @@ def with_lora(models) -> Models:
     return (patched, *models[1:])
 
 
+@pytest.fixture(autouse=True)
+def no_picture_at_the_end(no_last_preview) -> None: ...
+
+
 def drawn(models: Models) -> torch.Tensor:
     return sample(models[0], models[1], PROMPT)
 
@@ -34,13 +38,12 @@ def differ(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((first - second).norm() / second.norm())
 
 
-@pytest.mark.parametrize("method", ["CoRe", "AttnDreamBooth stage 1"])
-def test_an_embedding_trains(models, method):
-    result = train_embedding(models, "here", method=method, gradient_checkpointing=True)
+def test_an_embedding_trains(models):
+    result = train_embedding(models, "here", method="AttnDreamBooth stage 1", gradient_checkpointing=True)
     assert result["losses"].isfinite().all()
 
 
-@pytest.mark.parametrize("form", ["full weights", "LoRA", "OFT"])
+@pytest.mark.parametrize("form", ["full weights", "LoRA"])
 def test_a_trained_unet_draws_what_its_file_draws_and_the_base_is_kept(models, form):
     before = drawn(models)
     model, _, _, _, path, *_ = finetuning.execute(
@@ -88,8 +91,6 @@ def text_on_cpu(smallest_file, embeddings) -> Models:
     "settings",
     [
         {"method": "CoRe", "preview_every": 2},
-        {"method": "AttnDreamBooth stage 1"},
-        {"form": "full weights"},
         {"form": "LoRA", "train_embedding": True, "max_gradient_norm": 1.0},
     ],
     ids=lambda settings: next(iter(settings.values())),
@@ -112,8 +113,6 @@ def test_pictures_and_masks_on_the_card_train(models):
     assert finetune(models, "there", form="LoRA", **given, **more)["losses"].isfinite().all()
 
 
-@pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "LoRA"}], ids=["embedding", "LoRA"])
-def test_sdxl_trains(sdxl, settings):
-    run = finetune if "form" in settings else train_embedding
-    more = {"gradient_checkpointing": True, "gradient_accumulation": 2, "precision": "auto", "steps": 2}
-    assert run(sdxl, "large", **settings, **more)["losses"].isfinite().all()
+def test_sdxl_trains(sdxl):
+    more = {"gradient_checkpointing": True, "precision": "auto", "steps": 1}
+    assert train_embedding(sdxl, "large", method="CoRe", **more)["losses"].isfinite().all()
