@@ -143,7 +143,14 @@ class HostBuffer:
         return self._address + self.size - int(size)
 
     def read_file_slice(
-        self, file: Any, file_offset: int, size: int, offset: int = 0, stream: Any = 0, device_ptr: int = 0, device: int = -1
+        self,
+        file: Any,
+        file_offset: int,
+        size: int,
+        offset: int = 0,
+        stream: Any = 0,
+        device_ptr: int = 0,
+        device: int = -1,
     ) -> None:
         for address in filter(None, (self._address + offset, device_ptr)):
             read_file_to_device(file, file_offset, size, stream, address, device)
@@ -161,7 +168,9 @@ class ModelMMAP:
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDONLY)
-        self._view = np.frombuffer(mmap.mmap(self._file, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ), dtype=np.uint8)
+        self._view = np.frombuffer(
+            mmap.mmap(self._file, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ), dtype=np.uint8
+        )
 
     def __del__(self) -> None:
         os.close(self._file)

@@ -20,7 +20,8 @@ class Event:
 
     kind: "wait", "to card", "to host", either of these with ", not waited for", or "scalar": a number in the host's
     memory that an operation on the card reads, for which nothing waits.
-    operation: of aten or of the runtime. place: "nodes/host/denoiser.py: __call__", the innermost in the watched folder.
+    operation: of aten or of the runtime. place, line: the innermost in the watched folder; place names file and function,
+    "nodes/host/denoiser.py: __call__".
     """
 
     kind: str

@@ -18,6 +18,11 @@ def test_everything_holds_with(option):
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "--tb=short", str(folder)]
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     done = subprocess.run(
-        command, cwd=ROOT, env={**alone, "COMFYUI_OPTIONS": option}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=ROOT,
+        env={**alone, "COMFYUI_OPTIONS": option},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, done.stdout

@@ -11,7 +11,6 @@ from families.scoring import without_drawing
 from robustness.subjects import optimize, probed_sampling
 
 
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -72,9 +71,7 @@ def test_pictures_on_the_card_are_scored_as_those_in_main_memory(vision_models):
     for moved in (list, on_card):
         masks = {name: moved(values) for name, values in scoring.MASKS.items()}
         with without_drawing():
-            outputs = scoring.execute(
-                vision_models, moved(scoring.REFERENCES), moved(scoring.GENERATED), **masks
-            )
+            outputs = scoring.execute(vision_models, moved(scoring.REFERENCES), moved(scoring.GENERATED), **masks)
         cards.append(scoring.overall(outputs))
     assert cards[0] == pytest.approx(cards[1], abs=1e-4)
 
@@ -102,5 +99,3 @@ def test_a_trained_model_is_sampled(models):
     model, *_ = finetuning.execute(models, form="full weights", scope="cross-attention layers", learning_rate=1e-2)
     drawn, base = (concepts.sample(each, models[1], "a dog") for each in (model, models[0]))
     assert drawn.isfinite().all() and not torch.equal(drawn, base)
-
-

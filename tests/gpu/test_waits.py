@@ -1,4 +1,4 @@
-"""For what the host waits in one step: a wait lets the card run dry. The pretended card tells of each, with its line."""
+"""For what the host waits in one step, in which the card may run dry; the pretended card tells of each."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def waits_of_one_step(run) -> dict[str, int]:
 
     with torch.inference_mode(), autograd_mode():
         loop = iter(run.loop)
-        next(loop), next(loop)
+        for _ in range(2):
+            next(loop)
         with events.watching(ROOT) as found:
             next(loop)
     places: Counter[str] = Counter()
