@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from families.embedding import embedding_run
 from families.finetuning import finetune_run
 from families.load import load_family
