@@ -8,12 +8,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 META = torch.device("meta")
 BLOCK = 512
@@ -48,30 +48,25 @@ class Rehearsal(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _reads_meta(func, args, kwargs):
             return _ones(func, args[0])
         result = func(*args, **kwargs)
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and tensor.is_meta and not _given(tensor, args, kwargs):
-                self._count(tensor.untyped_storage())
+        if _makes_new_memory(func):
+            for tensor in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(tensor, Tensor) and tensor.is_meta:
+                    self._count(tensor.untyped_storage())
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place = storage._cdata
-        if place in self._known:
-            return
-        self._known.add(place)
         size = in_blocks(storage.nbytes())
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._ended, place, size)
+        weakref.finalize(storage, self._ended, size)
 
-    def _ended(self, place: int, size: int) -> None:
-        self._known.discard(place)
+    def _ended(self, size: int) -> None:
         self.live -= size
 
 
@@ -113,11 +108,10 @@ class _FusedAttention(torch.autograd.Function):
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), None
 
 
-def _given(tensor: Tensor, args: Any, kwargs: Any) -> bool:
-    """Whether a result is an argument itself, or lies on its memory."""
-    storage = tensor.untyped_storage()._cdata
-    given = (value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor) and value.is_meta)
-    return any(value.untyped_storage()._cdata == storage for value in given)
+@cache
+def _makes_new_memory(func: Any) -> bool:
+    """Not an operation in place, nor a view, whose results lie on the memory of an argument."""
+    return not any(result.alias_info for result in func._schema.returns)
 
 
 def _reads_meta(func: Any, args: Any, kwargs: Any) -> bool:

@@ -6,7 +6,7 @@ neither a second copy of the weights nor a copy kept for the backward pass is ev
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,9 +17,14 @@ from torch import Tensor, nn
 def fetched(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A stored weight as it is computed with: dequantized, in `dtype`, on `device`; itself where it is that already."""
     weight = weight.to(device, non_blocking=True)
-    if hasattr(weight, "dequantize") and type(weight) not in (Tensor, nn.Parameter):  # a host's quantized tensor
+    if is_quantised(weight):
         weight = weight.dequantize()
     return weight.to(dtype)
+
+
+def is_quantised(weight: Tensor) -> bool:
+    """Whether it is a subclass of the host's, of bytes and scales, that has no memory of its own."""
+    return type(weight.data) is not Tensor
 
 
 def compute_from_stored(layer: nn.Module) -> None:
@@ -29,12 +34,16 @@ def compute_from_stored(layer: nn.Module) -> None:
     """
     if layer.weight.requires_grad:
         raise ValueError("compute_from_stored: the layer is trained; only frozen weights may stay as they are stored.")
-    if isinstance(layer, nn.Conv2d):
-        layer.forward = partial(_convolution, layer)
-    elif hasattr(layer, "in_features"):
-        layer.forward = partial(_linear, layer)
-    else:
+    if not (isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")):
         raise TypeError(f"compute_from_stored: {type(layer).__name__} is neither linear nor a 2D convolution.")
+    layer.__class__ = _stored_kind(type(layer))  # a function in its place would hold the layer, and be held by it
+
+
+@cache
+def _stored_kind(kind: type[nn.Module]) -> type[nn.Module]:
+    """A kind of layer that computes from its weight as it is stored."""
+    forward = _convolution if issubclass(kind, nn.Conv2d) else _linear
+    return type(f"Stored{kind.__name__}", (kind,), {"forward": forward})
 
 
 def _linear(layer: Any, x: Tensor) -> Tensor:

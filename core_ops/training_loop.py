@@ -162,12 +162,15 @@ class TrainingLoop:
 
     def _differentiate(self, group: TermGroup, step: TrainingStep, measure: bool) -> dict[str, float]:
         """Adds the gradient of the group's weighted sum to the leaves; the norm of each term's own when asked."""
-        scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) / self.config.gradient_accumulation
-        weighted = torch.stack([self.weighting[term.name] * term.value * scale for term in group]).sum()
+        part = 1.0 / self.config.gradient_accumulation
+        weighted = torch.stack([self.weighting[term.name] * term.value * part for term in group]).sum()
+        weighted = self.scaler.scale(weighted)
         if not measure:
             with self._updating(group):
                 torch.autograd.backward(weighted, inputs=list(step.leaves))
             return {}
+        # Reading the scale makes the host wait for the device, so it is read in measured steps only.
+        scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) * part
         norms = {term.name: _norm(_gradients(term.value * scale, step), step) / scale for term in group[1:]}
         first, weight = group[0], self.weighting[group[0].name]
         alone = len(group) == 1 and weight != 0

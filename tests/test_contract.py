@@ -96,6 +96,46 @@ def test_only_nodes_host_reaches_into_comfyui():
     assert importers(NODES, internals, besides=(NODES / "host",)) == {}
 
 
+PRIVATE = {
+    "_try_get_embedding": "tokenizer",
+    "embedding_directory": "tokenizer",
+    "escape_important": "prompt_syntax",
+    "patches_replace": "attention_tap",
+    "comfy_attention": "unet_layout",
+    "Downsample": "unet_layout",
+    "preferred_attention": "attention_calls",
+    "WrappersMP": "attention_probe",
+    "model_conds": "attention_run",
+    "cached_patcher_init": "model_identity",
+    "is_within_directory": "caption_files",
+    "BaseGenerate": "text_generation",
+    "fix_empty_latent_channels": "latents",
+    "unet_to_diffusers": "unet_files",
+}
+"""Names of ComfyUI that its makers promise nobody, and the one module of nodes/host in which each stands."""
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_private_name_of_comfyui_stands_in_one_module(name):
+    found = {file.stem for file in NODES.rglob("*.py") if name in names_in(file)}
+    assert found == {PRIVATE[name]}
+
+
+def names_in(file: Path) -> set[str]:
+    """All that a module names, as a name, an attribute, a key or an import; not what its docstrings say."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)
+    return found
+
+
 def test_losses_import_torch_and_nothing_of_this_project():
     files = [file for file in (CORE_OPS / "losses").glob("*.py") if file.name != "__init__.py"]
     assert files

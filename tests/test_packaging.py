@@ -13,6 +13,7 @@ from pathlib import Path
 import comfy_cli.file_utils
 import pytest
 from comfy_cli.registry.config_parser import extract_node_configuration
+from core_personalization import OLDEST_COMFYUI
 from pack_archive import pack_archive
 from registry import with_addresses
 
@@ -107,7 +108,7 @@ def test_the_metadata_is_complete(metadata, capsys):
     assert project.requires_python == ">=3.10"
     assert project.license.file == "LICENSE" and (ROOT / "LICENSE").is_file()
     assert project.supported_os == ["OS Independent"]
-    assert project.supported_comfyui_version == ">=0.30.0"
+    assert project.supported_comfyui_version == f">={OLDEST_COMFYUI}"
     urls = project.urls
     assert (urls.repository, urls.documentation, urls.issues) == (
         REPOSITORY,

@@ -80,7 +80,7 @@ class EmbeddingRun(TrainingRun):
         super().__init__(plan, node_id)
         with autograd_mode():
             plan = self._memory_plan(settings)
-            self.make_room(plan, lambda found: what_would_help(settings, LESS_MEMORY, self._memory_plan, found))
+            self.make_room(plan, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
         images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self._latent_shape = images.latents.shape[1:]
         self.measure_peak(plan)

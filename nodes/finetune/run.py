@@ -85,7 +85,7 @@ class FinetuneRun(TrainingRun):
         super().__init__(_plan(settings, checked.fingerprint), node_id)
         with autograd_mode():
             plan = self._memory_plan(settings)
-            self.make_room(plan, lambda found: what_would_help(settings, LESS_MEMORY, self._memory_plan, found))
+            self.make_room(plan, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
         self.images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self.class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
         self.measure_peak(plan)
@@ -188,6 +188,7 @@ class FinetuneRun(TrainingRun):
 
     def _loop(self, settings: FinetuneSettings, problem: FinetuningProblem, make: Make) -> TrainingLoop:
         recipe = IdentityFinetuning(self._config(settings.batch_size), problem)
+        rehearsal = make is without_state
         if settings.train_embedding and settings.embedding_rate > 0:
             make = with_rate_of_its_own(make, problem.embedding.parameters, settings.embedding_rate)
         several_terms = self.checked.alignment is not None or problem.class_images is not None
@@ -198,7 +199,7 @@ class FinetuneRun(TrainingRun):
             max_gradient_norm=settings.max_gradient_norm,
             measure_every=MEASURE_EVERY if several_terms and not settings.fused_backward else 0,
             seed=settings.seed,
-            fp16_scaling=settings.dtype(self.host.model) == torch.float16 and make is not without_state,
+            fp16_scaling=settings.dtype(self.host.model) == torch.float16 and not rehearsal,
             fused_backward=settings.fused_backward,
         )
         return TrainingLoop(recipe, config, FixedWeights({"prior_preservation": settings.prior_weight}), make)

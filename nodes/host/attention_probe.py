@@ -3,6 +3,9 @@
 The probe adds only wrappers to the MODEL, and puts its taps around the cross-attention anew for every call of the
 U-Net: so it finds patches that were set before it and after it, and leaves nothing behind. The host's own attention,
 or the patch that is there, makes the output; the probabilities are computed beside it.
+
+Leans on `comfy.patcher_extension`: four kinds of wrappers, what each is called with, and `executor.class_obj` (the
+guider of a sampling, the U-Net of a call); the same in all hosts since 0.28.0.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.ldm.modules.attention
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core_ops.attention_maps import CapturedAttention
+from .attention_calls import host_attention
 from .attention_run import AttentionRun, WatchedCall, WatchPlan
-from .attention_tap import Attention, Layer, replace_attention
+from .attention_tap import Attention, replace_attention
 from .run_control import show_text
+from .unet_layout import Layer, preferred_attentions
 
 NOTHING_SAMPLED = (
     "no sampling has gone through this probe's model yet. Connect the probe's model output to the sampler whose latent "
@@ -108,23 +112,20 @@ class AttentionProbe:
         """One call of the U-Net, for a batch of parts and regions that the host put together."""
         call = self._run and self._run.watched_call(x, context, options)
         if call:
-            options = replace_attention(options, self.plan.layers, lambda layer, patch: _tapped(call, layer, patch))
+            preferred = preferred_attentions(executor.class_obj)
+            options = replace_attention(
+                options, self.plan.layers, lambda layer, patch: _tapped(call, layer, patch, preferred.get(layer))
+            )
         return executor(x, timesteps, context, y, control, options, **more)
 
 
-def _tapped(call: WatchedCall, layer: Layer, patched: Attention | None) -> Attention:
+def _tapped(call: WatchedCall, layer: Layer, patched: Attention | None, preferred: Any) -> Attention:
     def attention(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
         with torch.no_grad():
             call.note(layer, q, k, extra)
-        return _host_attention(q, k, v, extra) if patched is None else patched(q, k, v, extra)
+        return host_attention(q, k, v, extra, preferred) if patched is None else patched(q, k, v, extra)
 
     return attention
-
-
-def _host_attention(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
-    """As the host's cross-attention calls it when nothing is patched."""
-    attention = comfy.ldm.modules.attention.optimized_attention
-    return attention(q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra)
 
 
 def _same(latents: Tensor, sampled: Tensor) -> bool:

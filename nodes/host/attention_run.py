@@ -1,4 +1,8 @@
-"""One sampling as a probe follows it: which rows of which batch belong to the watched prompt, and their maps."""
+"""One sampling as a probe follows it: which rows of which batch belong to the watched prompt, and their maps.
+
+Leans on what samplers pass along: `guider.conds` by part, their entries with `uuid`, `model_conds["c_crossattn"].cond`,
+`area` and `mask`, and `cond_or_uncond` and `uuids` of a batch; the same in all hosts since 0.28.0.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from ...core_ops.attention_maps import (
     word_attention,
 )
 from ...core_ops.prompt_words import WatchedWord, token_weights
-from .attention_tap import Layer, LayerPlace
+from .unet_layout import Layer, LayerPlace
 
 SAME_TEXT_TOLERANCE = 1e-3
 PARTS = ("positive", "negative")

@@ -2,86 +2,25 @@
 
 The host lets a function stand in for a layer's attention. Ours computes the same softmax(qkᵀ/√d)v, and on the way shows
 the probabilities to a statistic and keeps only its result.
+
+Leans on `transformer_options["patches_replace"]["attn2"]`, whose functions get q, k and v as plain tensors [B, N, H·d]
+in all hosts since 0.28.0: later ones wrap what they hand to attention itself (see `attention_calls`), but not this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic
-
-Layer = tuple[str, int, int]
-"""(block, number, index) as the host names cross-attention layers, such as ("input", 4, 0)."""
+from .unet_layout import Layer
 
 Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
-
-
-def cross_attention_layers(unet: nn.Module) -> list[Layer]:
-    """All cross-attention layers of a U-Net, in forward order."""
-    return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
-
-
-def _cross_attention_blocks(unet: nn.Module) -> list[tuple[str, Any]]:
-    return [
-        (name, module)
-        for name, module in unet.named_modules()
-        if isinstance(module, BasicTransformerBlock) and module.attn2 is not None
-    ]
-
-
-def _layer_of(name: str) -> Layer:
-    """Module names read input_blocks.4.1.transformer_blocks.0 and middle_block.1.transformer_blocks.0."""
-    return (*block_of(name), int(name.rpartition(".")[2]))
-
-
-def block_of(name: str) -> tuple[str, int]:
-    """The host's name of the block that a module of the U-Net is in, such as ("input", 4)."""
-    block, number, *_ = name.split(".")
-    return block.removesuffix("_blocks").removesuffix("_block"), 0 if block == "middle_block" else int(number)
-
-
-@dataclass(frozen=True)
-class LayerPlace:
-    """Where a cross-attention layer works. halvings: how often the latent's side has been halved there."""
-
-    halvings: int
-    heads: int
-
-
-def layer_places(unet: UNetModel) -> dict[Layer, LayerPlace]:
-    """All cross-attention layers of a host U-Net, in forward order."""
-    halvings = block_depths(unet)
-    return {
-        _layer_of(name): LayerPlace(halvings[block_of(name)], block.n_heads)
-        for name, block in _cross_attention_blocks(unet)
-    }
-
-
-def block_depths(unet: UNetModel) -> dict[tuple[str, int], int]:
-    """How often the latent's side has been halved in each block, by its place as `block_of` gives it."""
-    halvings: dict[tuple[str, int], int] = {}
-    depth = 0
-    for number, block in enumerate(unet.input_blocks):
-        depth += _has(block, Downsample)
-        halvings["input", number] = depth
-    halvings["middle", 0] = depth
-    for number, block in enumerate(unet.output_blocks):
-        halvings["output", number] = depth
-        depth -= _has(block, Upsample)  # the last module of its block
-    return halvings
-
-
-def _has(block: nn.Module, kind: type[nn.Module]) -> bool:
-    return any(isinstance(module, kind) for module in block.modules())
 
 
 def replace_attention(

@@ -1,4 +1,7 @@
-"""Captions beside their pictures, as core's *Load Image-Text (from Folder)* reads them: picture.png, picture.txt."""
+"""Captions beside their pictures, as core's *Load Image-Text (from Folder)* reads them: picture.png, picture.txt.
+
+Leans on `folder_paths.is_within_directory`, which hosts have since 0.28.0.
+"""
 
 from __future__ import annotations
 

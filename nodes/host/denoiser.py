@@ -7,23 +7,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import comfy.ldm.modules.attention
 import comfy.model_sampling
 import torch
-from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...core_ops.conditioning import AttentionStatistic, TextConditioning
-from ...core_ops.memory_estimate import rehearsed_attention
 from ...core_ops.noising import NoiseSchedule, Prediction
 from ...core_ops.trainable_weights import make_trainable
-from .attention_tap import AttentionTap, block_depths, block_of, cross_attention_layers
+from .attention_calls import for_training
+from .attention_tap import AttentionTap
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, validate_copyable
 from .precision import stays_stored
 from .trainable_unet import WeightChoice
+from .unet_layout import block_depths, block_of, cross_attention_layers, recomputable_blocks
 
 LATENT_CHANNELS = 4
 CPU = torch.device("cpu")
@@ -49,6 +48,10 @@ def validate_model(model: ModelPatcher) -> None:
             f"model: this {name} takes {unet.in_channels} latent channels, as inpainting and editing models do; "
             f"load the base model with {LATENT_CHANNELS}."
         )
+    if any(getattr(module, "pre_quant_scale", None) is not None for module in unet.modules()):
+        raise ValueError(
+            "model: its quantised layers scale their inputs (AWQ), which cannot be trained on; load another."
+        )
     prediction_of(model)
     validate_copyable("model", model)
 
@@ -73,7 +76,8 @@ class UNetPlan:
     """How a copy of a U-Net computes.
 
     dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
-    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1.
+    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main
+    memory, 0…1; on a CPU they are there.
     device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
     """
 
@@ -93,7 +97,8 @@ class HostDenoiser:
         self.dtype, self.device = plan.dtype, plan.device or model.load_device
         self.host_weights = weights = HostWeights(model, "diffusion_model")
         trained = plan.trained.names(weights.module) if plan.trained and not plan.trained.keeps_weights else ()
-        away = offloaded_layers(weights.module, plan.offload, trained)
+        on_cpu = model.load_device.type == "cpu"
+        away = set() if on_cpu else offloaded_layers(weights.module, plan.offload, trained)
         unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
         stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
         compute = self.device, self.dtype
@@ -107,10 +112,7 @@ class HostDenoiser:
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._sizes = self._encoded_sizes(model, plan)
         self._layers = cross_attention_layers(self.unet)
-        self._options: dict[str, Any] = {
-            **model.model_options.get("transformer_options", {}),
-            "optimized_attention_override": _attention_for_training,
-        }
+        self._options = for_training(model.model_options.get("transformer_options", {}))
 
     def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
         return self._forward(z_t, t, text, self._options)
@@ -128,9 +130,7 @@ class HostDenoiser:
         levels: only in so many of its resolutions, from the finest, where activations are largest; 0 for all.
         """
         depths = block_depths(self.unet)
-        for name, module in self.unet.named_modules():
-            if not isinstance(module, BasicTransformerBlock | ResBlock):
-                continue
+        for name, module in recomputable_blocks(self.unet).items():
             if not levels or depths[block_of(name)] < levels:
                 module.forward = partial(_recomputed, module.forward)
 
@@ -178,11 +178,3 @@ def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> An
     if "transformer_options" in kwargs:
         kwargs["transformer_options"] = dict(kwargs["transformer_options"])
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-
-
-def _attention_for_training(function: Any, q: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """torch's attention in place of the host's choice, which is made for inference and may not differentiate well."""
-    if q.is_meta:
-        return rehearsed_attention(q, *args[:3])
-    args = (q, *args)
-    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)

@@ -1,4 +1,7 @@
-"""Between pictures and the U-Net's latents, through the host's VAE."""
+"""Between pictures and the U-Net's latents, through the host's VAE.
+
+Leans on `comfy.sample.fix_empty_latent_channels` and the `downscale_ratio_spacial` of a LATENT; the same since 0.28.0.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A LoRA from anywhere onto a MODEL and a CLIP, by core's own function; what does not fit is refused beforehand.
 
-Core itself logs a line and goes on: a picture without the concept would be the only sign.
+Core itself logs a line and goes on: a picture without the concept would be the only sign. Leans on the tables of names
+and on `load_lora` in `comfy.lora`, the same in all hosts since 0.28.0.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import gc
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
@@ -18,16 +19,24 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 
 
-def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[int], str]) -> str:
+@dataclass(frozen=True)
+class Room:
+    """Bytes that a training needs, and that were found."""
+
+    needed: int
+    found: int
+
+
+def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[Room], str]) -> str:
     """Has the host unload models until the plan fits; returns a line on what is needed and what was found.
 
-    Raises ValueError when there is not enough, with the remedy for the bytes that were found.
+    Raises ValueError, with the remedy, when there is not enough.
     """
     free_for(plan, device)
     found = int(comfy.model_management.get_free_memory(device))
     line = f"needs about {gib(plan.total)} ({_parts(plan)}), found {gib(found)} on {device}"
     if plan.total > found:
-        raise ValueError(f"memory: the training {line}. {remedy(found)}")
+        raise ValueError(f"memory: the training {line}. {remedy(Room(plan.total, found))}")
     logger.info("The training %s.", line)
     return line
 

@@ -1,4 +1,7 @@
-"""Which base model a concept was learned on: its file's name, and a fingerprint that a LoRA on it does not change."""
+"""Which base model a concept was learned on: its file's name, and a fingerprint that a LoRA on it does not change.
+
+Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `backup`; the same since 0.28.0.
+"""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...core_ops.memory_estimate import storage_bytes
+from ...core_ops.stored_weights import is_quantised
 
 Place = Callable[[str], torch.device]
 """Name of a weight within the copied module → where it shall lie."""
@@ -99,13 +100,14 @@ class HostWeights:
         key = self._prefix + name
         if device.type == "meta":
             own = self.module.get_parameter(name)
-            return torch.empty(own.shape, dtype=self.stored_dtype(name), device=device)
+            dtype = torch.int8 if is_quantised(own) else self.stored_dtype(name)
+            return torch.empty(own.shape, dtype=dtype, device=device)
         with torch.inference_mode():
             to = self._patcher.load_device if key in self._patcher.patches else device
             weight = self._patcher.patch_weight_to_device(key, device_to=to, return_weight=True)
             if weight.is_meta:  # in no file: the host makes zeros of it when it first computes
                 weight = torch.zeros(weight.shape, dtype=weight.dtype)
-            weight = weight.to(device, self.stored_dtype(name))
+            weight = weight.to(device) if is_quantised(weight) else weight.to(device, self.stored_dtype(name))
         return _ordinary(weight, copied=self._patcher.weight_inplace_update)
 
     def stored_dtype(self, name: str) -> torch.dtype:
@@ -117,20 +119,17 @@ class HostWeights:
     def lies_at(self, name: str, device: torch.device) -> bool:
         """Whether a copy of this weight on `device` lies on the host's memory."""
         own = self.module.get_parameter(name)
-        quantised = type(own.data) is not torch.Tensor
         there = own.device == device and own.dtype == self.stored_dtype(name)
         patched = self._prefix + name in self._patcher.patches or self._patcher.weight_inplace_update
-        return there and not (quantised or patched)
+        return there and not (is_quantised(own) or patched)
 
     def have_unloaded(self) -> None:
         """Has the host take back what it has patched, so that weights are as the file has them, and free the device."""
-        others = [
-            loaded
-            for loaded in comfy.model_management.current_loaded_models
-            if loaded.model is None or not self._patcher.is_clone(loaded.model)
-        ]
-        with torch.inference_mode():
-            comfy.model_management.free_memory(1e30, self._patcher.load_device, keep_loaded=others)
+        loaded = comfy.model_management.current_loaded_models
+        others = [entry for entry in loaded if entry.model is None or not self._patcher.is_clone(entry.model)]
+        if len(others) < len(loaded):
+            with torch.inference_mode():
+                comfy.model_management.free_memory(1e30, self._patcher.load_device, keep_loaded=others)
 
 
 def copied_bytes(duplicate: nn.Module, weights: HostWeights, device: torch.device) -> int:
@@ -150,7 +149,7 @@ def copied_bytes(duplicate: nn.Module, weights: HostWeights, device: torch.devic
 def _ordinary(tensor: torch.Tensor, copied: bool = False) -> torch.Tensor:
     """A tensor that may come from inference mode as one that autograd works with, on the same memory if it can be."""
     with torch.inference_mode(False):
-        if copied or type(tensor) not in (torch.Tensor, nn.Parameter):  # a quantised one has no memory of its own
+        if copied or is_quantised(tensor):
             return tensor.detach().clone()
         view = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return view.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())

@@ -9,6 +9,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ...core_ops.stored_weights import is_quantised
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,10 +44,10 @@ def stays_stored(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bo
     Eight bits do, and on a GPU halves that are computed with in fp32, and what lies in main memory. On a CPU, where
     memory is plenty, halves are cast once. device, dtype: where and in which format it is computed with.
     """
-    quantised = type(weight.data) is not Tensor or weight.dtype.itemsize == 1
+    eight_bits = is_quantised(weight) or weight.dtype.itemsize == 1
     if device.type == "cpu":
-        return quantised
-    return quantised or weight.device.type == "cpu" or weight.dtype.itemsize < dtype.itemsize
+        return eight_bits
+    return eight_bits or weight.device.type == "cpu" or weight.dtype.itemsize < dtype.itemsize
 
 
 def _has_native_bf16(device: torch.device) -> bool:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDTokenizer
-from torch import Tensor
 
 from ...core_ops.prompt_templates import PLACES, fill
 from ...core_ops.quoting import quoted
 from ...core_ops.token_rows import AlignedPair, ConceptSlot, TokenRow
 from .text_encoder import encoder_names
+from .tokenizer import PromptError, naming, with_embeddings
+
+__all__ = ["PromptError", "PromptRows", "Slots", "TemplateRows", "naming"]
 
 PLACEHOLDER = "core_concept_slot"
 _MARKS = tuple(f"core_place_{number}" for number, _ in enumerate(PLACES))
@@ -39,23 +40,6 @@ class Slots:
         return ConceptSlot(self.first + index)
 
 
-class PromptError(ValueError):
-    """A prompt that the text encoder cannot take as one row. problem: without the name of its input."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"prompt: {problem}")
-        self.problem = problem
-
-
-@contextmanager
-def naming(parameter: str) -> Iterator[None]:
-    """Says of a prompt that fails which input it came from."""
-    try:
-        yield
-    except PromptError as error:
-        raise ValueError(f"{parameter}: {error.problem}") from error
-
-
 class TemplateRows:
     """Splits filled templates with one CLIP's tokenizers, which also know some embeddings by names of ours.
 
@@ -73,7 +57,7 @@ class TemplateRows:
         tokenizer = copy.copy(clip.tokenizer)
         for encoder in self.encoders:
             own = {name: per_encoder[encoder] for name, per_encoder in named.items()}
-            setattr(tokenizer, encoder, _with_embeddings(getattr(clip.tokenizer, encoder), own))
+            setattr(tokenizer, encoder, with_embeddings(getattr(clip.tokenizer, encoder), own))
         return tokenizer
 
     def host_tokens(self, prompt: str) -> dict[str, list[list[tuple[Any, float]]]]:
@@ -137,12 +121,6 @@ class TemplateRows:
             raise PromptError(
                 f"{quoted(shown)} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
             )
-        for token, _ in rows[0]:
-            if isinstance(token, Tensor) and token.shape[-1] != tokenizer.embedding_size:
-                raise PromptError(
-                    f"an embedding in {quoted(shown)} has width {token.shape[-1]}, this model needs "
-                    f"{tokenizer.embedding_size}; it was made for another base model, choose another."
-                )
         return rows[0]
 
     def _host_tokenizer(self, encoder: str = "") -> SDTokenizer:
@@ -184,24 +162,3 @@ class PromptRows:
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:
     return next(i for i, (token, _) in enumerate(row) if isinstance(token, int) and token == tokenizer.end_token)
-
-
-def _with_embeddings(tokenizer: SDTokenizer, named: Mapping[str, EmbeddingLike]) -> SDTokenizer:
-    """A copy of the tokenizer that finds our embeddings first, and refuses unknown ones."""
-    duplicate = copy.copy(tokenizer)
-    duplicate.embedding_directory = tokenizer.embedding_directory or []
-
-    def try_get_embedding(text: str) -> tuple[Any, str, str]:
-        name, *rest = text.split() or [""]
-        if not name:
-            raise PromptError("'embedding:' has no name after it; write one, without a space between.")
-        own = name.rstrip(",")
-        if own in named:
-            return named[own], own, " ".join(filter(None, [name.removeprefix(own), *rest]))
-        embedding, name, leftover = tokenizer._try_get_embedding(text)
-        if embedding is None:
-            raise PromptError(f"embedding:{quoted(name)[1:-1]} does not exist in the embeddings folder; check it.")
-        return embedding, name, leftover
-
-    duplicate._try_get_embedding = try_get_embedding
-    return duplicate

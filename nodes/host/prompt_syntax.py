@@ -1,4 +1,7 @@
-"""ComfyUI's prompt syntax, taken off for readers that do not know it."""
+"""ComfyUI's prompt syntax, taken off for readers that do not know it.
+
+Leans on the three functions of `comfy.sd1_clip` with which its tokenizer reads weights; the same since 0.28.0.
+"""
 
 from __future__ import annotations
 

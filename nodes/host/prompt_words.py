@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,8 +12,8 @@ from comfy.sd1_clip import SDTokenizer
 from torch import Tensor
 
 from ...core_ops.prompt_words import PromptWord, PromptWords
-from ...core_ops.quoting import quoted
 from .text_encoder import encoder_names
+from .tokenizer import naming, with_embeddings
 
 NO_WORD = 0
 """The host's word id of start, end and padding."""
@@ -60,9 +59,11 @@ class _Reader:
     names: list[str] = field(default_factory=list)  # of the embeddings, in the order in which they are met
 
     def rows(self, prompt: str) -> list[list[tuple[Any, float, int]]]:
-        return self._tokenizer().tokenize_with_weights(
-            prompt, return_word_ids=True, tokenizer_options=self.clip.tokenizer_options
-        )
+        tokenizer = with_embeddings(self._host_tokenizer(), met=self.names)
+        with naming(self.where):
+            return tokenizer.tokenize_with_weights(
+                prompt, return_word_ids=True, tokenizer_options=self.clip.tokenizer_options
+            )
 
     def words(self, tokens: list[Token]) -> Iterator[PromptWord]:
         names = iter(self.names)
@@ -91,33 +92,3 @@ class _Reader:
 
     def _host_tokenizer(self) -> SDTokenizer:
         return getattr(self.clip.tokenizer, encoder_names(self.clip)[0])
-
-    def _tokenizer(self) -> SDTokenizer:
-        """A copy that notes the names of embeddings, and refuses those that the host would only warn of."""
-        tokenizer = self._host_tokenizer()
-        duplicate = copy.copy(tokenizer)
-        duplicate.embedding_directory = tokenizer.embedding_directory or []
-        host_try_get_embedding = duplicate._try_get_embedding
-
-        def try_get_embedding(text: str) -> tuple[Any, str, str]:
-            if not text.strip():
-                raise ValueError(
-                    f"{self.where}: 'embedding:' has no name after it; write one, without a space between."
-                )
-            embedding, name, leftover = host_try_get_embedding(text)
-            name = name.strip(",")
-            shown = quoted(name)[1:-1]
-            if embedding is None:
-                raise ValueError(
-                    f"{self.where}: embedding:{shown} does not exist in the embeddings folder; check the name."
-                )
-            if embedding.shape[-1] != tokenizer.embedding_size:
-                raise ValueError(
-                    f"{self.where}: embedding:{shown} has width {embedding.shape[-1]}, this model needs "
-                    f"{tokenizer.embedding_size}; it was made for another base model, choose another."
-                )
-            self.names.append(name)
-            return embedding, name, leftover
-
-        duplicate._try_get_embedding = try_get_embedding
-        return duplicate

@@ -1,6 +1,7 @@
 """Text about a picture from a vision-language text encoder, through core's own generation interface.
 
-The calls and sampling values are those of core's node *Generate Text*.
+The calls and sampling values are those of core's node *Generate Text*. Leans on `BaseGenerate` and `CLIP.generate`,
+which hosts have since 0.15.0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a U-Net finetune leaves: a LoRA in kohya's keys, or the whole U-Net, as core and other programs load them."""
+"""What a U-Net finetune leaves: a LoRA in kohya's keys, or the whole U-Net, as core and other programs load them.
+
+Leans on `comfy.lora.model_lora_keys_unet` and `comfy.utils.unet_to_diffusers`, the host's own tables of names, and on
+the empty entries `v_pred` and `ztsnr` of a file; the same in all hosts since 0.28.0.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from torch import Tensor
 from ...core_ops.low_rank import LowRank
 from . import model_card, safe_files, unfinished_files
 from .denoiser import prediction_of
+from .unet_layout import unet_parameters
 
 Kind = Literal["loras", "diffusion_models"]
 """The folder in the host's output folder, which core's loaders of that kind look into."""
@@ -89,23 +94,17 @@ def save_unet(
 ) -> Path:
     """Writes a whole U-Net where core's Load Diffusion Model lists it, in the number format the base has in memory.
 
-    tensors: all of `weight_dtypes`. Raises ValueError when one is missing, or there is one more.
+    tensors: every weight of `model.model.diffusion_model`; what else its state dict has (see `unet_layout`) is left
+    out. Raises ValueError when one is missing, or there is one more.
     """
-    base = weight_dtypes(model)
+    base = unet_parameters(model.model.diffusion_model)
     if wrong := base.keys() ^ tensors.keys():
         raise ValueError(f"tensors: {', '.join(sorted(wrong)[:5])} are missing or not of this U-Net.")
-    weights = {key: tensor.to(stored_dtype(base[key])) for key, tensor in tensors.items()} | _markers(model)
+    weights = {key: tensors[key].to(stored_dtype(weight.dtype)) for key, weight in base.items()} | _markers(model)
     path = new_file_path("diffusion_models", name)
     about = model_card.metadata("model", name, weights, card) | {"modelspec.prediction_type": prediction_of(model)}
     safe_files.write(path, weights, about, overwrite)
     return path
-
-
-def weight_dtypes(model: ModelPatcher) -> dict[str, torch.dtype]:
-    """Names of a U-Net's weights, and the number format of each in memory. Its state dict may hold more: what the host
-    notes there of quantised layers is no weight."""
-    parameters = model.model.diffusion_model.named_parameters()
-    return {name: weight.dtype for name, weight in parameters if name.endswith((_WEIGHT, _BIAS))}
 
 
 def stored_dtype(loaded: torch.dtype) -> torch.dtype:

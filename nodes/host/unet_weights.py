@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...core_ops.stored_weights import fetched
 from .module_copy import HostWeights
-from .unet_files import stored_dtype, weight_dtypes
+from .unet_files import stored_dtype
+from .unet_layout import unet_parameters
 
 CPU = torch.device("cpu")
 
@@ -20,14 +21,14 @@ def unet_weights(model: ModelPatcher) -> dict[str, Tensor]:
     """Every weight of the U-Net with the MODEL's patches applied, on the CPU, as a file holds it. To be read only."""
     weights = HostWeights(model, "diffusion_model")
     weights.have_unloaded()
-    formats = weight_dtypes(model)
-    return {name: fetched(weights.read(name, CPU), CPU, stored_dtype(formats[name])) for name in formats}
+    own = unet_parameters(weights.module)
+    return {name: fetched(weights.read(name, CPU), CPU, stored_dtype(own[name].dtype)) for name in own}
 
 
 def with_weights(model: ModelPatcher, weights: Mapping[str, Tensor]) -> ModelPatcher:
     """A clone whose U-Net has these weights, rounded as a file holds them, whatever patches came before."""
-    clone, own = model.clone(), weight_dtypes(model)
-    rounded = {name: weight.to(stored_dtype(own[name])) for name, weight in weights.items()}
+    clone, own = model.clone(), unet_parameters(model.model.diffusion_model)
+    rounded = {name: weight.to(stored_dtype(own[name].dtype)) for name, weight in weights.items()}
     clone.add_patches({f"diffusion_model.{name}": ("set", (weight,)) for name, weight in rounded.items()})
     return clone
 

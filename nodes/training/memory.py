@@ -13,7 +13,7 @@ from ...core_ops.memory_estimate import META, MemoryPlan, step_bytes, storage_by
 from ...core_ops.training_data import TrainingImages
 from ...core_ops.training_loop import TrainingLoop
 from ..host.denoiser import HostDenoiser
-from ..host.memory import gib
+from ..host.memory import Room, gib
 from ..host.module_copy import copied_bytes
 from ..host.text_encoder import HostTextEncoder
 from .images import CaptionedPictures
@@ -67,24 +67,26 @@ def on_meta(vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def what_would_help(
-    settings: Settings, changes: Iterable[Mapping[str, Any]], plan_of: Callable[[Settings], MemoryPlan], found: int
+    settings: Settings, changes: Iterable[Mapping[str, Any]], plan_of: Callable[[Settings], MemoryPlan], room: Room
 ) -> str:
     """A sentence on the settings that take less memory, those of most effect first, each with what it would take.
 
     changes: values of fields; those that the settings have already count for nothing.
     """
-    tried: dict[str, int] = {}
+    kept: list[tuple[int, dict[str, Any]]] = [(room.needed, {})]
     for change in changes:
         new = {name: value for name, value in change.items() if getattr(settings, name) != value}
-        if words := " and ".join(_said(name, value) for name, value in new.items()):
-            tried[words] = plan_of(replace(settings, **new)).total
-    fitting = {words: total for words, total in tried.items() if total <= found} or tried
-    best = sorted(fitting.items(), key=lambda item: item[1])[:4]
-    listed = "; ".join(f"{words}: {gib(total)}" for words, total in best)
-    if fitting is tried:
-        return f"No change of settings makes it fit; the least is taken with {listed.split(';')[0]}."
-    return f"What would fit, most effective first: {listed}."
+        total = plan_of(replace(settings, **new)).total
+        if not any(less.items() <= new.items() and taken <= total for taken, less in kept):  # a part of it does as much
+            kept.append((total, new))
+    best = sorted(kept[1:], key=lambda item: item[0])
+    listed = [f"{_said(new)}: {gib(total)}" for total, new in best if total <= room.found]
+    if listed:
+        return f"What would fit, most effective first: {'; '.join(listed[:4])}."
+    if not best:
+        return "No change of settings would take less: use a smaller model or resolution."
+    return f"No change of settings makes it fit; the least is taken with {_said(best[0][1])}: {gib(best[0][0])}."
 
 
-def _said(name: str, value: Any) -> str:
-    return f"{name} on" if value is True else f"{name} {value}"
+def _said(new: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} on" if value is True else f"{name} {value}" for name, value in new.items())

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...core_ops.memory_estimate import MemoryPlan
 from ...core_ops.training_loop import StepReport, TrainingLoop
 from ..host import concept_files
-from ..host.memory import PeakMemory, free_for, gib, make_room
+from ..host.memory import PeakMemory, Room, free_for, gib, make_room
 from ..host.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration
 
@@ -95,9 +95,11 @@ class TrainingRun(ABC):
                     self.keep_step()
                 progress.update(report.step, self._describe(report), preview)
 
-    def make_room(self, plan: MemoryPlan, remedy: Callable[[int], str]) -> None:
-        """Before anything is copied; raises ValueError where the training would not fit, with the remedy for the bytes
-        that were found. `memory` says what was planned and, after the first steps, what was taken."""
+    def make_room(self, plan: MemoryPlan, remedy: Callable[[Room], str]) -> None:
+        """Before anything is copied; raises ValueError, with the remedy, where the training would not fit.
+
+        `memory` says what was planned and, after the first steps, what was taken.
+        """
         self.memory = make_room(plan, self.device, remedy)
         RunProgress(self.plan.steps, self.node_id).say(f"The training {self.memory}.")
 

@@ -15,15 +15,19 @@ from .timeline import Timeline
 
 
 def run_prepared(
-    modules: Sequence[str], words: Sequence[str], folder: Path, variables: Mapping[str, str] | None = None
+    modules: Sequence[str],
+    words: Sequence[str],
+    folder: Path,
+    variables: Mapping[str, str] | None = None,
+    comfyui: str | None = None,
 ) -> int:
     """Runs ComfyUI's Python, which must have `modules`, with `words`; both are prepared if need be.
 
-    variables: of the environment, for this program and not for what prepares it.
+    variables: of the environment, for this program and not for what prepares it. comfyui: as in `prepare`.
     Returns the exit status: 1, with the reason printed, where nothing could be prepared.
     """
     try:
-        installation = prepare(Timeline(), modules)
+        installation = prepare(Timeline(), modules, comfyui)
     except PreparationError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

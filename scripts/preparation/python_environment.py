@@ -41,7 +41,7 @@ class Environment:
 
     def expected_stamp(self) -> str:
         """Changes with all that is installed, so that a newer checkout completes an older environment."""
-        inputs = [comfyui_source.DISTRIBUTION, *torch_stack.PINNED, self.project.read_text(encoding="utf-8")]
+        inputs = [comfyui_source.COMFYUI.distribution, *torch_stack.PINNED, self.project.read_text(encoding="utf-8")]
         return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
 
     def is_ready(self) -> bool:
@@ -104,7 +104,7 @@ class Environment:
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         raise PreparationError(
-            f"This is Python {_dotted(version)}, but ComfyUI {comfyui_source.COMFYUI_VERSION} and its torch "
+            f"This is Python {_dotted(version)}, but ComfyUI {comfyui_source.COMFYUI.version} and its torch "
             f"need Python {_dotted(OLDEST_PYTHON)} to {_dotted(NEWEST_PYTHON)}. Run the command with one of "
             "these, for example: python3.12 scripts/demo.py. Or set COMFYUI_PATH and COMFYUI_PYTHON to an "
             "installation of yours."

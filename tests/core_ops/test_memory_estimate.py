@@ -1,41 +1,77 @@
 from __future__ import annotations
 
 import torch
-from core_personalization.core_ops.memory_estimate import activation_bytes, extrapolated
+from core_personalization.core_ops.memory_estimate import BLOCK, META, rehearsed_attention, step_bytes, storage_bytes
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+NUMBERS = 64 * BLOCK // 4
+"""In a tensor of 64 blocks."""
 
 
-def network() -> nn.Sequential:
-    return nn.Sequential(*(nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 8)) for _ in range(3)))
+def network(layers: int = 4) -> nn.Sequential:
+    return nn.Sequential(*(nn.Tanh() for _ in range(layers)))
 
 
-def measured(batch: int, recompute: bool = False) -> int:
-    net = network()
-    return activation_bytes(lambda: net(torch.randn(batch, 8)), net.parameters(), list(net), recompute)
+def tensor() -> torch.Tensor:
+    return torch.empty(NUMBERS, device=META, requires_grad=True)
 
 
-def test_it_counts_what_each_layer_keeps_and_no_weight():
-    """Linear keeps its input, tanh its output: the first input, then 32 and 8 numbers a block, the last 8 not kept."""
-    assert measured(5) == 4 * 5 * (8 + 3 * 32 + 2 * 8)
+def blocks(step) -> float:
+    return step_bytes(step) / (64 * BLOCK)
 
 
-def test_recomputed_blocks_keep_their_inputs_and_one_inside():
-    inside = 8 + 32
-    assert measured(5, recompute=True) == 4 * 5 * (3 * 8 + inside)
+def test_it_counts_what_a_forward_pass_keeps_for_the_backward_pass():
+    """tanh keeps its output; on the way back there are the gradient given, one that comes and one that is made."""
+    x = tensor()
+    assert blocks(lambda: network()(x).backward(torch.empty_like(x))) == 4 + 3
 
 
-def test_a_batch_is_extrapolated_from_two_sizes():
-    assert extrapolated(lambda batch: 100 + 7 * batch, 6) == 142
-    assert extrapolated(measured, 9) == measured(9)
+def test_without_gradients_two_tensors_are_there_at_a_time():
+    x = tensor().detach()
+    with torch.no_grad():
+        assert blocks(lambda: network(9)(x)) == 2
 
 
-def test_what_comes_to_lie_where_something_else_was_counts_again():
-    """exp keeps its result; nothing else holds it here once the next one is computed."""
+def test_recomputed_blocks_keep_less():
+    x, net = tensor(), nn.ModuleList([network(4) for _ in range(5)])
 
-    def forward():
-        x = torch.zeros(1000, requires_grad=True)
-        for _ in range(8):
-            x = x.exp()
-        return x
+    def step(recompute: bool) -> None:
+        y = x
+        for part in net:
+            y = checkpoint(part, y, use_reentrant=False, preserve_rng_state=False) if recompute else part(y)
+        y.backward(torch.empty_like(y))
 
-    assert activation_bytes(forward, [], [], recompute=False) == 8 * 4000
+    assert blocks(lambda: step(False)) == 20 + 3
+    assert blocks(lambda: step(True)) < 12
+
+
+def test_views_and_updates_in_place_take_nothing():
+    x = tensor().detach()
+    assert step_bytes(lambda: x.view(-1, 4).T.add_(1)) == 0
+
+
+def test_what_is_read_is_one_and_nothing_is_computed():
+    x = torch.empty(3, device=META)
+    read: list = []
+    step_bytes(lambda: read.extend([x.sum().item(), x.tolist()]))
+    assert read == [1.0, [1.0, 1.0, 1.0]]
+
+
+def test_a_tensor_on_the_cpu_counts_where_it_is_fetched():
+    """A weight in main memory: nothing, until it comes to the device for a product."""
+    weight = torch.zeros(NUMBERS)
+    assert step_bytes(lambda: weight + 1) == 0
+    assert step_bytes(lambda: weight.to(META) * 1) == 2 * 64 * BLOCK
+
+
+def test_fused_attention_keeps_no_map():
+    """4096 pixels attend to each other: the map of 8 heads would be 512 MiB, the four tensors are 20 MiB."""
+    q, k, v = (torch.empty(1, 4096, 320, device=META, requires_grad=True) for _ in range(3))
+    taken = step_bytes(lambda: rehearsed_attention(q, k, v, 8).sum().backward())
+    assert 5 * 2**20 < taken < 40 * 2**20
+
+
+def test_storages_are_counted_once_and_in_whole_blocks():
+    x = torch.empty(3, device=META)
+    assert storage_bytes([x, x[1:], torch.empty(BLOCK // 4 + 1, device=META)]) == BLOCK + 2 * BLOCK

@@ -14,6 +14,9 @@ using Bias = std::optional<Tensor>;  // What is added to the logits.
 
 double factor(const Tensor& q, Scale scale) { return scale.value_or(1 / std::sqrt(double(q.size(-1)))); }
 
+// Heads of keys and values that several heads of queries share, once for each.
+Tensor for_heads_of(const Tensor& q, const Tensor& kv) { return kv.repeat_interleave(q.size(1) / kv.size(1), 1); }
+
 Tensor logits(const Tensor& q, const Tensor& k, const Bias& bias, bool causal, Scale scale) {  // [B, H, M, N], on the host
   Tensor made = at::matmul(q, k.transpose(-2, -1)) * factor(q, scale);
   if (causal) made.masked_fill_(at::ones({q.size(-2), k.size(-2)}, at::kBool).tril().logical_not(), -INFINITY);
@@ -40,14 +43,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> efficient(const Tensor& q, const Tens
                 {{"query", q}, {"key", k}, {"value", v}, {"attn_bias", bias.value_or(Tensor())}});
   TORCH_CHECK(!dropout, "Pretended card: no dropout in attention");
   at::AutoDispatchBelowADInplaceOrView below_autograd;
-  Tensor l = logits(single(q), single(k), bias, causal, scale);
+  Tensor l = logits(single(q), for_heads_of(q, single(k)), bias, causal, scale);
   Tensor number = at::zeros({}, at::kLong);
-  return {as_laid_out(at::matmul(l.softmax(-1), single(v)), q), to_card(l.logsumexp(-1)), to_card(number), to_card(number)};
+  return {as_laid_out(at::matmul(l.softmax(-1), for_heads_of(q, single(v))), q), to_card(l.logsumexp(-1)), to_card(number), to_card(number)};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> gradients(const Tensor& gradient, const Tensor& q, const Tensor& k,
                                                      const Tensor& v, const Bias& bias, bool causal, Scale scale,
                                                      bool of_bias) {
+  TORCH_CHECK(q.size(1) == k.size(1), "Pretended card: no gradients where heads of queries share keys");
   at::AutoDispatchBelowADInplaceOrView below_autograd;
   Tensor g = single(gradient), p = logits(single(q), single(k), bias, causal, scale).softmax(-1);
   Tensor dp = at::matmul(g, single(v).transpose(-2, -1));
@@ -79,6 +83,20 @@ std::tuple<Tensor, Tensor, Tensor> flash_backward(const Tensor& gradient, const 
   return {dq, dk, dv};
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor, SymInt, SymInt, Tensor, Tensor, Tensor> cudnn(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Bias& bias, bool, double dropout, bool causal, bool, Scale scale) {
+  auto [out, sums, seed, offset] = efficient(q, k, v, bias, true, dropout, causal, scale);
+  return {out, sums, Tensor(), Tensor(), q.sym_size(2), k.sym_size(2), seed, offset, Tensor()};
+}
+
+std::tuple<Tensor, Tensor, Tensor> cudnn_backward(const Tensor& gradient, const Tensor& q, const Tensor& k, const Tensor& v,
+                                                  const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                                  const Tensor& bias, const Tensor&, const Tensor&, SymInt, SymInt, double,
+                                                  bool causal, Scale scale) {
+  auto [dq, dk, dv, _] = gradients(gradient, q, k, v, bias.defined() ? Bias(bias) : Bias(), causal, scale, false);
+  return {dq, dk, dv};
+}
+
 }  // namespace
 
 void register_attention(torch::Library& library) {
@@ -89,6 +107,8 @@ void register_attention(torch::Library& library) {
   implement("_scaled_dot_product_efficient_attention_backward", TORCH_FN(efficient_backward));
   implement("_scaled_dot_product_flash_attention", TORCH_FN(flash));
   implement("_scaled_dot_product_flash_attention_backward", TORCH_FN(flash_backward));
+  implement("_scaled_dot_product_cudnn_attention", TORCH_FN(cudnn));
+  implement("_scaled_dot_product_cudnn_attention_backward", TORCH_FN(cudnn_backward));
 }
 
 }  // namespace fake_gpu

@@ -20,12 +20,14 @@ class Event:
 
     kind: "wait", "to card", "to host", either of these with ", not waited for", or "scalar": a number in the host's
     memory that an operation on the card reads, for which nothing waits.
-    operation: of aten or of the runtime. line: "nodes/host/denoiser.py:119", the innermost in the watched folder.
+    operation: of aten or of the runtime. place and line: the innermost in the watched folder, with its function:
+    "nodes/host/denoiser.py: __call__".
     """
 
     kind: str
     operation: str
-    line: str
+    place: str
+    line: int
 
     @property
     def waits(self) -> bool:
@@ -43,7 +45,7 @@ def watching(folder: Path) -> Iterator[Counter[Event]]:
     found: Counter[Event] = Counter()
 
     def hears(kind: bytes, operation: bytes, _bytes: int) -> None:
-        found[Event(kind.decode(), operation.decode(), _line(folder))] += 1
+        found[Event(kind.decode(), operation.decode(), *_innermost(folder))] += 1
 
     function = _HEARS(hears)
     runtime = ctypes.CDLL(None)
@@ -54,9 +56,9 @@ def watching(folder: Path) -> Iterator[Counter[Event]]:
         runtime.fake_gpu_listen(None)
 
 
-def _line(folder: Path) -> str:
+def _innermost(folder: Path) -> tuple[str, int]:
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
         if path.is_relative_to(folder) and path != Path(__file__):
-            return f"{path.relative_to(folder)}:{frame.lineno}"
-    return "-"
+            return f"{path.relative_to(folder)}: {frame.name}", frame.lineno or 0
+    return "-", 0

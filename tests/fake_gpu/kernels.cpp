@@ -62,7 +62,8 @@ const Names KEPT = {"aten::view", "aten::view.dtype", "aten::as_strided", "aten:
                     "aten::_assert_async.msg", "aten::_fused_sdp_choice",
                     "aten::_scaled_dot_product_efficient_attention",
                     "aten::_scaled_dot_product_efficient_attention_backward",
-                    "aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_flash_attention_backward"};
+                    "aten::_scaled_dot_product_flash_attention", "aten::_scaled_dot_product_flash_attention_backward",
+                    "aten::_scaled_dot_product_cudnn_attention", "aten::_scaled_dot_product_cudnn_attention_backward"};
 // Have a CUDA kernel that is not found under CUDA's own key.
 const Names REPLACED_TOO = {"aten::convolution", "aten::convolution_backward", "aten::copy_"};
 

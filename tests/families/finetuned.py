@@ -41,7 +41,7 @@ class Finetuned:
 
 def finetuned(name: str) -> Finetuned:
     model, clip, _ = load_family(name)
-    base = {key: weight.clone() for key, weight in model.model.diffusion_model.state_dict().items()}
+    base = {key: weight.clone() for key, weight in model.model.diffusion_model.named_parameters()}
     kinds = {re.sub(r"\d+", "N", key): key for key in reversed(base)}
     random = torch.Generator().manual_seed(0)
     noise = {key: 0.3 * base[key].std() * torch.randn(base[key].shape, generator=random) for key in kinds.values()}

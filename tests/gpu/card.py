@@ -26,7 +26,20 @@ def give_back() -> None:
     import comfy.model_management
 
     gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
     comfy.model_management.soft_empty_cache()
+
+
+@contextmanager
+def nearly_full(left_mib: int) -> Iterator[None]:
+    """All of the card's memory is taken but this much, in blocks of at most a quarter of what is free."""
+    give_back()
+    taken = []
+    while (room := torch.cuda.mem_get_info()[0] - left_mib * MIB) > 2 * MIB:
+        taken.append(torch.empty(max(room // 4, 2 * MIB), dtype=torch.uint8, device="cuda"))
+    yield
+    taken.clear()
+    give_back()
 
 
 def allocated() -> float:

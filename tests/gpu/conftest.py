@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from families.build import FAMILIES, checkpoint, state_dict
 from families.fixtures import *  # noqa: F403
 from families.load import load_file
@@ -18,6 +20,21 @@ from gpu.card import unload_everything
 @pytest.fixture(autouse=True)
 def nothing_is_fetched(no_network: None) -> None:
     """Whatever a node is asked for here, it does without the network."""
+
+
+@pytest.fixture
+def no_last_preview(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings end without the picture that their node shows, which takes as long as all the rest of a short one."""
+    from core_personalization.nodes.training.run import TrainingRun
+
+    monkeypatch.setattr(TrainingRun, "last_preview", lambda run: torch.zeros(1, 8, 8, 3))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_for_good(comfyui: Path) -> None:
+    """Each training collects garbage; looking through torch and ComfyUI every time takes longer than its steps."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

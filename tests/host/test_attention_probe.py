@@ -123,6 +123,7 @@ def test_nor_with_other_samplers_without_cfg_or_with_several_images(sd1, sampler
     assert_whole(captured)
 
 
+@pytest.mark.every_comfyui
 def test_a_patch_set_before_or_after_the_probe_still_makes_the_output(sd1):
     def louder(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         from comfy.ldm.modules.attention import optimized_attention
@@ -549,6 +550,7 @@ def test_a_model_or_clip_of_another_kind_is_refused(families, sd1):
         probed(Loaded("mixed", sd1.model, other.clip))
 
 
+@pytest.mark.every_comfyui
 def test_words_are_found_as_the_tokenizer_splits_them(sd1, comfyui):
     from core_personalization.core_ops.prompt_words import watch_phrases
     from core_personalization.nodes.host.prompt_words import read_phrases, read_prompt

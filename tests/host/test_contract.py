@@ -106,6 +106,7 @@ def test_the_ids_are_those_that_workflows_were_saved_with(nodes):
     assert tuple(sorted(nodes)) == NODE_IDS
 
 
+@pytest.mark.every_comfyui
 def test_every_schema_is_valid_for_the_host(nodes):
     for node in nodes.values():
         node.VALIDATE_CLASS()

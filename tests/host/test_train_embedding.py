@@ -47,6 +47,7 @@ def host_conditioning(clip, prompt: str) -> torch.Tensor:
         return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0][0].clone()
 
 
+@pytest.mark.every_comfyui
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_trains_and_core_reads_the_file_as_training_did(family, embeddings):
     from core_personalization.nodes.host.prompt_rows import PromptRows

@@ -59,6 +59,7 @@ def test_gradients_reach_exactly_the_scope(sd1, scope, inside):
     assert all(vector.grad is None for vector in run.embedding.parameters)
 
 
+@pytest.mark.every_comfyui
 def test_everything_connected(sd1):
     concept = a_concept(sd1, with_category=True, vectors=2)
     _, lora, losses, _, path, refined = execute(

