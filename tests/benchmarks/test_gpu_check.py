@@ -141,7 +141,7 @@ def test_a_step_has_its_share_of_the_matrix_rate_and_its_limits():
 
 
 def test_memory_that_stays_and_trainings_that_fail_are_named():
-    answer = {"loaded": 300.0, "left": 0.0, "in_use": 8.0, "failed": []}
+    answer = {"trained": 300.0, "left": 0.0, "in_use": 8.0, "failed": []}
     on = {"dynamic_vram": True}
     assert unloading.row_of(on, answer).ok
     row = unloading.row_of(on, {**answer, "left": 1.0, "failed": ["LoRA: no"]})
