@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=… python benchmarks/memory_table.py [sd15 sd21 sdxl]
 
-Each row is planned as on a CUDA card that loads the checkpoint in fp16, from a rehearsal of one step: no card is needed,
-and no memory. tests/gpu and docs/memory.md say how near the plan is to what torch's allocator then counts.
+Each row is planned as on a CUDA card that loads the checkpoint in fp16, from a rehearsal of one step: no card is
+needed, and no memory. docs/memory.md says how near the plan is to what torch's allocator then counts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LEFT_FREE = 0.9
 SIDES = {"sd15": 512, "sd21": 512, "sdxl": 1024}
 CHECKPOINTING = {"gradient_checkpointing": True}
 LEAST = {"batch_size": 1, **CHECKPOINTING}
+FUSED = {"fused_backward": True, "optimizer": "Adafactor"}
 ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("CoRe Train Embedding", "embedding", {"batch_size": 6}),
     ("CoRe Train Embedding", "embedding", {"batch_size": 6, **CHECKPOINTING}),
@@ -38,7 +39,7 @@ ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("LoRA, attention layers", "finetune", {"form": "LoRA", "scope": "attention layers", **LEAST, "offload": 1.0}),
     ("keys and values (Custom Diffusion)", "finetune", {"scope": "keys and values of cross-attention", **LEAST}),
     ("whole U-Net (CoRe stage 2)", "finetune", {"batch_size": 4, "precision": "bf16", **CHECKPOINTING}),
-    ("whole U-Net, least", "finetune", {**LEAST, "precision": "bf16", "fused_backward": True, "optimizer": "Adafactor"}),
+    ("whole U-Net, least", "finetune", {**LEAST, "precision": "bf16", **FUSED}),
 )
 
 
