@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 TESTS = ROOT / "tests"
 # By folder: the markers of all tests in it.
-TIERS = {TESTS / "host": ("host",), TESTS / "robustness": ("host",), TESTS / "browser": ("host", "browser")}
+TIERS = {
+    TESTS / "host": ("host",),
+    TESTS / "robustness": ("host",),
+    TESTS / "browser": ("host", "browser"),
+    TESTS / "gpu": ("host", "gpu"),
+}
 
 LONGEST_FIRST = ("robustness", "host", "browser", "mini_world", "benchmarks")
 """Folders whose files several processes take first, so that none of them is left alone with a long one at the end."""

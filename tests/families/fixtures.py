@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from . import dynamic_vram
+from .dynamic_vram import DYNAMIC_VRAM
 
 __all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_models"]
 
@@ -20,7 +24,11 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def start_comfyui(comfyui_path: Path, base: Path) -> Path:
-    """`base` as ComfyUI's base folder, unless this process has one already; returns the one it has."""
+    """`base` as ComfyUI's base folder, unless this process has one already; returns the one it has.
+
+    COMFYUI_OPTIONS, such as "--novram", are switched on; DYNAMIC_VRAM among them is what ComfyUI does by itself on
+    NVIDIA's cards.
+    """
     if "folder_paths" in sys.modules:
         return Path(sys.modules["folder_paths"].base_path)
     sys.path.insert(0, str(comfyui_path))
@@ -29,6 +37,11 @@ def start_comfyui(comfyui_path: Path, base: Path) -> Path:
 
     args.cpu = not torch.cuda.is_available()
     args.base_directory = str(base)
+    options = os.environ.get("COMFYUI_OPTIONS", "").split()
+    for option in options:
+        setattr(args, option.removeprefix("--").replace("-", "_"), True)
+    if DYNAMIC_VRAM in options:
+        dynamic_vram.switch_on()
     import folder_paths
 
     output = Path(folder_paths.get_output_directory())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,5 +38,22 @@ def load_checkpoint(
             weights,
             embedding_directory=embedding_directory,
             te_model_options=text_encoder_options(family),
+        )
+    return model, clip, vae
+
+
+def load_file(
+    family: Family, path: Path, embedding_directory: str | None = None, **text_encoder: Any
+) -> tuple[Any, Any, Any]:
+    """A checkpoint's file as core's loader does it: these can be loaded again, as dynamic VRAM has it.
+
+    text_encoder: more of its options, as core's nodes give them: load_device and offload_device.
+    """
+    from comfy.sd import load_checkpoint_guess_config
+
+    options = text_encoder_options(family) | text_encoder
+    with torch.inference_mode():
+        model, clip, vae, *_ = load_checkpoint_guess_config(
+            str(path), embedding_directory=embedding_directory, te_model_options=options
         )
     return model, clip, vae

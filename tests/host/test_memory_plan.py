@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from families.embedding import embedding_run
 from families.finetuning import finetune_run
 from families.load import load_family
 
@@ -15,21 +16,6 @@ TOLERANCE = 0.15
 @pytest.fixture(scope="module")
 def models():
     return load_family("sd1")
-
-
-def embedding_run(models, **settings):
-    from core_personalization.nodes.embedding.inputs import check_inputs
-    from core_personalization.nodes.embedding.run import EmbeddingRun
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
-    from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
-
-    host = HostModels(*models)
-    common = {"concept_name": "planned", "precision": "fp32", "preview_every": 0, "save_every": 0, "overwrite": True}
-    chosen = validated(EmbeddingSettings, {**common, **settings})
-    pictures = [torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))]
-    with torch.inference_mode():
-        return EmbeddingRun(host, check_inputs(host, pictures, None, None, chosen))
 
 
 def planned(line: str, part: str = "needs about") -> float:

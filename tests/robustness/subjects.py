@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from families import finetuning
+from safetensors.torch import load_file
 from torch import Tensor
 
 from robustness.smallest import Models
@@ -55,10 +56,9 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
 
 def finetune(models: Models, name: str, **settings: Any) -> Result:
     given = {"scope": "keys and values of cross-attention", "form": "LoRA", "batch_size": 1, "steps": STEPS, **settings}
-    _, lora, losses, *_ = finetuning.execute(
-        models, images=[picture()], name=name, save_every=given.pop("save_every", 0), **given
-    )
-    return {**lora, "losses": torch.tensor(losses["loss"])}
+    given = {"images": [picture()], "save_every": 0, **given}
+    _, _, losses, _, file, *_ = finetuning.execute(models, name=name, **given)
+    return {**load_file(file), "losses": torch.tensor(losses["loss"])}
 
 
 def optimize(models: Models, name: str, **settings: Any) -> Result:

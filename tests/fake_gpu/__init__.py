@@ -1,0 +1,1 @@
+"""A CUDA card without a card; see README.md."""

@@ -1,0 +1,32 @@
+"""The training inside the node "CoRe Train Embedding" on the small families, stopped before its first step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+SETTINGS: dict[str, Any] = {
+    "concept_name": "planned",
+    "super_category": "dog",
+    "resolution": 64,
+    "batch_size": 2,
+    "precision": "fp32",
+    "preview_every": 0,
+    "save_every": 0,
+    "overwrite": True,
+}
+
+
+def embedding_run(models, images=None, masks=None, captions=None, **settings):
+    from core_personalization.nodes.embedding.inputs import check_inputs
+    from core_personalization.nodes.embedding.run import EmbeddingRun
+    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.settings import validated
+    from core_personalization.nodes.training.inputs import HostModels
+
+    host = HostModels(*models)
+    chosen = validated(EmbeddingSettings, {**SETTINGS, **settings})
+    images = images or [torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))]
+    with torch.inference_mode():
+        return EmbeddingRun(host, check_inputs(host, images, masks, captions, chosen))

@@ -1,0 +1,1 @@
+"""On a CUDA card, real or pretended (tests/fake_gpu)."""

@@ -1,0 +1,99 @@
+"""Every method and every form in every number format, with the CPU's losses where rounding allows to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from families.load import load_file
+from robustness.smallest import SMALLEST
+from robustness.subjects import Result, finetune, train_embedding
+
+from gpu.card import full_precision, on_the_cpu
+
+METHODS = ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"]
+FORMS = ["full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values"]
+CASES = [{"method": method} for method in METHODS] + [{"form": form} for form in FORMS]
+STEPS = 2
+cases = pytest.mark.parametrize("settings", CASES, ids=lambda settings: next(iter(settings.values())))
+
+
+def trained(models, name: str, **settings) -> Result:
+    return (finetune if "form" in settings else train_embedding)(models, name, **{"steps": STEPS, **settings})
+
+
+@pytest.fixture(scope="module")
+def on_both(smallest_file, embeddings) -> Callable[..., tuple[Result, Result]]:
+    """A training on the card and one on the CPU, from weights in fp32."""
+
+    def load():
+        return load_file(SMALLEST, smallest_file, str(embeddings))
+
+    with full_precision():
+        here, there = load(), on_the_cpu(load)
+
+    def both(**settings) -> tuple[Result, Result]:
+        settings = {"learning_rate": 1e-3, "name": "compared", **settings}
+        with full_precision():
+            return trained(here, **settings), on_the_cpu(lambda: trained(there, **settings))
+
+    return both
+
+
+@pytest.mark.usefixtures("no_last_preview")
+@cases
+def test_the_card_gives_the_losses_of_the_cpu(on_both, settings):
+    card, cpu = on_both(**settings, precision="fp32")
+    torch.testing.assert_close(card["losses"], cpu["losses"], rtol=1e-3, atol=0)
+    assert len(set(card["losses"].tolist())) > 1
+
+
+@pytest.mark.usefixtures("no_last_preview")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@cases
+def test_half_precision_stays_finite(models, settings, precision):
+    result = trained(models, "half", **settings, precision=precision)
+    assert all(value.isfinite().all() for value in result.values())
+
+
+@pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "LoRA"}], ids=["embedding", "LoRA"])
+def test_sdxl_trains_with_everything_switched_on(sdxl, settings):
+    more = {"gradient_checkpointing": True, "gradient_accumulation": 2, "max_gradient_norm": 1.0, "preview_every": 2}
+    result = trained(sdxl, "large", **settings, **more, precision="auto", save_every=2)
+    assert all(value.isfinite().all() for value in result.values())
+
+
+def test_a_unet_trains_along_with_an_embedding_and_class_images(models):
+    from families.finetuning import pictures
+
+    given = {"masks": [torch.rand(1, 64, 64)], "class_images": pictures(2, seed=8), "train_embedding": True}
+    more = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "augmentation": 2, "preview_every": 2}
+    result = trained(models, "along", form="LoRA", **given, **more, optimizer="Adafactor", max_gradient_norm=1.0)
+    assert all(value.isfinite().all() for value in result.values())
+
+
+@pytest.mark.usefixtures("no_last_preview")
+def test_updates_within_the_backward_pass_learn_the_same(models):
+    plain, fused = (
+        trained(models, "fused", form="full weights", scope="whole U-Net", precision="bf16", fused_backward=on)
+        for on in (False, True)
+    )
+    assert all(torch.equal(plain[name], fused[name]) for name in plain)
+
+
+@pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "full weights"}], ids=["embedding", "U-Net"])
+def test_a_preview_is_drawn_while_training(models, settings, monkeypatch):
+    from core_personalization.nodes.host.run_control import RunProgress
+
+    shown = []
+    update = RunProgress.update
+
+    def see(progress, step, text, preview):
+        shown.append(preview)
+        update(progress, step, text, preview)
+
+    monkeypatch.setattr(RunProgress, "update", see)
+    trained(models, "watched", **settings, preview_every=2)
+    assert [preview is not None for preview in shown] == [False, True]
+    assert shown[1].device.type == "cpu" and shown[1].isfinite().all()
