@@ -49,15 +49,6 @@ REFINED: Needed = {
     (TO_CARD, "core_ops/trust_region.py", "within_reach"): 1,
     (TO_HOST, "core_ops/concept_embedding.py", "snapshot"): 2,  # what is kept, and how far it moved
 }
-ALIGNED = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "captions": None}
-EVERYTHING = {
-    **ALIGNED,
-    "form": "LoRA",
-    "train_embedding": True,
-    "class_images": nodes.pictures(),
-    "optimizer": "Adafactor",
-    "max_gradient_norm": 1.0,
-}
 CASES = [
     pytest.param("sd1", nodes.train_embedding, {"method": "CoRe"}, CORE | tokens(2), id="CoRe"),
     pytest.param(
@@ -94,7 +85,7 @@ CASES = [
         id="fused backward",
     ),
     pytest.param(
-        "sd1", nodes.finetune, EVERYTHING, LOSSES | batch(2) | NORM | tokens(1) | SPANS, id="LoRA, everything on"
+        "sd1", nodes.finetune, nodes.EVERYTHING, LOSSES | batch(2) | NORM | tokens(1) | SPANS, id="LoRA, everything on"
     ),
     pytest.param(
         "sd1",
