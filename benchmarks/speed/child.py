@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from .memory import MemoryWatch
 from .task import Task
@@ -38,9 +39,10 @@ def main() -> None:
     memory.begin()
     answer(ready=True)
     for line in sys.stdin:
-        if line.strip() != "step":
-            break
-        answer(**timed(step, torch.device(task.device)), **memory.read())
+        if line.strip() == "step":
+            answer(**timed(step, torch.device(task.device)), **memory.read())
+        elif line.strip() == "operations":
+            answer(operations=operations_of(step))
 
 
 def timed(step: Step, device: torch.device) -> dict[str, float | None]:
@@ -51,6 +53,13 @@ def timed(step: Step, device: torch.device) -> dict[str, float | None]:
     loss = step()
     wait()
     return {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor, "loss": loss}
+
+
+def operations_of(step: Step) -> int:
+    """Floating-point operations of matrix products, convolutions and attention; 0 for a step of another thread."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 if __name__ == "__main__":

@@ -43,8 +43,15 @@ class Subject:
         self._log.close()
 
     def step(self) -> dict[str, Any]:
+        return self._ask("step")
+
+    def operations(self) -> int:
+        """Floating-point operations of one more step."""
+        return self._ask("operations")["operations"]
+
+    def _ask(self, order: str) -> dict[str, Any]:
         assert self._process.stdin
-        print("step", file=self._process.stdin, flush=True)
+        print(order, file=self._process.stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -59,12 +66,16 @@ class Subject:
 
 @dataclass
 class Record:
-    """All that one subject did. The first step of a process warms it up and counts for memory and loss only."""
+    """All that one subject did. The first step of a process warms it up and counts for the loss only.
+
+    operations: floating-point ones of a step; 0 where they were not counted.
+    """
 
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
     first_loss: float | None = None
+    operations: int = 0
 
     def warm_up(self, subject: Subject) -> None:
         self.first_loss = subject.step()["loss"]
@@ -74,6 +85,10 @@ class Record:
         self.seconds.append(answer["seconds"])
         self.processor.append(answer["processor"])
         self.peaks.append(answer["peak"])
+
+    def count(self, subject: Subject, wanted: bool) -> None:
+        if wanted:
+            self.operations = subject.operations()
 
     @property
     def peak(self) -> int:
@@ -109,8 +124,11 @@ class Outcome:
         return abs(ours - other) / abs(other)
 
 
-def compare(comparison: Comparison, task: Task, repetitions: int, apart: bool) -> Outcome:
-    """task: its subject and pair are filled in. apart: never both in memory; each repetition is a new process."""
+def compare(comparison: Comparison, task: Task, repetitions: int, apart: bool, count: bool = False) -> Outcome:
+    """task: its subject and pair are filled in. apart: never both in memory; each repetition is a new process.
+
+    count: a step's operations, too. torch does not count the CPU's fused attention.
+    """
     tasks = [replace(task, subject=subject, pair=comparison.name) for subject in (comparison.ours, comparison.other)]
     outcome = Outcome(comparison, tasks[0], Record(), Record())
     pairs = list(zip(tasks, (outcome.ours, outcome.other), strict=True))
@@ -120,6 +138,7 @@ def compare(comparison: Comparison, task: Task, repetitions: int, apart: bool) -
                 with Subject(own) as subject:
                     record.warm_up(subject)
                     record.step(subject)
+                    record.count(subject, count)
         return outcome
     with ExitStack() as stack:
         running = [(stack.enter_context(Subject(own)), record) for own, record in pairs]
@@ -128,6 +147,8 @@ def compare(comparison: Comparison, task: Task, repetitions: int, apart: bool) -
         for _ in range(repetitions):
             for subject, record in running:
                 record.step(subject)
+        for subject, record in running:
+            record.count(subject, count)
     return outcome
 
 

@@ -92,6 +92,14 @@ class EmbeddingRun(TrainingRun):
             self.loop = TrainingLoop(recipe, self._loop_config(self.denoiser.dtype), self._weighting())
             self.resume(checked.resumed)
 
+    @classmethod
+    def planned(cls, host: HostModels, checked: CheckedInputs, settings: EmbeddingSettings) -> MemoryPlan:
+        """What a training would take, without beginning one."""
+        run = cls.__new__(cls)
+        run.host, run.checked = host, checked
+        with autograd_mode():
+            return run._memory_plan(settings)
+
     @property
     def device(self) -> torch.device:
         return self.host.model.load_device

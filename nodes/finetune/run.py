@@ -100,6 +100,14 @@ class FinetuneRun(TrainingRun):
                 self.encoder.release()
             self.resume(checked.resumed)
 
+    @classmethod
+    def planned(cls, host: HostModels, checked: CheckedFinetune, settings: FinetuneSettings) -> MemoryPlan:
+        """What a training would take, without beginning one."""
+        run = cls.__new__(cls)
+        run.host, run.checked = host, checked
+        with autograd_mode():
+            return run._memory_plan(settings)
+
     @property
     def device(self) -> torch.device:
         return self.host.model.load_device

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from ...core_ops.losses.context_embedding import Formulation
 from ...core_ops.recipes.test_time import ATTENTION, EMBEDDING
-from ..embedding.settings import BALANCED, FIXED
-from ..host.precision import PRECISIONS
-from ..settings import choice, integer, number, switch, text
+from ..embedding.settings import BALANCED, FIXED, EmbeddingSettings
+from ..settings import choice, integer, like, number, switch, text
 
 PAPER, REFERENCE_CODE = "paper", "reference code"
 
@@ -75,9 +74,7 @@ class TestTimeSettings:
     )
     optimize_2: bool = switch(True, "Refine concept_2 as well; off: it stays as it is.", advanced=True)
     optimize_3: bool = switch(True, "Refine concept_3 as well; off: it stays as it is.", advanced=True)
-    precision: str = choice(
-        PRECISIONS, "Number format of the U-Net. auto: bf16 where the hardware has it, else fp32.", advanced=True
-    )
+    precision: str = like(EmbeddingSettings, "precision")
     gradient_checkpointing: bool = switch(
         False, "Compute the U-Net's blocks twice to keep less memory; slower, same result.", advanced=True
     )

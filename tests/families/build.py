@@ -119,7 +119,7 @@ def checkpoint(family: Family, seed: int = 0, full_text_encoders: bool = False) 
         _pass_input_on(weights, family)
     else:
         weights[V_PREDICTION_MARK] *= 4  # A standard deviation of 0.2; the host asks for more than 0.09.
-    weights |= _autoencoder(family, seed)
+    weights |= autoencoder(family, seed)
     for encoder in family.text_encoders:
         small = {key: _text_weight(key, shape, seed) for key, shape in text_shapes(encoder)}
         weights |= _padded(small, encoder) if full_text_encoders else small
@@ -298,7 +298,7 @@ def _pass_input_on(weights: dict[str, Tensor], family: Family) -> None:
             weights[f"{unet}out.2.weight"][latent, channel, 1, 1] = sign
 
 
-def _autoencoder(family: Family, seed: int) -> dict[str, Tensor]:
+def autoencoder(family: Family, seed: int) -> dict[str, Tensor]:
     """TAESD's layers, weighted for latent = 4 Q (block mean of RGB - 1/2) and back, Q [4, 3] orthonormal."""
     encoder, decoder = "first_stage_model.taesd_encoder", "first_stage_model.taesd_decoder"
     weights = {"first_stage_model.vae_scale": torch.tensor(family.latent_scale)}
