@@ -16,6 +16,6 @@ def weights_hash(models: tuple[Any, Any, Any]) -> str:
         for name, tensor in module.state_dict().items():
             copied = tensor.to(
                 "cpu", copy=True
-            )  # the host's own, loaded under inference mode, cannot be viewed otherwise
+            )  # an inference tensor cannot be viewed otherwise
             digest.update(name.encode() + copied.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
