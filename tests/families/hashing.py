@@ -14,8 +14,6 @@ def weights_hash(models: tuple[Any, Any, Any]) -> str:
     digest = hashlib.sha256()
     for module in (model.model, clip.cond_stage_model, vae.first_stage_model):
         for name, tensor in module.state_dict().items():
-            copied = tensor.to(
-                "cpu", copy=True
-            )  # an inference tensor cannot be viewed otherwise
+            copied = tensor.to("cpu", copy=True)  # an inference tensor cannot be viewed otherwise
             digest.update(name.encode() + copied.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
