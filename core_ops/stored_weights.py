@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 
 def fetched(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -27,7 +28,7 @@ def is_quantised(weight: Tensor) -> bool:
     return type(weight.data) is not Tensor
 
 
-def compute_from_stored(layer: nn.Module) -> None:
+def compute_from_stored(layer: Any) -> None:
     """Has a frozen linear or 2D convolution layer compute from its weight as it is stored.
 
     Raises TypeError for other layers, and ValueError for a layer whose weight is trained.
@@ -40,7 +41,7 @@ def compute_from_stored(layer: nn.Module) -> None:
 
 
 @cache
-def _stored_kind(kind: type[nn.Module]) -> type[nn.Module]:
+def _stored_kind(kind: type[nn.Module]) -> Any:
     """A kind of layer that computes from its weight as it is stored."""
     forward = _convolution if issubclass(kind, nn.Conv2d) else _linear
     return type(f"Stored{kind.__name__}", (kind,), {"forward": forward})
@@ -72,14 +73,15 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: nn.Conv2d) -> Tensor:
         ctx.weight, ctx.shape = weight, x.shape
-        ctx.geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        return F.conv2d(x, *_as_computed(x, weight, bias), *ctx.geometry)
+        geometry: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        ctx.geometry = geometry
+        return F.conv2d(x, *_as_computed(x, weight, bias), *geometry)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (gradient,) = gradients
         weight = fetched(ctx.weight, gradient.device, gradient.dtype)
-        return torch.nn.grad.conv2d_input(ctx.shape, weight, gradient, *ctx.geometry), None, None, None
+        return conv2d_input(ctx.shape, weight, gradient, *ctx.geometry), None, None, None
 
 
 def _as_computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -50,6 +50,8 @@ class ContextRegularization(EmbeddingRecipe):
         super().__init__(problem, config.batch_size)
         self.config, self.prompts = config, prompts
         self._references: dict[int, TextConditioning] = {}
+        for pair in prompts:  # copied to the device now: the first step with a prompt would wait for it
+            pair.positions(problem.images.latents.device)
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = self.draw_batch(random)

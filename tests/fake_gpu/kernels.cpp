@@ -142,6 +142,7 @@ class Call {
       return list;
     }
     if (value.isDevice() && value.toDevice().is_cuda()) return at::Device(at::kCPU);
+    if (!value.isNone() && !value.isGenerator()) return value;
     if (schema_.arguments()[i].type()->str().find("Generator") == std::string::npos) return value;
     bool here = tensors_.empty();
     for (auto& [_, tensor] : tensors_) here |= on_card(tensor);

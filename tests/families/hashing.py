@@ -12,8 +12,8 @@ def weights_hash(models: tuple[Any, Any, Any]) -> str:
     """SHA-256 of every weight of a MODEL, CLIP and VAE."""
     model, clip, vae = models
     digest = hashlib.sha256()
-    with torch.inference_mode():  # in which the host loaded them, and takes them from device to device
-        for module in (model.model, clip.cond_stage_model, vae.first_stage_model):
-            for name, tensor in module.state_dict().items():
-                digest.update(name.encode() + tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for module in (model.model, clip.cond_stage_model, vae.first_stage_model):
+        for name, tensor in module.state_dict().items():
+            copied = tensor.to("cpu", copy=True)  # an inference tensor cannot be viewed otherwise
+            digest.update(name.encode() + copied.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -153,8 +153,8 @@ def test_an_error_while_training_keeps_what_was_learned_and_the_host_as_it_was(s
     attention_loss, calls = ContextRegularization.attention_loss, []
 
     def becomes_nan(recipe, *arguments):
-        calls.append(None)
         value = attention_loss(recipe, *arguments)
+        calls.extend([None] * (not value.is_meta))  # the rehearsal for the memory plan is no step
         return value * float("nan") if len(calls) == 3 else value
 
     before = weights_hash(sd1)
@@ -309,7 +309,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
     }
     assert regularizers["core"][0] < regularizers["plain"][0]
     assert regularizers["core"][1] < regularizers["plain"][1]
-    start = core._initial_vectors()
+    start = core._initial_vectors(core.encoder)
     for run in (core, plain):
         assert fixed_diffusion_loss(run, run.embedding.vectors, batches) < fixed_diffusion_loss(run, start, batches)
 
@@ -419,7 +419,7 @@ def test_running_out_of_memory_says_what_to_lower_and_keeps_what_was_learned(sd1
     forward, calls = HostDenoiser._forward, []
 
     def runs_out(denoiser, *arguments):
-        calls.append(None)
+        calls.extend([None] * (denoiser.device.type != "meta"))  # the rehearsal for the memory plan is no step
         if len(calls) == 8:  # three passes a step
             raise comfy.model_management.OOM_EXCEPTION("out of memory")
         return forward(denoiser, *arguments)

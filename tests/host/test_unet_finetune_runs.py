@@ -161,9 +161,9 @@ def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypat
 
 
 def test_fused_backward_is_refused_where_a_gpu_would_train_in_fp16(sd1, monkeypatch):
-    from core_personalization.nodes.finetune import inputs
+    from core_personalization.nodes.finetune import settings
 
-    monkeypatch.setattr(inputs, "dtype_for", lambda *_: torch.float16)
+    monkeypatch.setattr(settings, "dtype_for", lambda *_: torch.float16)
     with pytest.raises(ValueError, match=r"fused_backward: fp16 .*choose precision bf16 or fp32"):
         execute(sd1, fused_backward=True)
 

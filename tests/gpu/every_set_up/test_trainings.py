@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import finetuning
+from families import dynamic_vram, finetuning
 from families.concepts import make_lora, sample
 from families.load import load_file
 from robustness.smallest import SMALLEST, Models, load_smallest
@@ -113,6 +113,7 @@ def test_pictures_and_masks_on_the_card_train(models):
     assert finetune(models, "there", form="LoRA", **given, **more)["losses"].isfinite().all()
 
 
+@pytest.mark.skipif(not dynamic_vram.is_on(), reason="takes long; without dynamic VRAM it is in test_trainings.py")
 def test_sdxl_trains(sdxl):
     more = {"gradient_checkpointing": True, "precision": "auto", "steps": 1}
     assert train_embedding(sdxl, "large", method="CoRe", **more)["losses"].isfinite().all()
