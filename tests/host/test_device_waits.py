@@ -41,9 +41,7 @@ def tokens(calls: int) -> Needed:
 
 
 SPANS: Needed = {(TO_CARD, "core_ops/aligned_diffusion.py", "aligned_diffusion"): 1}
-DRAWN_PROMPT: Needed = {(TO_CARD, "core_ops/token_rows.py", "positions"): 2}
-"""Of a prompt that is drawn for the first time."""
-CORE = LOSSES | batch() | NORM | DRAWN_PROMPT
+CORE = LOSSES | batch() | NORM
 WEIGHTED_PROMPT: Needed = {(TO_CARD, "nodes/host/text_encoder.py", "_weigh"): 5}
 REFINED: Needed = {
     (TO_CARD, "core_ops/trust_region.py", "within_reach"): 1,
