@@ -36,9 +36,9 @@ class TrainableWeights:
     def add_full(self, name: str) -> None:
         """Trains the weight itself: a master copy in fp32."""
         owner, attribute = _owner(self.module, name)
-        own = getattr(owner, attribute)
-        master = fetched(own.detach(), self.device, torch.float32)
-        master = nn.Parameter(master.clone() if master.data_ptr() == own.data_ptr() else master)
+        stored = getattr(owner, attribute).detach()
+        master = fetched(stored, self.device, torch.float32)
+        master = nn.Parameter(master.clone() if master is stored else master)
         setattr(owner, attribute, master)
         if self.dtype != torch.float32:
             parametrize.register_parametrization(owner, attribute, _Cast(self.dtype), unsafe=True)  # keeps the master
