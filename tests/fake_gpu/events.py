@@ -41,7 +41,7 @@ def is_pretended() -> bool:
 
 @contextmanager
 def watching(folder: Path) -> Iterator[Counter[Event]]:
-    """Counts the events until the end of the block. Lines of Python are those of files in `folder`."""
+    """Counts the events until the end of the block. Lines of Python are those of files in `folder`, hidden ones not."""
     found: Counter[Event] = Counter()
 
     def hears(kind: bytes, operation: bytes, _bytes: int) -> None:
@@ -60,5 +60,7 @@ def _innermost(folder: Path) -> tuple[str, int]:
     for frame in reversed(traceback.extract_stack()):
         path = Path(frame.filename)
         if path.is_relative_to(folder) and path != Path(__file__):
-            return f"{path.relative_to(folder)}: {frame.name}", frame.lineno or 0
+            place = path.relative_to(folder)
+            if not place.parts[0].startswith("."):  # a ComfyUI or packages that were prepared there
+                return f"{place}: {frame.name}", frame.lineno or 0
     return "-", 0

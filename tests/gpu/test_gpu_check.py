@@ -11,7 +11,7 @@ import pytest
 from preparation.by_place import ROOT
 
 pytestmark = [pytest.mark.gpu, pytest.mark.host]
-STAGES = ("correctness", "speed", "memory", "unloading")
+STAGES = ("correctness", "memory", *(pytest.param(name, marks=pytest.mark.long) for name in ("speed", "unloading")))
 
 
 @pytest.mark.parametrize("stage", STAGES)
