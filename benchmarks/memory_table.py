@@ -74,7 +74,7 @@ def without_memory(size: str) -> tuple[Any, Any, Any]:
     import comfy.model_management
     import torch
     from comfy.model_patcher import ModelPatcher
-    from families.build import _autoencoder, text_shapes, unet_shapes
+    from families.build import autoencoder, text_shapes, unet_shapes
     from families.load import load_checkpoint
     from speed.sizes import SIZES
 
@@ -84,7 +84,7 @@ def without_memory(size: str) -> tuple[Any, Any, Any]:
         return numbers[: torch.Size(shape).numel()].view(shape)
 
     shapes = [*unet_shapes(family), *(pair for encoder in family.text_encoders for pair in text_shapes(encoder))]
-    weights = {key: weight(shape) for key, shape in shapes} | _autoencoder(family, 0)
+    weights = {key: weight(shape) for key, shape in shapes} | autoencoder(family, 0)
     with mock.patch.object(ModelPatcher, "is_dynamic", lambda _: True), ExitStack() as stack:  # weights are not copied
         for name in ("unet_dtype", "text_encoder_dtype"):
             stack.enter_context(mock.patch(f"comfy.model_management.{name}", lambda *_, **__: torch.float16))

@@ -76,9 +76,8 @@ class UNetPlan:
     """How a copy of a U-Net computes.
 
     dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
-    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main
-    memory, 0…1; on a CPU they are there.
-    device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
+    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1; on a
+    CPU they are there. device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
     """
 
     dtype: torch.dtype
