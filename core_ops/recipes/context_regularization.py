@@ -51,7 +51,7 @@ class ContextRegularization(EmbeddingRecipe):
         self.config, self.prompts = config, prompts
         self._references: dict[int, TextConditioning] = {}
         for pair in prompts:  # copied to the device now: the first step with a prompt would wait for it
-            pair.positions(problem.images.latents.device)
+            pair.positions(self.parameters[0].device)
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = self.draw_batch(random)

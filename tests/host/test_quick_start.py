@@ -63,7 +63,7 @@ def test_the_node_says_what_it_made_and_how_to_call_it(workflow, execution):
     assert re.fullmatch(rf"{name}\.safetensors: {STEPS} steps, (\d+ min )?\d+ s", made)
     assert call == f"In prompts: embedding:{name}"
     assert re.match(r"Last step: loss \S+, diffusion \S+, context_embedding \S+", terms)
-    assert re.match(r"The training needs about \S+ GiB beside the model .* took \S+ GiB", memory)
+    assert re.match(r"The training needs about \S+ GiB \(models and trained weights .* took \S+ GiB", memory)
 
 
 def test_a_missing_file_is_not_passed_over(server, workflow, execution):
