@@ -1,6 +1,7 @@
 """What trains on which card: the memory that trainings at published sizes take, by the plan that the nodes refuse by.
 
     COMFYUI_PATH=… python benchmarks/memory_table.py [sd15 sd21 sdxl]
+    COMFYUI_PATH=… python benchmarks/memory_table.py --taken sd15 sdxl     on the card that there is, at 256 pixels
 
 Each row is planned as on a CUDA card that loads the checkpoint in fp16, from a rehearsal of one step: no card is
 needed, and no memory. docs/memory.md says how near the plan is to what torch's allocator then counts.
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,11 @@ ROWS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("whole U-Net (CoRe stage 2)", "finetune", {"batch_size": 4, "precision": "bf16", **CHECKPOINTING}),
     ("whole U-Net, least", "finetune", {**LEAST, "precision": "bf16", **FUSED}),
 )
+TAKEN_SIDE = 256
+TAKEN: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("CoRe", "embedding", {**LEAST, "save_every": 0}),
+    ("LoRA, attention layers", "finetune", {"form": "LoRA", "scope": "attention layers", **LEAST}),
+)
 
 
 def main() -> None:
@@ -50,23 +55,36 @@ def main() -> None:
     load_package("core_personalization", ROOT)
     with TemporaryDirectory() as base:
         start_comfyui(Path(os.environ["COMFYUI_PATH"]), Path(base))
-        print_table(sys.argv[1:] or list(SIDES))
+        if sys.argv[1:2] == ["--taken"]:
+            print_taken(sys.argv[2:])
+        else:
+            print_table(sys.argv[1:] or list(SIDES))
+
+
+def print_taken(sizes: list[str]) -> None:
+    import torch
+
+    for size in sizes:
+        models = without_memory(size)
+        for title, kind, settings in TAKEN:
+            run_class, *given = prepared(kind, models, TAKEN_SIDE, {"steps": 2, "preview_every": 0, **settings})
+            with torch.inference_mode():
+                run = run_class(*given[:2])
+                run.train()
+            print(f"{size}, {title}: the training {run.memory}.", flush=True)
 
 
 def print_table(sizes: list[str]) -> None:
     print("| model | training | settings | GiB | " + " | ".join(f"{card} GB" for card in CARDS) + " |")
     print("|---|---|---|---|" + "---|" * len(CARDS))
     for size in sizes:
-        for title, settings, needed in planned_rows(size):
+        models, side = without_memory(size), SIDES[size]
+        for title, kind, settings in ROWS:
+            run_class, *given = prepared(kind, models, side, settings)
+            needed = run_class.planned(*given).total
             cards = " | ".join("yes" if needed <= (card - LEFT_FREE) * GIB else "no" for card in CARDS)
             said = ", ".join(f"{name} {value}" for name, value in settings.items() if name not in ("form", "scope"))
             print(f"| {size} | {title} | {said} | {needed / GIB:.1f} | {cards} |", flush=True)
-
-
-def planned_rows(size: str) -> Iterator[tuple[str, dict[str, Any], int]]:
-    models, side = without_memory(size), SIDES[size]
-    for title, kind, settings in ROWS:
-        yield title, settings, plan(kind, models, side, settings).total
 
 
 def without_memory(size: str) -> tuple[Any, Any, Any]:
@@ -90,12 +108,14 @@ def without_memory(size: str) -> tuple[Any, Any, Any]:
             stack.enter_context(mock.patch(f"comfy.model_management.{name}", lambda *_, **__: torch.float16))
         stack.enter_context(mock.patch("comfy.model_management.unet_manual_cast", lambda *_, **__: None))
         model, clip, vae = load_checkpoint(family, weights)
+    vae.first_stage_model.to(vae.vae_dtype)  # which a VAE that is not dynamic does while it is loaded
     comfy.model_management.unload_all_models()
     model.load_device = clip.patcher.load_device = torch.device("cuda", 0)
     return model, clip, vae
 
 
-def plan(kind: str, models: Any, side: int, settings: dict[str, Any]) -> Any:
+def prepared(kind: str, models: Any, side: int, settings: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """The class of the run, the host's models, the checked inputs and their settings."""
     import torch
     from core_personalization.nodes.embedding.inputs import check_inputs
     from core_personalization.nodes.embedding.run import EmbeddingRun
@@ -111,9 +131,9 @@ def plan(kind: str, models: Any, side: int, settings: dict[str, Any]) -> Any:
     common = {"resolution": side, "overwrite": True}
     if kind == "embedding":
         chosen = validated(EmbeddingSettings, {**common, "super_category": "dog", **settings})
-        return EmbeddingRun.planned(host, check_inputs(host, pictures, None, None, chosen), chosen)
+        return EmbeddingRun, host, check_inputs(host, pictures, None, None, chosen), chosen
     chosen = validated(FinetuneSettings, {**common, **settings})
-    return FinetuneRun.planned(host, check_finetune(host, a_concept(models), GivenPictures(pictures), chosen), chosen)
+    return FinetuneRun, host, check_finetune(host, a_concept(models), GivenPictures(pictures), chosen), chosen
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def run_tests(
     # tests/conftest.py, since xdist's own puts files of few tests last, however long they take.
     shared_out = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
     threads = os.environ.get("OMP_NUM_THREADS", str(processors // processes))
-    on_card = {"TEST_ON_CARD": "1"} if through or "gpu" in words else {}
-    variables = {"OMP_NUM_THREADS": threads, **on_card, **(more or {})}
+    on_cpu = {} if through or "gpu" in words else {"TEST_ON_CPU": "1"}
+    variables = {"OMP_NUM_THREADS": threads, **on_cpu, **(more or {})}
     return run_prepared(TEST_MODULES, [*through, "-m", "pytest", *shared_out, *words], ROOT, variables, comfyui)
 
 

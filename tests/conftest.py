@@ -50,8 +50,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 for marker in markers:
                     item.add_marker(marker)
     left_out = {"long"} if "long" not in config.option.markexpr else set()
-    on_card = os.environ.get("TEST_ON_CARD")  # of scripts/test.py; all other tests take the CPU on every machine
-    if any(item.get_closest_marker("gpu") for item in items) and not (on_card and has_cuda()):
+    on_cpu = os.environ.get("TEST_ON_CPU")  # of scripts/test.py: all but the GPU tier take the CPU on every machine
+    if any(item.get_closest_marker("gpu") for item in items) and (on_cpu or not has_cuda()):
         left_out.add("gpu")
     dropped = [item for item in items if left_out & {marker.name for marker in item.iter_markers()}]
     if dropped:

@@ -16,7 +16,7 @@ __all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_m
 
 @pytest.fixture(scope="session", autouse=True)
 def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes ComfyUI importable in this process, on the CPU unless TEST_ON_CARD is set, with folders of its own.
+    """Makes ComfyUI importable in this process, with its own folders; on the CPU if TEST_ON_CPU is set or no card is there.
 
     Returns the base folder, in which models/, input/ and output/ are.
     """
@@ -35,7 +35,7 @@ def start_comfyui(comfyui_path: Path, base: Path) -> Path:
     import torch
     from comfy.cli_args import args
 
-    args.cpu = not (os.environ.get("TEST_ON_CARD") and torch.cuda.is_available())
+    args.cpu = bool(os.environ.get("TEST_ON_CPU")) or not torch.cuda.is_available()
     args.base_directory = str(base)
     options = os.environ.get("COMFYUI_OPTIONS", "").split()
     for option in options:
