@@ -16,7 +16,7 @@ __all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_m
 
 @pytest.fixture(scope="session", autouse=True)
 def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes ComfyUI importable in this process, with its own folders; on the CPU if TEST_ON_CPU is set or no card is there.
+    """Makes ComfyUI importable in this process, with folders of its own; on the CPU where TEST_ON_CPU is set.
 
     Returns the base folder, in which models/, input/ and output/ are.
     """
