@@ -57,6 +57,28 @@ def test_half_precision_stays_finite(models, settings, precision):
     assert all(value.isfinite().all() for value in result.values())
 
 
+@pytest.mark.usefixtures("no_last_preview")
+@pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "LoRA"}], ids=["embedding", "LoRA"])
+def test_layers_in_main_memory_learn_the_same(models, settings):
+    here, away = (trained(models, "away", **settings, precision="fp32", offload=share) for share in (0.0, 1.0))
+    for name in here:
+        torch.testing.assert_close(away[name], here[name], rtol=1e-4, atol=1e-6)
+
+
+def test_as_much_of_the_unet_as_asked_lies_in_main_memory(models):
+    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
+
+    def away(share: float) -> float:
+        with torch.inference_mode():
+            unet = HostDenoiser(models[0], UNetPlan(torch.float16, 64, 64, offload=share)).unet
+        sizes = {weight: weight.nbytes for weight in unet.parameters() if weight.ndim > 1}
+        return sum(size for weight, size in sizes.items() if weight.device.type == "cpu") / sum(sizes.values())
+
+    assert away(0.0) == 0
+    assert 0.3 < away(0.5) <= 0.51
+    assert away(1.0) > 0.99
+
+
 @pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "LoRA"}], ids=["embedding", "LoRA"])
 def test_sdxl_trains_with_everything_switched_on(sdxl, settings):
     more = {"gradient_checkpointing": True, "gradient_accumulation": 2, "max_gradient_norm": 1.0, "preview_every": 2}
