@@ -79,11 +79,11 @@ class EmbeddingRun(TrainingRun):
         plan = RunPlan(name, name, settings.steps, settings.preview_every, settings.save_every, checked.fingerprint)
         super().__init__(plan, node_id)
         with autograd_mode():
-            plan = self._memory_plan(settings)
-            self.make_room(plan, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
+            memory = self._memory_plan(settings)
+            self.make_room(memory, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
         images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self._latent_shape = images.latents.shape[1:]
-        self.measure_peak(plan)
+        self.measure_peak(memory)
         with autograd_mode():
             self.encoder = HostTextEncoder(host.clip, self.device)
             self.denoiser = self._denoiser(settings)

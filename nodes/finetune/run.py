@@ -84,11 +84,11 @@ class FinetuneRun(TrainingRun):
         settings = checked.settings
         super().__init__(_plan(settings, checked.fingerprint), node_id)
         with autograd_mode():
-            plan = self._memory_plan(settings)
-            self.make_room(plan, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
+            memory = self._memory_plan(settings)
+            self.make_room(memory, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
         self.images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
         self.class_images = checked.class_captioned and encode_images(host, checked.class_captioned, 0, settings.seed)
-        self.measure_peak(plan)
+        self.measure_peak(memory)
         with autograd_mode():
             self.encoder = HostTextEncoder(host.clip, self.device)
             self.embedding = ConceptEmbedding({name: v.to(self.device) for name, v in checked.concept.vectors.items()})
