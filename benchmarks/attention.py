@@ -159,7 +159,7 @@ class Observer:
 
     def _similarity(self, conditioning: Any, template: str) -> float:
         """Both phrases are one token, so that the tokens after them have the same places."""
-        from core_personalization.nodes.host.prompt_words import read_prompt
+        from core_personalization.nodes.host.prompts.prompt_reading import read_prompt
 
         words = read_prompt(self._host.clip, template.replace("{}", self._kind)).words
         number = next(i for i, word in enumerate(words) if word.label == self._kind)

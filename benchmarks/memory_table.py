@@ -117,14 +117,14 @@ def without_memory(size: str) -> tuple[Any, Any, Any]:
 def prepared(kind: str, models: Any, side: int, settings: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     """The class of the run, the host's models, the checked inputs and their settings."""
     import torch
-    from core_personalization.nodes.embedding.inputs import check_inputs
-    from core_personalization.nodes.embedding.run import EmbeddingRun
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
-    from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
-    from core_personalization.nodes.finetune.run import FinetuneRun
-    from core_personalization.nodes.finetune.settings import FinetuneSettings
+    from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
+    from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+    from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+    from core_personalization.nodes.finetune.finetuning import FinetuneRun
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
     from families.finetuning import a_concept
 
     host, pictures = HostModels(*models), [torch.zeros(4, side, side, 3)]

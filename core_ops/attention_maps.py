@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange, reduce
 from torch import Tensor
 
-from .prompt_words import WatchedWord
+from .prompts.prompt_words import WatchedWord
 
 PROBABILITIES_AT_ONCE = 2**24
 """Pixels are taken in parts so that not more probabilities than this exist at a time: 64 MiB in fp32."""

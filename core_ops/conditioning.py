@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .noising import NoiseSchedule
-from .token_rows import TokenRow
+from .prompts.token_rows import TokenRow
 
 Embedding = Mapping[str, Tensor]
 """A concept's input embedding v: per encoder name, vectors [V, width]. SD1 and SD2 have one encoder, SDXL two."""

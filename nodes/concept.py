@@ -10,7 +10,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..core_ops.prompt_templates import template_with_category
+from ..core_ops.prompts.prompt_templates import template_with_category
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from .captions.selective_caption import SelectiveCaption
 from .embedding.train_embedding import TrainEmbedding
 from .evaluation.prompt_batch import EvaluationPrompts
 from .evaluation.scorecard import PersonalizationScorecard
+from .files import output_folders
 from .finetune.unet_identity_finetune import UNetIdentityFinetune
-from .host import editor_scripts, output_folders
+from .host import editor_scripts
 from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
 from .insight.context_similarity import ContextSimilarity
+from .refinement.optimize_prompt import OptimizePrompt
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
 from .sharing.save_concept import SaveConcept
-from .test_time.test_time_optimize import TestTimeOptimize
 
 EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
 
@@ -41,5 +42,5 @@ class PersonalizationExtension(ComfyExtension):
             ContextAttentionProbe,
             AttentionMaps,
             ContextSimilarity,
-            TestTimeOptimize,
+            OptimizePrompt,
         ]

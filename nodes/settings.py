@@ -24,31 +24,35 @@ _KINDS: dict[type, tuple[Any, str]] = {
 }
 
 
-def text(default: str, tooltip: str, advanced: bool = False, multiline: bool = False) -> Any:
-    return _field(io.String, default, tooltip, advanced, multiline=multiline)
+def text(default: str, *, help: str, advanced: bool = False, multiline: bool = False) -> Any:
+    return _field(io.String, default, help, advanced, multiline=multiline)
 
 
 def choice(
-    options: Sequence[str], tooltip: str, advanced: bool = False, fills: Mapping[str, Mapping[str, Any]] | None = None
+    options: Sequence[str],
+    *,
+    help: str,
+    advanced: bool = False,
+    fills: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Any:
     """One of `options`; the first is the default.
 
     fills: per option, values of other inputs that the editor fills in when the user chooses it (see editor/presets.js).
     """
     extra = {} if fills is None else {"extra_dict": {"fills": fills}}
-    return _field(io.Combo, options[0], tooltip, advanced, options=list(options), **extra)
+    return _field(io.Combo, options[0], help, advanced, options=list(options), **extra)
 
 
-def integer(default: int, minimum: int, maximum: int, tooltip: str, advanced: bool = False, **extra: Any) -> Any:
-    return _field(io.Int, default, tooltip, advanced, min=minimum, max=maximum, **extra)
+def integer(default: int, *, low: int, high: int, help: str, advanced: bool = False, **extra: Any) -> Any:
+    return _field(io.Int, default, help, advanced, min=low, max=high, **extra)
 
 
-def number(default: float, minimum: float, maximum: float, tooltip: str, step: float, advanced: bool = False) -> Any:
-    return _field(io.Float, default, tooltip, advanced, min=minimum, max=maximum, step=step)
+def number(default: float, *, low: float, high: float, step: float, help: str, advanced: bool = False) -> Any:
+    return _field(io.Float, default, help, advanced, min=low, max=high, step=step)
 
 
-def switch(default: bool, tooltip: str, advanced: bool = False) -> Any:
-    return _field(io.Boolean, default, tooltip, advanced)
+def switch(default: bool, *, help: str, advanced: bool = False) -> Any:
+    return _field(io.Boolean, default, help, advanced)
 
 
 def like(settings: type, name: str) -> Any:

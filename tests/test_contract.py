@@ -92,8 +92,10 @@ def test_core_ops_names_neither_comfyui_nor_the_nodes():
 
 
 def test_only_nodes_host_reaches_into_comfyui():
+    """nodes/files asks it for folders, and no more."""
     internals = tuple(name for name in COMFYUI if name not in ("comfy_api", "nodes"))
-    assert importers(NODES, internals, besides=(NODES / "host",)) == {}
+    assert importers(NODES, internals, besides=(NODES / "host", NODES / "files")) == {}
+    assert importers(NODES / "files", tuple(name for name in internals if name != "folder_paths")) == {}
 
 
 PRIVATE = {
@@ -110,7 +112,7 @@ PRIVATE = {
     "is_within_directory": "caption_files",
     "BaseGenerate": "text_generation",
     "fix_empty_latent_channels": "latents",
-    "unet_to_diffusers": "unet_files",
+    "unet_to_diffusers": "unet_weights",
 }
 """Names of ComfyUI that its makers promise nobody, and the one module of nodes/host in which each stands."""
 
@@ -149,10 +151,11 @@ def test_recipes_do_not_import_each_other():
 
 
 def test_the_host_is_used_by_the_nodes_and_does_not_use_them():
-    for file in (NODES / "host").glob("*.py"):
+    for file in (NODES / "host").rglob("*.py"):
         ours = {module for module in modules_imported_by(file) if below(module, "nodes")}
         allowed = ("nodes.version", "nodes")  # The bare name is ComfyUI's own nodes.py.
-        assert all(below(module, "nodes.host") or module in allowed for module in ours), file
+        wings = ("nodes.host", "nodes.files")
+        assert all(any(below(module, wing) for wing in wings) or module in allowed for module in ours), file
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.attention_statistics import span_moments, token_means
+from core_personalization.core_ops.concept.norm_rescaling import rescale_to_norm
 from core_personalization.core_ops.losses import (
     attention_alignment_loss,
     context_attention_loss,
     context_embedding_loss,
     diffusion_loss,
 )
+from core_personalization.core_ops.losses.attention_statistics import span_moments, token_means
 from core_personalization.core_ops.noising import NoiseSchedule
-from core_personalization.core_ops.norm_rescaling import rescale_to_norm
 from oracles import losses as oracle
 
 FORMULATIONS = ["paper", "reference_code"]

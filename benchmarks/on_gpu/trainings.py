@@ -38,11 +38,11 @@ def training_run(training: str, models: Models, pictures: int, **settings: Any) 
 
 def _embedding_run(models: Models, images: list[Any], **settings: Any) -> Any:
     import torch
-    from core_personalization.nodes.embedding.inputs import check_inputs
-    from core_personalization.nodes.embedding.run import EmbeddingRun
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
 
     host, chosen = HostModels(*models), validated(EmbeddingSettings, {**EMBEDDING, **settings})
     with torch.inference_mode():

@@ -42,16 +42,16 @@ class Host(HostSampler):
                 Path(path).mkdir(parents=True, exist_ok=True)
         load_pack()
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
-        import core_personalization.nodes.embedding.run
-        import core_personalization.nodes.finetune.run
-        import core_personalization.nodes.test_time.run  # noqa: F401
+        import core_personalization.nodes.embedding.embedding_training
+        import core_personalization.nodes.finetune.finetuning
+        import core_personalization.nodes.refinement.refining  # noqa: F401
 
     def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
         """One run of CoRe Train Embedding, without the preview at its end."""
         from core_personalization.nodes.concept import Concept
-        from core_personalization.nodes.embedding.inputs import check_inputs
-        from core_personalization.nodes.embedding.run import EmbeddingRun
-        from core_personalization.nodes.embedding.settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+        from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
         from core_personalization.nodes.settings import validated
 
         chosen = validated(EmbeddingSettings, {**_common(), **settings})
@@ -71,10 +71,10 @@ class Host(HostSampler):
         class_images: Sequence[Tensor] | None, settings: Mapping[str, Any],
     ) -> Trained:  # fmt: skip
         """One run of U-Net Identity Finetune, without files and preview."""
-        from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
-        from core_personalization.nodes.finetune.results import collect, patched_model
-        from core_personalization.nodes.finetune.run import FinetuneRun
-        from core_personalization.nodes.finetune.settings import FinetuneSettings
+        from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune.finetune_results import collect, patched_model
+        from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.finetune.finetuning import FinetuneRun
         from core_personalization.nodes.settings import validated
 
         chosen = validated(FinetuneSettings, {**_common(), **settings})
@@ -89,15 +89,15 @@ class Host(HostSampler):
 
     def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:
         """CONDITIONING of a prompt by CoRe Test-Time Optimize."""
-        from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
+        from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
 
         with torch.inference_mode():
-            return TestTimeOptimize.execute(
+            return OptimizePrompt.execute(
                 trained.model, self.clip, trained.concept, prompt=prompt, width=SIDE, height=SIDE, **settings
             ).args[0]
 
     def _models(self, model: Any) -> Any:
-        from core_personalization.nodes.training.inputs import HostModels
+        from core_personalization.nodes.training.training_inputs import HostModels
 
         return HostModels(model, self.clip, self.vae)
 

@@ -55,8 +55,8 @@ class Trainer:
 
     def _stored(self, name: str, settings: Mapping[str, Any], note: Mapping[str, Any]) -> Trained:
         from core_personalization.nodes.concept import Concept
-        from core_personalization.nodes.host import concept_bundles, concept_files
-        from core_personalization.nodes.host.text_encoder import encoder_widths
+        from core_personalization.nodes.files import concept_bundles, concept_files
+        from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
         path = concept_files.embedding_path(name)
         vectors = concept_bundles.vectors_for(concept_bundles.read_concept(path), encoder_widths(self.host.clip))

@@ -77,10 +77,10 @@ def host_unet(family: Family) -> Any:
 
 def ours(family: Family) -> tuple[Forward, Forward, list[Tensor]]:
     """The diffusion pass, and the pass with attention means."""
-    from core_personalization.core_ops.attention_statistics import token_means
-    from core_personalization.nodes.host.attention_tap import AttentionTap
-    from core_personalization.nodes.host.denoiser import _attention_for_training
-    from core_personalization.nodes.host.unet_layout import cross_attention_layers
+    from core_personalization.core_ops.losses.attention_statistics import token_means
+    from core_personalization.nodes.host.attention.attention_tap import AttentionTap
+    from core_personalization.nodes.host.models.denoiser import _attention_for_training
+    from core_personalization.nodes.host.models.unet_layout import cross_attention_layers
 
     unet = host_unet(family).eval()
     options = {"optimized_attention_override": _attention_for_training}

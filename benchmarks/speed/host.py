@@ -35,15 +35,15 @@ def import_host(task: Task) -> None:
             Path(folder).mkdir(parents=True, exist_ok=True)
     load_pack()
     import comfy.sd  # noqa: F401 - here, so that it is not counted as the models' memory
-    import core_personalization.nodes.embedding.run
-    import core_personalization.nodes.finetune.run
-    import core_personalization.nodes.test_time.run  # noqa: F401
+    import core_personalization.nodes.embedding.embedding_training
+    import core_personalization.nodes.finetune.finetuning
+    import core_personalization.nodes.refinement.refining  # noqa: F401
 
     import nodes  # noqa: F401
 
 
 def host_models(task: Task) -> Any:
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
     from families.load import load_checkpoint
 
     return HostModels(*load_checkpoint(task.family, load_file(task.weights)))

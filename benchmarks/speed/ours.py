@@ -24,9 +24,9 @@ def _embedding(method: str, prepare: Callable[[Any], None] | None = None, **sett
     """prepare: does something to the U-Net before the first step."""
 
     def build(task: Task) -> Step:
-        from core_personalization.nodes.embedding.inputs import check_inputs
-        from core_personalization.nodes.embedding.run import EmbeddingRun
-        from core_personalization.nodes.embedding.settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+        from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
         from core_personalization.nodes.settings import validated
 
         chosen = {
@@ -53,9 +53,9 @@ def _embedding(method: str, prepare: Callable[[Any], None] | None = None, **sett
 
 def _finetune(with_category: bool = False, **settings: Any) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
-        from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
-        from core_personalization.nodes.finetune.run import FinetuneRun
-        from core_personalization.nodes.finetune.settings import FinetuneSettings
+        from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.finetune.finetuning import FinetuneRun
         from core_personalization.nodes.settings import validated
 
         host = host_models(task)
@@ -107,8 +107,8 @@ def common(task: Task) -> dict[str, Any]:
 
 def a_concept(clip: Any, task: Task, with_category: bool = False) -> Any:
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host import concept_files
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.files import concept_files
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     generator = torch.Generator().manual_seed(4)
     vectors = {
@@ -120,7 +120,7 @@ def a_concept(clip: Any, task: Task, with_category: bool = False) -> Any:
 
 
 def stepping(run: Any) -> Step:
-    from core_personalization.nodes.host.module_copy import autograd_mode
+    from core_personalization.nodes.host.models.module_copy import autograd_mode
 
     reports = iter(run.loop)
 
@@ -156,15 +156,15 @@ def _ids(row: Any) -> dict[str, Any]:
 
 def test_time(task: Task) -> Step:
     """The node's whole work for one prompt, ten steps, the copies of the models included."""
+    from core_personalization.nodes.refinement.refinement_inputs import StartingPoint, check_inputs
+    from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
+    from core_personalization.nodes.refinement.refining import refine_prompt
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.test_time.inputs import StartingPoint, check_inputs
-    from core_personalization.nodes.test_time.run import refine_prompt
-    from core_personalization.nodes.test_time.settings import TestTimeSettings
 
     host = host_models(task)
     prompt = {"prompt": "a photo of a {} wearing a hat, on the beach"}
     values = {"batch_size": task.batch, "width": task.side, "height": task.side, "precision": task.precision}
-    settings = validated(TestTimeSettings, {**prompt, **values})
+    settings = validated(RefinementSettings, {**prompt, **values})
     concept = a_concept(host.clip, task)
 
     def step() -> None:

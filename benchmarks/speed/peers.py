@@ -31,7 +31,7 @@ STEADY_MOMENTS = (0.1, 0.0), (2.0, 5.0)
 def import_libraries(task: Task) -> None:
     load_pack()
     import diffusers  # noqa: F401
-    from core_personalization.core_ops import training_data  # noqa: F401
+    from core_personalization.core_ops.training import training_data  # noqa: F401
     from oracles import text, unet  # noqa: F401
 
 
@@ -62,7 +62,7 @@ class Peer:
 
     def __init__(self, task: Task) -> None:
         from core_personalization.core_ops.noising import NoiseSchedule
-        from core_personalization.core_ops.training_data import TrainingImages
+        from core_personalization.core_ops.training.training_data import TrainingImages
         from diffusers import DDPMScheduler
         from oracles.unet import diffusers_unet, sizes_of
 
@@ -83,7 +83,7 @@ class Peer:
         self.random = {name: torch.Generator().manual_seed(seed) for seed, name in enumerate(("data", "prompts"))}
 
     def draw(self) -> Any:
-        from core_personalization.core_ops.training_data import draw_batch
+        from core_personalization.core_ops.training.training_data import draw_batch
 
         return draw_batch(self.images, self.schedule, self.task.batch, self.random["data"])
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..aligned_diffusion import Alignment, aligned_diffusion
 from ..conditioning import TextConditioning
-from ..embedding_recipe import EmbeddingProblem, EmbeddingRecipe
-from ..training_data import NoisedBatch
-from ..training_step import TermGroup
+from ..terms.aligned_diffusion import Alignment, aligned_diffusion
+from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
+from ..training.objective import TermGroup
+from ..training.training_data import NoisedBatch
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..concept.norm_rescaling import kept_norms
 from ..conditioning import TextConditioning
-from ..context_terms import attention_means, attention_term, embedding_term
-from ..embedding_recipe import EmbeddingProblem, EmbeddingRecipe
 from ..losses.context_embedding import Formulation
-from ..norm_rescaling import kept_norms
-from ..token_rows import AlignedPair
-from ..training_data import NoisedBatch
-from ..training_loop import RandomStreams
-from ..training_step import Term, TermGroup, TrainingStep
+from ..prompts.token_rows import AlignedPair
+from ..terms.context_terms import attention_means, attention_term, embedding_term
+from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
+from ..training.objective import Term, TermGroup, TrainingStep
+from ..training.training_data import NoisedBatch
+from ..training.training_loop import RandomStreams
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..aligned_diffusion import Alignment, aligned_diffusion
 from ..conditioning import TextConditioning
-from ..embedding_recipe import EmbeddingProblem
-from ..token_rows import TokenRow
-from ..training_data import NoisedBatch, TrainingImages, draw_batch
-from ..training_loop import RandomStreams
-from ..training_step import Term, TermGroup, TrainingStep
+from ..prompts.token_rows import TokenRow
+from ..terms.aligned_diffusion import Alignment, aligned_diffusion
+from ..training.embedding_problem import EmbeddingProblem
+from ..training.objective import Term, TermGroup, TrainingStep
+from ..training.training_data import NoisedBatch, TrainingImages, draw_batch
+from ..training.training_loop import RandomStreams
 
 
 @dataclass(frozen=True)

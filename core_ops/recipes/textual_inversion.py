@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..conditioning import TextConditioning
-from ..embedding_recipe import EmbeddingRecipe
-from ..training_data import NoisedBatch
-from ..training_step import Term, TermGroup
+from ..training.embedding_problem import EmbeddingRecipe
+from ..training.objective import Term, TermGroup
+from ..training.training_data import NoisedBatch
 
 
 class TextualInversion(EmbeddingRecipe):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..prompt_templates import validate_template
+from ..prompts.prompt_templates import validate_template
 from ..quoting import quoted
 
 CLASS_ONLY, CLASSES, SELECTIVE, EVERYTHING = 1, 2, 3, 4

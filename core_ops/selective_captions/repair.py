@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..prompt_templates import validate_template
+from ..prompts.prompt_templates import validate_template
 from ..quoting import quoted
 from .clauses import Fits, shortened, without_descriptions, without_details
 from .cleaning import plain_text, sentences, unusable

@@ -8,8 +8,8 @@ from comfy_api.latest import io, ui
 
 from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from .run import check_inputs, make_captions, report_of
-from .settings import CaptionSettings
+from .caption_settings import CaptionSettings
+from .captioning import check_inputs, make_captions, report_of
 
 
 class SelectiveCaption(io.ComfyNode):

@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from ..concept import Concept, ConceptIO
 from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.inputs import HostModels
 from ..training.sockets import curve_outputs, model_inputs, picture_inputs
-from .inputs import check_inputs
-from .run import train_embedding
-from .settings import EmbeddingSettings
+from ..training.training_inputs import HostModels
+from .embedding_inputs import check_inputs
+from .embedding_settings import EmbeddingSettings
+from .embedding_training import train_embedding
 
 
 class TrainEmbedding(io.ComfyNode):

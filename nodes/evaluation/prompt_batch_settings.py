@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core_ops.prompt_sets import parse_templates, prompt_set
+from ...core_ops.prompts.prompt_sets import parse_templates, prompt_set
 from ..settings import choice, integer, text
 
 OWN_PROMPTS = "own"
@@ -14,28 +14,30 @@ OWN_PROMPTS = "own"
 class PromptBatchSettings:
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),
-        "The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; or your own.",
+        help="The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; or your own.",
     )
     own_prompts: str = text(
         "a photo of a {}",
-        "Used when prompt_set is 'own': one prompt per line, each with {} once where the concept goes.",
+        help="Used when prompt_set is 'own': one prompt per line, each with {} once where the concept goes.",
         multiline=True,
     )
-    seeds_per_prompt: int = integer(4, 1, 1024, "Pictures of each prompt, each with a seed of its own. Paper: 32.")
+    seeds_per_prompt: int = integer(
+        4, low=1, high=1024, help="Pictures of each prompt, each with a seed of its own. Paper: 32."
+    )
     seed: int = integer(
         0,
-        0,
-        2**53,
-        "The first of the seeds; the others follow it. Every prompt has the same ones.",
+        low=0,
+        high=2**53,
+        help="The first of the seeds; the others follow it. Every prompt has the same ones.",
         control_after_generate=False,
     )
     concept_text: str = text(
         "",
-        "What stands for the concept in a prompt when none is connected: embedding:my-cat, or sks dog for a LoRA.",
+        help="What stands for the concept in a prompt when none is connected: embedding:my-cat, or sks dog for a LoRA.",
         advanced=True,
     )
     super_category: str = text(
-        "", "What stands in plain_prompts. Empty: the connected concept's, or nothing without one.", advanced=True
+        "", help="What stands in plain_prompts. Empty: the connected concept's, or nothing without one.", advanced=True
     )
 
     def templates(self) -> tuple[str, ...]:

@@ -8,15 +8,15 @@ from comfy_api.latest import io, ui
 
 from ..charts import new_figure
 from ..concept import ConceptIO
-from ..host import score_files
+from ..files import score_files
 from ..host.run_control import RunProgress, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from .charts import pareto_chart, score_chart
-from .data import to_json
-from .inputs import check_inputs, compared_scorecards, picture_set, prompt_of_each_picture
-from .report import csv_table, markdown, one_line
-from .run import score
-from .settings import ScorecardSettings
+from .evaluation_inputs import check_inputs, compared_scorecards, picture_set, prompt_of_each_picture
+from .evaluation_settings import ScorecardSettings
+from .score_charts import pareto_chart, score_chart
+from .score_data import to_json
+from .score_report import csv_table, markdown, one_line
+from .scoring import score
 
 
 class PersonalizationScorecard(io.ComfyNode):

@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from ..concept import ConceptIO
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.inputs import HostModels
 from ..training.sockets import curve_outputs, model_inputs, picture_inputs
-from .inputs import GivenPictures, check_finetune
-from .run import finetune
-from .settings import FinetuneSettings
+from ..training.training_inputs import HostModels
+from .finetune_inputs import GivenPictures, check_finetune
+from .finetune_settings import FinetuneSettings
+from .finetuning import finetune
 
 NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
 

@@ -12,9 +12,9 @@ from einops import rearrange
 from torch import Tensor
 
 from ...core_ops.attention_maps import CapturedAttention, word_masks
-from ...core_ops.image_preparation import rgb, validate_pictures
+from ...core_ops.pictures import rgb, validate_pictures
 from ...core_ops.quoting import quoted, shortened
-from ..host.attention_probe import AttentionProbe
+from ..host.attention.attention_probe import AttentionProbe
 from ..settings import schema_inputs, validated
 from ..tables import markdown_table
 from .attention_pages import Panel, draw_frames, draw_pages

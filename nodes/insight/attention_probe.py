@@ -7,15 +7,15 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core_ops.prompt_words import watch_everything, watch_phrases
+from ...core_ops.prompts.prompt_words import watch_everything, watch_phrases
 from ...core_ops.quoting import LONGEST, shortened
-from ..host.attention_probe import AttentionProbe
-from ..host.attention_run import PARTS, WatchPlan
-from ..host.denoiser import unet_of
-from ..host.prompt_words import encoded_texts, read_phrases, read_prompt
+from ..host.attention.attention_probe import AttentionProbe
+from ..host.attention.attention_run import PARTS, WatchPlan
+from ..host.models.denoiser import unet_of
+from ..host.models.text_encoder import validate_clip
+from ..host.models.unet_layout import Layer, LayerPlace, layer_places
+from ..host.prompts.prompt_reading import encoded_texts, read_phrases, read_prompt
 from ..host.run_control import node_id_of, show_text
-from ..host.text_encoder import validate_clip
-from ..host.unet_layout import Layer, LayerPlace, layer_places
 from ..settings import schema_inputs, validated
 from .attention_settings import CONDITIONAL, EACH_HEAD, LISTED_LAYERS, RESOLUTIONS, UNCONDITIONAL, ProbeSettings
 

@@ -22,45 +22,52 @@ class ProbeSettings:
 
     prompt: str = text(
         "a photo of a dog",
-        "The prompt that the sampler's conditioning was encoded from, as in CLIP Text Encode: weights and "
-        "embedding:NAME count.",
+        help=(
+            "The prompt that the sampler's conditioning was encoded from, as in CLIP Text Encode: weights and "
+            "embedding:NAME count."
+        ),
         multiline=True,
     )
     words: str = text(
-        "",
-        "Words or phrases to watch, separated by commas. Empty: every word, start of text and padding.",
+        "", help="Words or phrases to watch, separated by commas. Empty: every word, start of text and padding."
     )
     part: str = choice(
         (CONDITIONAL, UNCONDITIONAL),
-        "Which part of the sampler's batch to watch. unconditional: give the negative prompt above.",
+        help="Which part of the sampler's batch to watch. unconditional: give the negative prompt above.",
     )
     layers: str = choice(
         (ALL_LAYERS, *RESOLUTIONS, LISTED_LAYERS),
-        "Cross-attention layers to watch: all (as in the paper), those whose side is this part of the latent's side "
-        "(1/2 is 32 for 512 pixels), or those of layer_list.",
+        help=(
+            "Cross-attention layers to watch: all (as in the paper), those whose side is this part of the latent's "
+            "side (1/2 is 32 for 512 pixels), or those of layer_list."
+        ),
     )
-    first_step: int = integer(1, 1, LAST_STEP, "First sampling step to watch, counted from 1.")
-    last_step: int = integer(LAST_STEP, 1, LAST_STEP, "Last sampling step to watch; later than the last: all.")
+    first_step: int = integer(1, low=1, high=LAST_STEP, help="First sampling step to watch, counted from 1.")
+    last_step: int = integer(
+        LAST_STEP, low=1, high=LAST_STEP, help="Last sampling step to watch; later than the last: all."
+    )
     layer_list: str = text(
         "",
-        "For layers = listed: names as block.number.index, separated by commas, such as middle.0.0, output.5.0.",
+        help="For layers = listed: names as block.number.index, separated by commas, such as middle.0.0, output.5.0.",
         advanced=True,
     )
     heads: str = choice(
         ("mean", EACH_HEAD),
-        "mean over attention heads, as in the paper, or each head by itself, which takes as many times the memory.",
+        help=(
+            "mean over attention heads, as in the paper, or each head by itself, which takes as many times the memory."
+        ),
         advanced=True,
     )
     each_step: bool = switch(
         True,
-        "Keep the maps of each step, for the frames of Attention Maps. Off: only their mean, with less memory.",
+        help="Keep the maps of each step, for the frames of Attention Maps. Off: only their mean, with less memory.",
         advanced=True,
     )
     memory_limit: int = integer(
         1024,
-        1,
-        1_000_000,
-        "Refuse to sample when the maps would take more MiB of main memory than this.",
+        low=1,
+        high=1_000_000,
+        help="Refuse to sample when the maps would take more MiB of main memory than this.",
         advanced=True,
     )
 
@@ -79,20 +86,28 @@ class MapSettings:
 
     words: str = text(
         "",
-        "Watched words to show and to make masks of, separated by commas, as the table names them. "
-        "Empty: all words of the prompt.",
+        help=(
+            "Watched words to show and to make masks of, separated by commas, as the table names them. Empty: all "
+            "words of the prompt."
+        ),
     )
     mask: str = choice(
         ("soft", THRESHOLD),
-        "soft: each map divided by its maximum. threshold: white where that is at least the threshold.",
+        help="soft: each map divided by its maximum. threshold: white where that is at least the threshold.",
     )
-    threshold: float = number(0.5, 0.0, 1.0, "Part of a map's maximum from which on a mask is white.", 0.05)
+    threshold: float = number(
+        0.5, low=0.0, high=1.0, step=0.05, help="Part of a map's maximum from which on a mask is white."
+    )
     scale: str = choice(
         ("each word", ALL_WORDS),
-        "Full colour is the maximum of each word's own map, or of all shown words together, for comparison.",
+        help="Full colour is the maximum of each word's own map, or of all shown words together, for comparison.",
     )
     color_map: str = choice(
-        ("inferno", "viridis", "magma", "plasma", "turbo", "gray"), "matplotlib's colour map of the overlays.", True
+        ("inferno", "viridis", "magma", "plasma", "turbo", "gray"),
+        help="matplotlib's colour map of the overlays.",
+        advanced=True,
     )
-    opacity: float = number(0.6, 0.0, 1.0, "How much the colours cover the picture; 1 hides it.", 0.05, advanced=True)
-    columns: int = integer(6, 1, 32, "Pictures in one line of the grid.", advanced=True)
+    opacity: float = number(
+        0.6, low=0.0, high=1.0, step=0.05, help="How much the colours cover the picture; 1 hides it.", advanced=True
+    )
+    columns: int = integer(6, low=1, high=32, help="Pictures in one line of the grid.", advanced=True)

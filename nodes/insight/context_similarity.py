@@ -8,14 +8,14 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...core_ops.context_similarity import context_labels, context_similarities
-from ...core_ops.prompt_templates import fill, validate_template
+from ...core_ops.prompts.prompt_templates import fill, validate_template
+from ...core_ops.prompts.token_rows import AlignedPair, TokenRow
 from ...core_ops.quoting import quoted
-from ...core_ops.token_rows import AlignedPair, TokenRow
+from ...core_ops.scores.context_similarity import context_labels, context_similarities
 from ..concept import Concept, ConceptIO
-from ..host.prompt_rows import TemplateRows
-from ..host.prompt_words import read_prompt
-from ..host.text_encoder import host_outputs
+from ..host.models.text_encoder import host_outputs
+from ..host.prompts.prompt_reading import read_prompt
+from ..host.prompts.prompt_rows import TemplateRows
 from ..settings import schema_inputs, text, validated
 from ..sharing.check import validate_vectors
 from .similarity_chart import ContextTokens, similarity_chart, similarity_table
@@ -28,12 +28,12 @@ CONCEPT_NAME = "concept"
 class SimilaritySettings:
     prompt: str = text(
         "a photo of a {} in the desert",
-        "A prompt with {} once, where the words are put one after the other. Spaces around it.",
+        help=("A prompt with {} once, where the words are put one after the other. Spaces around it."),
         multiline=True,
     )
     words: str = text(
         "dog\ncat\npuppy",
-        "What to put there, one per line: words, or embedding:NAME. All are compared with the first.",
+        help=("What to put there, one per line: words, or embedding:NAME. All are compared with the first."),
         multiline=True,
     )
 

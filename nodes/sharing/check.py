@@ -6,7 +6,7 @@ from typing import Any
 
 from ...core_ops.quoting import quoted
 from ..concept import Concept
-from ..host.text_encoder import encoder_widths
+from ..host.models.text_encoder import encoder_widths
 
 
 def validate_vectors(parameter: str, concept: Concept, clip: Any) -> None:

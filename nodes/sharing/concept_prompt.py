@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...core_ops.prompt_templates import validate_template
+from ...core_ops.prompts.prompt_templates import validate_template
 from ..concept import Concept, ConceptIO
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
-from ..host import concept_bundles, concept_files
-from ..host.lora_loading import apply_lora
-from ..host.model_identity import architecture, base_model_fingerprint, base_model_name
-from ..host.text_encoder import encoder_widths
-from .card import ConceptCard
+from ..files import concept_bundles, concept_files
+from ..host.models.lora_loading import apply_lora
+from ..host.models.model_identity import architecture, base_model_fingerprint, base_model_name
+from ..host.models.text_encoder import encoder_widths
+from .concept_card import ConceptCard
 from .thumbnail import KEY, decode_thumbnail
 
 logger = logging.getLogger(__name__)

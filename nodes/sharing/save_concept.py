@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO, LoraModel
-from ..host import concept_bundles, concept_files, safe_files
-from ..host.unet_files import validate_new_file
-from .card import ConceptCard
+from ..files import concept_bundles, concept_files, safe_files
+from ..files.unet_files import validate_new_file
+from .concept_card import ConceptCard
 from .thumbnail import KEY, encode_thumbnail
 
 LONGEST_DESCRIPTION = 10_000

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core_ops.image_preparation import rgb, validate_pictures
+from ...core_ops.pictures import rgb, validate_pictures
 
 KEY = "modelspec.thumbnail"
 SIDE = 512

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core_ops.training_loop import adamw
+from ...core_ops.training.training_loop import adamw
 
 ParameterGroups = Sequence[Any]
 Make = Callable[[ParameterGroups, float], torch.optim.Optimizer]

@@ -16,7 +16,7 @@ from core_personalization.core_ops.attention_maps import (
     word_attention,
     word_masks,
 )
-from core_personalization.core_ops.prompt_words import (
+from core_personalization.core_ops.prompts.prompt_words import (
     END,
     START,
     PromptWord,

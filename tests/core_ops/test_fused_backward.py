@@ -8,10 +8,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from core_personalization.core_ops.fused_backward import FusedBackward, pending_bytes
-from core_personalization.core_ops.term_weighting import FixedWeights
-from core_personalization.core_ops.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop, adamw
-from core_personalization.core_ops.training_step import Term, TermGroup, TrainingStep
+from core_personalization.core_ops.training.fused_backward import FusedBackward, pending_bytes
+from core_personalization.core_ops.training.objective import Term, TermGroup, TrainingStep
+from core_personalization.core_ops.training.term_weighting import FixedWeights
+from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop, adamw
 from torch import nn
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.image_preparation import augment, latent_masks, prepare_pictures
+from core_personalization.core_ops.pictures import augment, latent_masks, prepare_pictures
 
 
 def test_any_size_channel_count_and_batching_becomes_one_batch():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.low_rank import LowRank, extract_lora, low_rank
+from core_personalization.core_ops.weights.low_rank import LowRank, extract_lora, low_rank
 
 SHAPES = [(12, 20), (20, 12), (16, 16), (10, 4, 3, 3), (40, 4, 3, 3), (8, 6, 1, 1)]
 

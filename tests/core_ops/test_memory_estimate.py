@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import torch
-from core_personalization.core_ops.memory_estimate import BLOCK, META, rehearsed_attention, step_bytes, storage_bytes
+from core_personalization.core_ops.training.memory_estimate import (
+    BLOCK,
+    META,
+    rehearsed_attention,
+    step_bytes,
+    storage_bytes,
+)
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from core_personalization.core_ops import prompt_sets
-from core_personalization.core_ops.prompt_sets import EVALUATION_SETS, PROMPT_SETS, parse_templates, prompt_set
+from core_personalization.core_ops.prompts import prompt_sets
+from core_personalization.core_ops.prompts.prompt_sets import EVALUATION_SETS, PROMPT_SETS, parse_templates, prompt_set
 
 SHARED_TYPES = ["background", "colour", "artistic style", "style composition"]
 TYPES = {"animate": [*SHARED_TYPES, "action", "outfit"], "inanimate": SHARED_TYPES}

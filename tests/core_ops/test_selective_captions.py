@@ -8,14 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from core_personalization.core_ops.prompt_templates import validate_template
-from core_personalization.core_ops.selective_captions import (
-    WORD_BOUND,
-    CaptionForm,
-    instruction,
-    repair,
-    within_words,
-)
+from core_personalization.core_ops.prompts.prompt_templates import validate_template
+from core_personalization.core_ops.selective_captions import WORD_BOUND, CaptionForm, instruction, repair, within_words
 from core_personalization.core_ops.selective_captions.vocabulary import BODY_PARTS, describes, words_of
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from core_personalization.core_ops.stored_weights import compute_from_stored, fetched
+from core_personalization.core_ops.weights.stored_weights import compute_from_stored, fetched
 from torch import nn
 
 LAYERS = {

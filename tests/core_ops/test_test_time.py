@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.concept_embedding import ConceptEmbedding
-from core_personalization.core_ops.recipes.test_time import (
+from core_personalization.core_ops.concept.concept_embedding import ConceptEmbedding
+from core_personalization.core_ops.concept.trust_region import change_norms, projected
+from core_personalization.core_ops.recipes.prompt_refinement import (
     LowestOfAll,
     PromptRefinement,
     RefinementConfig,
     RefinementProblem,
     noised_latents,
 )
-from core_personalization.core_ops.term_weighting import FixedWeights
-from core_personalization.core_ops.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
-from core_personalization.core_ops.trust_region import change_norms, projected
+from core_personalization.core_ops.training.term_weighting import FixedWeights
+from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 
 from .toy_models import BIG, TIMESTEPS, WIDTH, ToyDenoiser, ToyTextEncoder, dog_embedding, pair
 

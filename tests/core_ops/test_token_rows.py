@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from core_personalization.core_ops.token_rows import AlignedPair, ConceptSlot
+from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot
 
 from .toy_models import BIG, DOG, pair, row
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from core_personalization.core_ops.trainable_weights import low_rank_output, make_trainable
+from core_personalization.core_ops.weights.trainable_weights import low_rank_output, make_trainable
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")

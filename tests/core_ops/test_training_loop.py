@@ -5,17 +5,17 @@ import dataclasses
 
 import pytest
 import torch
-from core_personalization.core_ops.aligned_diffusion import Alignment
-from core_personalization.core_ops.embedding_recipe import EmbeddingProblem
 from core_personalization.core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from core_personalization.core_ops.recipes.context_regularization import (
     ContextRegularization,
     ContextRegularizationConfig,
 )
 from core_personalization.core_ops.recipes.textual_inversion import TextualInversion
-from core_personalization.core_ops.term_weighting import BalancedWeights, FixedWeights
-from core_personalization.core_ops.training_data import TrainingImages, draw_batch
-from core_personalization.core_ops.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
+from core_personalization.core_ops.terms.aligned_diffusion import Alignment
+from core_personalization.core_ops.training.embedding_problem import EmbeddingProblem
+from core_personalization.core_ops.training.term_weighting import BalancedWeights, FixedWeights
+from core_personalization.core_ops.training.training_data import TrainingImages, draw_batch
+from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 
 from .toy_models import DOG, ToyDenoiser, ToyTextEncoder, dog_embedding, images, pair
 

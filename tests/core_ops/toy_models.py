@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from core_personalization.core_ops.concept_embedding import ConceptEmbedding
+from core_personalization.core_ops.concept.concept_embedding import ConceptEmbedding
 from core_personalization.core_ops.conditioning import TextConditioning
 from core_personalization.core_ops.noising import NoiseSchedule
-from core_personalization.core_ops.token_rows import AlignedPair, ConceptSlot, TokenRow
-from core_personalization.core_ops.training_data import TrainingImages
+from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot, TokenRow
+from core_personalization.core_ops.training.training_data import TrainingImages
 from torch import Tensor
 
 WIDTH, LENGTH, TIMESTEPS = 8, 10, 50

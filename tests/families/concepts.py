@@ -14,9 +14,9 @@ WORD = "zebra"
 def make_concept(models: Any, name: str, **changes: Any) -> Any:
     """A concept as training leaves it: an embedding file with its card."""
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host import concept_files
-    from core_personalization.nodes.host.model_identity import architecture, base_model_fingerprint
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.files import concept_files
+    from core_personalization.nodes.host.models.model_identity import architecture, base_model_fingerprint
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     model, clip, _ = models
     random = torch.Generator().manual_seed(len(name))
@@ -39,8 +39,8 @@ def make_concept(models: Any, name: str, **changes: Any) -> Any:
 
 
 def make_lora(model: Any) -> dict[str, torch.Tensor]:
-    from core_personalization.core_ops.low_rank import LowRank
-    from core_personalization.nodes.host.unet_files import lora_state_dict
+    from core_personalization.core_ops.weights.low_rank import LowRank
+    from core_personalization.nodes.host.models.unet_weights import lora_state_dict
 
     random = torch.Generator().manual_seed(5)
     weights = model.model.diffusion_model.state_dict()

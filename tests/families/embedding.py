@@ -19,11 +19,11 @@ SETTINGS: dict[str, Any] = {
 
 
 def embedding_run(models, images=None, masks=None, captions=None, **settings):
-    from core_personalization.nodes.embedding.inputs import check_inputs
-    from core_personalization.nodes.embedding.run import EmbeddingRun
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
 
     host = HostModels(*models)
     chosen = validated(EmbeddingSettings, {**SETTINGS, **settings})

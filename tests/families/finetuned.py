@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,8 +76,17 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def lora_of(family: Finetuned, rank: int, biases: bool = True) -> dict[str, Tensor]:
-    from core_personalization.core_ops.low_rank import extract_lora
-    from core_personalization.nodes.host.unet_files import lora_state_dict
+    from core_personalization.core_ops.weights.low_rank import extract_lora
+    from core_personalization.nodes.host.models.unet_weights import lora_state_dict
 
     extracted = extract_lora(family.base, family.changed, rank)
     return lora_state_dict(family.model, extracted.pairs, extracted.differences if biases else None)
+
+
+def save_unet(name: str, model: Any, tensors: dict[str, Tensor], card: dict[str, Any], overwrite: bool) -> Path:
+    """As U-Net Identity Finetune writes a whole U-Net."""
+    from core_personalization.nodes.files import unet_files
+    from core_personalization.nodes.host.models.denoiser import prediction_of
+    from core_personalization.nodes.host.models.unet_weights import as_in_a_file
+
+    return unet_files.save_unet(name, as_in_a_file(model, tensors), prediction_of(model), card, overwrite)

@@ -28,7 +28,7 @@ def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:
 
 def a_concept(models, with_category: bool = False, vectors: int = 1):
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     generator = torch.Generator().manual_seed(4)
     values = {
@@ -88,11 +88,11 @@ def from_core(kind: str, models, path: str):
 
 
 def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
-    from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
-    from core_personalization.nodes.finetune.run import FinetuneRun
-    from core_personalization.nodes.finetune.settings import FinetuneSettings
+    from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+    from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+    from core_personalization.nodes.finetune.finetuning import FinetuneRun
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
 
     host = HostModels(*models)
     given = GivenPictures(images or pictures(), masks, captions, class_images)

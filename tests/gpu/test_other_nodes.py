@@ -83,7 +83,7 @@ def test_dinov2_scores(vision_models):
 
 
 def test_a_vision_language_model_answers():
-    from core_personalization.nodes.host.text_generation import Generation, describe
+    from core_personalization.nodes.host.models.text_generation import Generation, describe
     from families.vision_language import load_vision_language
 
     with torch.inference_mode():

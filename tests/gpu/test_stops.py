@@ -18,7 +18,7 @@ subjects = pytest.mark.parametrize("subject", [TRAIN, FINETUNE], ids=["embedding
 
 
 def after_step(monkeypatch: pytest.MonkeyPatch, step: int, then: Any) -> None:
-    from core_personalization.nodes.training.run import TrainingRun
+    from core_personalization.nodes.training.session import TrainingRun
 
     note = TrainingRun._note
 
@@ -85,7 +85,7 @@ def test_out_of_memory_keeps_the_state_and_says_what_to_lower(models, monkeypatc
 
 @subjects
 def test_what_does_not_fit_is_refused_before_the_first_step(models, monkeypatch, subject: Subject):
-    from core_personalization.nodes.training.run import TrainingRun
+    from core_personalization.nodes.training.session import TrainingRun
 
     subject.run(models, "fits", steps=1)
     before = allocated()

@@ -66,7 +66,7 @@ def test_layers_in_main_memory_learn_the_same(models, settings):
 
 
 def test_as_much_of_the_unet_as_asked_lies_in_main_memory(models):
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
 
     def away(share: float) -> float:
         with torch.inference_mode():

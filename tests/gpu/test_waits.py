@@ -61,7 +61,7 @@ def stopped_before_its_first_step(models, settings):
 
 def waits_of_one_step(run) -> dict[str, int]:
     """By place in our code, of a step in which nothing is measured."""
-    from core_personalization.nodes.host.module_copy import autograd_mode
+    from core_personalization.nodes.host.models.module_copy import autograd_mode
 
     with torch.inference_mode(), autograd_mode():
         loop = iter(run.loop)

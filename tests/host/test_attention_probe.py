@@ -552,8 +552,8 @@ def test_a_model_or_clip_of_another_kind_is_refused(families, sd1):
 
 @pytest.mark.every_comfyui
 def test_words_are_found_as_the_tokenizer_splits_them(sd1, comfyui):
-    from core_personalization.core_ops.prompt_words import watch_phrases
-    from core_personalization.nodes.host.prompt_words import read_phrases, read_prompt
+    from core_personalization.core_ops.prompts.prompt_words import watch_phrases
+    from core_personalization.nodes.host.prompts.prompt_reading import read_phrases, read_prompt
     from safetensors.torch import save_file
 
     (comfyui / "models" / "embeddings").mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def pictures(*sizes: tuple[int, int], seed: int = 0) -> list[torch.Tensor]:
 
 
 def save(images: list[torch.Tensor], captions: list[str], folder: str, root: str = "input", overwrite: bool = False):
-    from core_personalization.nodes.host import caption_files
+    from core_personalization.nodes.files import caption_files
 
     caption_files.save(caption_files.places(root, folder, images, overwrite), images, captions)
 

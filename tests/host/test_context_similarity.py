@@ -44,8 +44,8 @@ def core_output(clip, prompt: str) -> Tensor:
 
 def concept(clip, seed: int = 0, vectors: int = 2):
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host import concept_files, safe_files
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.files import concept_files, safe_files
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     generator = torch.Generator().manual_seed(seed)
     own = {

@@ -76,14 +76,14 @@ def nodes() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def settings() -> dict[str, type]:
     """The dataclasses whose fields are inputs of a node."""
-    from core_personalization.nodes.captions.settings import CaptionSettings
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.captions.caption_settings import CaptionSettings
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.evaluation.evaluation_settings import ScorecardSettings
     from core_personalization.nodes.evaluation.prompt_batch_settings import PromptBatchSettings
-    from core_personalization.nodes.evaluation.settings import ScorecardSettings
-    from core_personalization.nodes.finetune.settings import FinetuneSettings
+    from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
     from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings
     from core_personalization.nodes.insight.context_similarity import SimilaritySettings
-    from core_personalization.nodes.test_time.settings import TestTimeSettings
+    from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
 
     return {
         "CoReAttentionMaps": MapSettings,
@@ -92,7 +92,7 @@ def settings() -> dict[str, type]:
         "CoReEvaluationPrompts": PromptBatchSettings,
         "CoReScorecard": ScorecardSettings,
         "CoReSelectiveCaption": CaptionSettings,
-        "CoReTestTimeOptimize": TestTimeSettings,
+        "CoReTestTimeOptimize": RefinementSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
         "CoReUNetIdentityFinetune": FinetuneSettings,
     }

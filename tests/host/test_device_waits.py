@@ -105,7 +105,7 @@ def families(embeddings: Path) -> Iterator[dict[str, Models]]:
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the last preview, which is after the steps."""
-    from core_personalization.nodes.training.preview import ConceptPreview
+    from core_personalization.nodes.training.concept_preview import ConceptPreview
 
     monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
 

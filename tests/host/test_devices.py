@@ -79,7 +79,7 @@ def quick_collections(sd1: Models) -> Iterator[None]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the last preview: it is the same for all, and a good part of so short a training."""
-    from core_personalization.nodes.training.preview import ConceptPreview
+    from core_personalization.nodes.training.concept_preview import ConceptPreview
 
     monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
 

@@ -96,12 +96,12 @@ def names_in_diffusers(family: str) -> dict[str, str]:
 
 def prepare(family: str, **given: Any) -> Reference:
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.finetune.inputs import GivenPictures, check_finetune
-    from core_personalization.nodes.finetune.run import FinetuneRun
-    from core_personalization.nodes.finetune.settings import FinetuneSettings
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+    from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+    from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
 
     generator = torch.Generator().manual_seed(2)
     models = load_family(family)

@@ -20,8 +20,8 @@ def addresses(module: nn.Module) -> set[int]:
 
 
 def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(models):
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
-    from core_personalization.nodes.host.module_copy import autograd_mode
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.module_copy import autograd_mode
 
     with torch.inference_mode(), autograd_mode():
         unet = HostDenoiser(models[0], UNetPlan(torch.float32, 64, 64)).unet
@@ -33,7 +33,7 @@ def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(model
 
 
 def test_where_the_host_writes_into_weights_they_are_copied(models):
-    from core_personalization.nodes.host.module_copy import HostWeights, frozen_copy
+    from core_personalization.nodes.host.models.module_copy import HostWeights, frozen_copy
 
     patcher = models[0].clone()
     patcher.weight_inplace_update = True
@@ -43,7 +43,7 @@ def test_where_the_host_writes_into_weights_they_are_copied(models):
 
 
 def test_a_text_encoder_is_cast_once_but_for_its_vocabulary(models):
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
 
     with torch.inference_mode():
         encoder = HostTextEncoder(models[1])._encoders["clip_l"].transformer

@@ -145,7 +145,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def good(sd1) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    from core_personalization.nodes.host.safe_files import read
+    from core_personalization.nodes.files.safe_files import read
 
     concept = make_concept(sd1, "good")
     found = read(save(concept, make_lora(sd1[0]), torch.rand(1, 8, 8, 3)))

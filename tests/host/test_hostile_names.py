@@ -44,9 +44,9 @@ def train(models: Any, concept: Any, **given: Any) -> None:
 
 
 def refine(models: Any, concept: Any, **given: Any) -> None:
-    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
 
-    run(TestTimeOptimize, model=models[0], clip=models[1], concept=concept, prompt="a photo of a {}", **given)
+    run(OptimizePrompt, model=models[0], clip=models[1], concept=concept, prompt="a photo of a {}", **given)
 
 
 def load(models: Any, concept: Any, **given: Any) -> None:
@@ -150,7 +150,7 @@ def test_no_state_is_taken_from_a_temporary_folder_that_others_could_write(comfy
     import getpass
     import tempfile
 
-    from core_personalization.nodes.host import concept_files, safe_files
+    from core_personalization.nodes.files import concept_files, safe_files
 
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     spare = tmp_path / f"{concept_files.STATE_FOLDER}-{getpass.getuser()}"

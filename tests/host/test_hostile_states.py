@@ -82,7 +82,7 @@ def execute(models: Any, **settings: Any) -> Any:
 @pytest.fixture(scope="module")
 def state(sd1) -> Path:
     """As a run leaves it that was stopped after its second step."""
-    from core_personalization.nodes.host import concept_files
+    from core_personalization.nodes.files import concept_files
 
     execute(sd1, steps=2, save_every=2)
     return concept_files.state_path("resumed")
@@ -94,7 +94,7 @@ def good(state) -> bytes:
 
 
 def change(case: str, good: bytes, path: Path) -> None:
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     path.write_bytes(good)
     if case in DAMAGED:
@@ -116,7 +116,7 @@ def change(case: str, good: bytes, path: Path) -> None:
 
 @pytest.mark.parametrize("case", [*DAMAGED, *CHANGED_PLAIN, *CHANGED_TENSORS, "no metadata", "brackets without end"])
 def test_a_broken_state_is_refused_with_the_reason_before_any_step(case, state, good, sd1, comfyui, monkeypatch):
-    from core_personalization.core_ops.training_loop import TrainingLoop
+    from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     change(case, good, state)
     before = {file: file.stat().st_mtime_ns for file in comfyui.rglob("*") if file.is_file()}

@@ -32,7 +32,7 @@ def with_free(monkeypatch, size: float) -> None:
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_copied(models, monkeypatch):
-    from core_personalization.nodes.host import module_copy
+    from core_personalization.nodes.host.models import module_copy
 
     made: list[str] = []
     read = module_copy.HostWeights.read
@@ -77,7 +77,7 @@ def test_less_is_planned_with_checkpointing_and_for_smaller_batches(models):
 
 
 def test_finer_levels_alone_are_recomputed_when_asked(models):
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
 
     def recomputed(levels: int) -> int:
         with torch.inference_mode():

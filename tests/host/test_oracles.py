@@ -40,9 +40,9 @@ class Case:
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def case(request) -> Case:
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
-    from core_personalization.nodes.host.prompt_rows import PromptRows
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     model, clip, _ = load_family(request.param)
     encoder = HostTextEncoder(clip)
@@ -68,7 +68,7 @@ def case(request) -> Case:
 @pytest.fixture(scope="module")
 def actual(case) -> SimpleNamespace:
     """Every quantity of a step as the pack computes it."""
-    from core_personalization.core_ops.attention_statistics import token_means
+    from core_personalization.core_ops.losses.attention_statistics import token_means
 
     schedule, t = case.denoiser.schedule, torch.tensor(TIMESTEPS)
     concept = case.encoder.encode([case.pair.concept], case.vectors)
@@ -209,9 +209,9 @@ def test_context_attention_loss(case, actual, expected, formulation):
 
 def recipe(case: Case, formulation: str) -> Any:
     """CoRe's recipe without data: only its loss terms are called."""
-    from core_personalization.core_ops.concept_embedding import ConceptEmbedding
-    from core_personalization.core_ops.embedding_recipe import EmbeddingProblem
+    from core_personalization.core_ops.concept.concept_embedding import ConceptEmbedding
     from core_personalization.core_ops.recipes import context_regularization as core
+    from core_personalization.core_ops.training.embedding_problem import EmbeddingProblem
 
     config = core.ContextRegularizationConfig(formulation=formulation)
     # No term that is compared here looks at pictures.

@@ -18,7 +18,7 @@ TENSORS = {
 
 @pytest.fixture
 def files():
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     return safe_files
 

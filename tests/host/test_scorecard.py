@@ -209,7 +209,7 @@ def test_pictures_per_pass_do_not_change_the_scores(vision_models, masked):
 def test_prompts_may_come_per_picture_per_batch_or_as_lines(vision_models):
     batches = [torch.cat(GENERATED[:3]), torch.cat(GENERATED[3:])]
     per_picture = [PROMPTS[0]] * 3 + [PROMPTS[1]] * 4
-    from core_personalization.nodes.evaluation.inputs import prompt_of_each_picture
+    from core_personalization.nodes.evaluation.evaluation_inputs import prompt_of_each_picture
 
     for prompts in (per_picture, list(PROMPTS), ["\n".join(PROMPTS)], ["\n".join(per_picture)]):
         assert prompt_of_each_picture(prompts, batches) == per_picture

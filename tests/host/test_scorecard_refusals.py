@@ -173,7 +173,7 @@ def test_a_folder_inside_comfyuis_models_is_found_by_its_name(vision_models):
 
 def test_the_host_holds_the_models_while_they_are_used_and_not_longer(vision_models):
     import comfy.model_management as management
-    from core_personalization.nodes.host.vision_models import DinoEncoder, VisionSource
+    from core_personalization.nodes.host.models.vision_models import DinoEncoder, VisionSource
 
     with torch.inference_mode():
         encoder = DinoEncoder(VisionSource("dino_model", vision_models["dino"]))
@@ -196,7 +196,7 @@ def test_the_global_generator_and_the_pictures_are_left_alone(vision_models):
 
 def test_cancel_stops_between_passes_and_writes_nothing(vision_models, scorecards, monkeypatch):
     import comfy.model_management as management
-    from core_personalization.nodes.host.vision_models import VisionEncoder
+    from core_personalization.nodes.host.models.vision_models import VisionEncoder
 
     passes = []
     encode = VisionEncoder.pictures
@@ -215,7 +215,7 @@ def test_cancel_stops_between_passes_and_writes_nothing(vision_models, scorecard
 
 
 def test_progress_reaches_the_end(vision_models, monkeypatch):
-    from core_personalization.nodes.evaluation import run as scorecard_run
+    from core_personalization.nodes.evaluation import scoring as scorecard_run
 
     steps = []
     monkeypatch.setattr(scorecard_run.RunProgress, "update", lambda self, step, text: steps.append((step, text)))
@@ -228,8 +228,8 @@ def test_progress_reaches_the_end(vision_models, monkeypatch):
 
 def test_hundreds_of_pictures_are_cut_and_encoded_pass_by_pass(vision_models, monkeypatch):
     """No more than a pass of them is prepared at a time, and the progress follows."""
-    from core_personalization.nodes.evaluation import run as scorecard_run
-    from core_personalization.nodes.host.vision_models import VisionEncoder
+    from core_personalization.nodes.evaluation import scoring as scorecard_run
+    from core_personalization.nodes.host.models.vision_models import VisionEncoder
 
     count, size = 300, 64
     made, passes, steps = [], [], []

@@ -71,7 +71,7 @@ def screen(comfyui, workflow, embeddings) -> Screen:
     """What the nodes showed when the workflow had run."""
     import execution
     from core_personalization.core_ops.ddim import DDIMConfig
-    from core_personalization.nodes.training import preview as concept_preview
+    from core_personalization.nodes.training import concept_preview as concept_preview
 
     shutil.copytree(CONCEPT_IMAGES / "patchwork-dog", comfyui / "input" / "patchwork-dog", dirs_exist_ok=True)
     screen = Screen()

@@ -52,7 +52,7 @@ def execute(images=None, vision_clip=None, clip=None, captions=None, **settings)
 
 
 def accepted_by_the_training_nodes(captions: list[str]) -> bool:
-    from core_personalization.nodes.training.inputs import caption_templates
+    from core_personalization.nodes.training.training_inputs import caption_templates
 
     return caption_templates(captions, len(captions), "a photo of a {}") == captions
 
@@ -97,7 +97,7 @@ def test_case_1_needs_no_text_and_asks_nobody(random_reader):
 
 
 def test_nonsense_becomes_captions_that_training_takes(random_reader, clip):
-    from core_personalization.nodes.host.prompt_rows import PromptRows
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     images = pictures((64, 64), (40, 100), (64, 64))
     captions, _ = execute(images, random_reader, clip, temperature=1.0, max_tokens=64, vectors=4)
@@ -108,7 +108,7 @@ def test_nonsense_becomes_captions_that_training_takes(random_reader, clip):
 
 
 def test_the_answer_depends_on_the_picture_and_on_the_seed(random_reader):
-    from core_personalization.nodes.host.text_generation import Generation, describe
+    from core_personalization.nodes.host.models.text_generation import Generation, describe
 
     def answer(seed: int, picture: torch.Tensor) -> str:
         with torch.inference_mode():
@@ -123,7 +123,7 @@ def test_the_answer_depends_on_the_picture_and_on_the_seed(random_reader):
 def test_the_model_is_asked_as_core_generate_text_asks_it(reader, monkeypatch):
     """Same tokens, same sampling values."""
     from comfy_extras.nodes_textgen import TextGenerate
-    from core_personalization.nodes.host.text_generation import Generation, describe
+    from core_personalization.nodes.host.models.text_generation import Generation, describe
 
     calls: list[tuple[Any, dict]] = []
     monkeypatch.setattr(reader, "generate", lambda tokens, **given: calls.append((tokens, given)) or [1])
@@ -152,7 +152,7 @@ def ids(tokens: dict) -> list:
 
 
 def test_a_large_picture_is_made_smaller_in_its_proportions(reader, monkeypatch):
-    from core_personalization.nodes.host.text_generation import MOST_PIXELS, Generation, describe
+    from core_personalization.nodes.host.models.text_generation import MOST_PIXELS, Generation, describe
 
     seen: list[torch.Tensor] = []
     tokenize = reader.tokenize
@@ -169,7 +169,7 @@ def test_a_large_picture_is_made_smaller_in_its_proportions(reader, monkeypatch)
 
 @pytest.mark.parametrize("vectors", [1, 40])
 def test_with_clip_the_diffusion_models_own_tokenizer_is_the_measure(clip, vectors):
-    from core_personalization.nodes.host.prompt_rows import PromptRows
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     text = "a photo of a dog " + ", ".join(f"next to an extraordinarily ornamented chiffonier {n}" for n in range(20))
     (caption,), report = execute(pictures((64, 64)), clip=clip, own_captions=text, vectors=vectors)

@@ -16,8 +16,8 @@ SETTINGS: dict[str, Any] = {"prompt": "a {} in the jungle", "batch_size": 1, "wi
 def concept(models, name: str, seed: int = 0, vectors: int = 1, with_category: bool = False):
     """A concept as after an overfitted training: its vectors are far from any word's. Written as core reads it."""
     from core_personalization.nodes.concept import Concept
-    from core_personalization.nodes.host import concept_files, safe_files
-    from core_personalization.nodes.host.text_encoder import encoder_widths
+    from core_personalization.nodes.files import concept_files, safe_files
+    from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     generator = torch.Generator().manual_seed(seed)
     own = {
@@ -31,11 +31,11 @@ def concept(models, name: str, seed: int = 0, vectors: int = 1, with_category: b
 
 def execute(models, **given):
     """The node as the host runs it, under inference mode."""
-    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
 
     model, clip, _ = models
     with torch.inference_mode():
-        return TestTimeOptimize.execute(model=model, clip=clip, **{**SETTINGS, **given}).args
+        return OptimizePrompt.execute(model=model, clip=clip, **{**SETTINGS, **given}).args
 
 
 def core_encode(clip, prompt: str):
@@ -100,7 +100,7 @@ def both_terms_fall(models, prompt: str) -> None:
 
 def held_prompts() -> tuple[str, ...]:
     """In no prompt set that one trains with."""
-    from core_personalization.core_ops.prompt_sets import prompt_set
+    from core_personalization.core_ops.prompts.prompt_sets import prompt_set
 
     return prompt_set("evaluation_animate")
 
@@ -148,7 +148,7 @@ def test_the_output_is_what_core_encodes_with_the_saved_embedding(sd1):
 def test_the_saved_file_says_what_it_was_refined_for(sd1):
     import json
 
-    from core_personalization.nodes.host.safe_files import read
+    from core_personalization.nodes.files.safe_files import read
 
     given = concept(sd1, "carded", with_category=True)
     conditioning, _, refined = execute(sd1, concept=given, steps=1, save_as="carded-jungle", overwrite=True)
@@ -219,8 +219,8 @@ def test_a_trust_limit_holds_for_every_vector(sd1, weighting):
 
 
 def test_a_concept_that_is_its_super_category_stays_as_it_is(sd1):
-    from core_personalization.nodes.host.prompt_rows import PromptRows
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     words = PromptRows(sd1[1], "dog").words("dog")
     given = concept(sd1, "dog-itself")
@@ -250,7 +250,7 @@ def test_empty_latents_are_noise_and_others_and_pictures_are_noised(sd1):
 
 def test_cancel_stops_it_and_leaves_everything_as_it_was(sd1, embeddings, monkeypatch):
     import comfy.model_management
-    from core_personalization.core_ops.recipes.test_time import PromptRefinement
+    from core_personalization.core_ops.recipes.prompt_refinement import PromptRefinement
     from core_personalization.nodes.host.run_control import Cancelled
 
     given = concept(sd1, "interrupted")
@@ -271,17 +271,17 @@ def test_cancel_stops_it_and_leaves_everything_as_it_was(sd1, embeddings, monkey
 
 
 def test_a_loss_that_is_not_finite_stops_it_and_is_named(sd1, embeddings, monkeypatch):
-    from core_personalization.core_ops.recipes import test_time
-    from core_personalization.core_ops.training_loop import NonFiniteLoss
+    from core_personalization.core_ops.recipes import prompt_refinement
+    from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 
-    term, calls = test_time.attention_term, []
+    term, calls = prompt_refinement.attention_term, []
 
     def becomes_nan(*arguments):
         calls.append(None)
         return term(*arguments) * (float("nan") if len(calls) == 4 else 1)  # one measurement, then steps
 
     files, before = sorted(embeddings.iterdir()), weights_hash(sd1)
-    monkeypatch.setattr(test_time, "attention_term", becomes_nan)
+    monkeypatch.setattr(prompt_refinement, "attention_term", becomes_nan)
     with pytest.raises(NonFiniteLoss, match=r"step 3: context_attention .*learning_rate"):
         execute(sd1, concept=concept(sd1, "interrupted"), save_as="never-written")
     assert sorted(embeddings.iterdir()) == files and weights_hash(sd1) == before
@@ -289,7 +289,7 @@ def test_a_loss_that_is_not_finite_stops_it_and_is_named(sd1, embeddings, monkey
 
 def test_running_out_of_memory_says_what_to_lower(sd1, monkeypatch):
     import comfy.model_management
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser
 
     def runs_out(*_):
         raise comfy.model_management.OOM_EXCEPTION("out of memory")
@@ -329,9 +329,9 @@ REFUSED = [
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
 def test_bad_input_is_refused_before_any_work_and_says_what_to_do(sd1, monkeypatch, given, message):
-    from core_personalization.nodes.test_time import test_time_optimize
+    from core_personalization.nodes.refinement import optimize_prompt
 
-    monkeypatch.setattr(test_time_optimize, "refine_prompt", lambda *_: pytest.fail("work was started"))
+    monkeypatch.setattr(optimize_prompt, "refine_prompt", lambda *_: pytest.fail("work was started"))
     named = {socket: concept(sd1, given[socket]) for socket in ("concept_2", "concept_3") if socket in given}
     if "vae" in given:
         named["vae"] = sd1[2]

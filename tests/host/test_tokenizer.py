@@ -34,7 +34,7 @@ def vectors_in(tokenizer: Any, prompt: str) -> list[float]:
 
 
 def test_our_vectors_come_before_a_file_of_the_same_name(tokenizer, files):
-    from core_personalization.nodes.host.tokenizer import with_embeddings
+    from core_personalization.nodes.host.prompts.tokenizer import with_embeddings
 
     prompt = "a embedding:in-folder, embedding:ours hat"
     known = with_embeddings(tokenizer, {"ours": torch.full((1, WIDTH), 2.0)})
@@ -44,7 +44,7 @@ def test_our_vectors_come_before_a_file_of_the_same_name(tokenizer, files):
 
 
 def test_without_ours_it_reads_a_prompt_as_the_host_does(tokenizer, files):
-    from core_personalization.nodes.host.tokenizer import with_embeddings
+    from core_personalization.nodes.host.prompts.tokenizer import with_embeddings
 
     prompt = "a (red:1.2) embedding:in-folder, hat embedding:in-folder[0:1] and more"
     met: list[str] = []
@@ -57,7 +57,7 @@ def test_without_ours_it_reads_a_prompt_as_the_host_does(tokenizer, files):
 
 
 def test_the_host_tokenizer_itself_stays_as_it_is(tokenizer, files):
-    from core_personalization.nodes.host.tokenizer import with_embeddings
+    from core_personalization.nodes.host.prompts.tokenizer import with_embeddings
 
     before = dict(vars(tokenizer))
     with_embeddings(tokenizer, {"ours": torch.ones(1, WIDTH)}).tokenize_with_weights("embedding:ours")
@@ -74,8 +74,8 @@ def test_the_host_tokenizer_itself_stays_as_it_is(tokenizer, files):
     ],
 )
 def test_every_reader_of_prompts_refuses_in_the_same_words(sd1, files, prompt, problem):
-    from core_personalization.nodes.host.prompt_rows import TemplateRows, naming
-    from core_personalization.nodes.host.prompt_words import read_prompt
+    from core_personalization.nodes.host.prompts.prompt_reading import read_prompt
+    from core_personalization.nodes.host.prompts.prompt_rows import TemplateRows, naming
 
     with pytest.raises(ValueError) as read:
         read_prompt(sd1[1], prompt, "prompt")
@@ -90,7 +90,7 @@ def test_every_reader_of_prompts_refuses_in_the_same_words(sd1, files, prompt, p
 )
 def test_another_form_of_answer_is_named(tokenizer, monkeypatch, answer, told):
     from comfy.sd1_clip import SDTokenizer
-    from core_personalization.nodes.host.tokenizer import with_embeddings
+    from core_personalization.nodes.host.prompts.tokenizer import with_embeddings
 
     monkeypatch.setattr(SDTokenizer, "_try_get_embedding", lambda *_: answer)
     with pytest.raises(RuntimeError, match=f"answers with {told} .* Update CoRe Personalization"):

@@ -50,8 +50,8 @@ def host_conditioning(clip, prompt: str) -> torch.Tensor:
 @pytest.mark.every_comfyui
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_trains_and_core_reads_the_file_as_training_did(family, embeddings):
-    from core_personalization.nodes.host.prompt_rows import PromptRows
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
     from safetensors.torch import load_file
 
     models = load_family(family, embedding_directory=str(embeddings))
@@ -115,7 +115,7 @@ def test_the_same_seed_gives_the_same_file_tensors(sd1):
 def cancel_after(monkeypatch, step: int) -> None:
     """The user presses cancel while step `step` runs."""
     import comfy.model_management
-    from core_personalization.nodes.embedding.run import EmbeddingRun
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
 
     note = EmbeddingRun._note
 
@@ -147,8 +147,8 @@ def test_cancel_keeps_embedding_and_state_and_resume_equals_uninterrupted(sd1, e
 
 
 def test_an_error_while_training_keeps_what_was_learned_and_the_host_as_it_was(sd1, embeddings, monkeypatch):
-    from core_personalization.core_ops import training_loop
     from core_personalization.core_ops.recipes.context_regularization import ContextRegularization
+    from core_personalization.core_ops.training import training_loop
 
     attention_loss, calls = ContextRegularization.attention_loss, []
 
@@ -254,7 +254,7 @@ def test_a_state_of_other_settings_is_refused(sd1, monkeypatch):
 
 
 def test_models_of_other_kinds_are_refused_by_name(sd1):
-    from core_personalization.nodes.host.denoiser import validate_model
+    from core_personalization.nodes.host.models.denoiser import validate_model
 
     class Flux(torch.nn.Module):
         diffusion_model = torch.nn.Linear(2, 2)
@@ -284,7 +284,7 @@ def test_concept_prompt_fills_the_template(sd1):
 
 def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
     """Over the prompt set, against Textual Inversion; diffusion loss on fixed (image, ε, t)."""
-    from core_personalization.core_ops.training_data import draw_batch
+    from core_personalization.core_ops.training.training_data import draw_batch
 
     def finish(method):
         run = trained_run(
@@ -315,11 +315,11 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
 
 
 def trained_run(models, **settings):
-    from core_personalization.nodes.embedding.inputs import check_inputs
-    from core_personalization.nodes.embedding.run import EmbeddingRun
-    from core_personalization.nodes.embedding.settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.inputs import HostModels
+    from core_personalization.nodes.training.training_inputs import HostModels
 
     host = HostModels(*models)
     chosen = validated(EmbeddingSettings, {**SETTINGS, "concept_name": "measured", **settings})
@@ -349,7 +349,7 @@ def fixed_diffusion_loss(run, vectors, batches) -> float:
 def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
     import json
 
-    from core_personalization.nodes.host.safe_files import read, tensor_hash
+    from core_personalization.nodes.files.safe_files import read, tensor_hash
 
     concept, _, losses, _ = execute(sd1, concept_name="with-card", seed=5)
     tensors, metadata = read(concept.path)
@@ -363,10 +363,10 @@ def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
 
 
 def test_whole_maps_average_to_the_token_means(sd1):
-    from core_personalization.core_ops.attention_statistics import token_means, whole_maps
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
-    from core_personalization.nodes.host.prompt_rows import PromptRows
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.core_ops.losses.attention_statistics import token_means, whole_maps
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     model, clip, _ = sd1
     denoiser = HostDenoiser(model, UNetPlan(torch.float32, 64, 64))
@@ -386,15 +386,15 @@ def test_whole_maps_average_to_the_token_means(sd1):
 
 @pytest.mark.parametrize("template", ["a {}, in the snow", "a (red {}:1.2) in the snow", "{}", "a ({}) in snow"])
 def test_every_template_that_is_allowed_is_found_by_the_host(sd1, template):
-    from core_personalization.core_ops.prompt_templates import validate_template
-    from core_personalization.nodes.host.prompt_rows import PromptRows
+    from core_personalization.core_ops.prompts.prompt_templates import validate_template
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     validate_template("template", template)
     assert len(PromptRows(sd1[1], "dog", vectors=3).concept(template).span) == 3
 
 
 def test_a_full_disk_while_stopping_does_not_hide_why_it_stopped(sd1, monkeypatch):
-    from core_personalization.nodes.embedding.run import EmbeddingRun
+    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
     from core_personalization.nodes.host.run_control import Cancelled
 
     def full_disk(*_):
@@ -414,7 +414,7 @@ def test_a_text_encoder_of_another_family_is_refused(sd1, embeddings):
 
 def test_running_out_of_memory_says_what_to_lower_and_keeps_what_was_learned(sd1, embeddings, monkeypatch):
     import comfy.model_management
-    from core_personalization.nodes.host.denoiser import HostDenoiser
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser
 
     forward, calls = HostDenoiser._forward, []
 
@@ -450,10 +450,10 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
     import gc
     import weakref
 
-    from core_personalization.core_ops.attention_statistics import token_means
-    from core_personalization.nodes.host.denoiser import HostDenoiser, UNetPlan
-    from core_personalization.nodes.host.prompt_rows import PromptRows
-    from core_personalization.nodes.host.text_encoder import HostTextEncoder
+    from core_personalization.core_ops.losses.attention_statistics import token_means
+    from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
+    from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     model, clip, _ = sd1
     denoiser, encoder = HostDenoiser(model, UNetPlan(torch.float32, 64, 64)), HostTextEncoder(clip)

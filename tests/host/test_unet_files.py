@@ -48,7 +48,7 @@ KOHYA = {
 
 def test_modules_are_named_as_kohyas_trainers_do_and_core_maps_every_name_back(family):
     import comfy.lora
-    from core_personalization.nodes.host.unet_files import kohya_names
+    from core_personalization.nodes.host.models.unet_weights import kohya_names
 
     names = kohya_names(family.model)
     known = comfy.lora.model_lora_keys_unet(family.model.model, {})
@@ -60,7 +60,7 @@ def test_modules_are_named_as_kohyas_trainers_do_and_core_maps_every_name_back(f
 
 def test_a_full_rank_lora_is_the_finetune_in_core(family, quiet):
     """Through the file, and core's Load LoRA."""
-    from core_personalization.nodes.host.unet_files import save_adapter
+    from core_personalization.nodes.files.unet_files import save_adapter
 
     from nodes import LoraLoader
 
@@ -115,8 +115,9 @@ def test_core_saves_it_and_reads_it_back(sd1, output_folder, quiet):
 @pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT"])
 def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
     from comfy.weight_adapter import adapter_maps
-    from core_personalization.nodes.host.safe_files import read
-    from core_personalization.nodes.host.unet_files import kohya_names, save_adapter
+    from core_personalization.nodes.files.safe_files import read
+    from core_personalization.nodes.files.unet_files import save_adapter
+    from core_personalization.nodes.host.models.unet_weights import kohya_names
 
     from nodes import LoraLoader
 
@@ -136,8 +137,9 @@ def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
 
 def test_diffusers_adds_to_every_module_what_core_adds(family):
     """Its load_lora_weights up to the call of peft, and then peft's merge: weight + alpha / r · B A."""
-    from core_personalization.core_ops.low_rank import LowRank
-    from core_personalization.nodes.host.unet_files import lora_state_dict, save_adapter
+    from core_personalization.core_ops.weights.low_rank import LowRank
+    from core_personalization.nodes.files.unet_files import save_adapter
+    from core_personalization.nodes.host.models.unet_weights import lora_state_dict
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
     from diffusers.utils import convert_unet_state_dict_to_peft
@@ -182,7 +184,7 @@ def test_diffusers_refuses_a_file_with_biases(sd1):
 
 
 def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_folder, quiet):
-    from core_personalization.nodes.host.unet_files import save_unet
+    from families.finetuned import save_unet
 
     from nodes import UNETLoader
 
@@ -199,7 +201,7 @@ def test_v_prediction_with_zero_terminal_snr_is_marked_where_the_host_reads_it(f
     """For SDXL it reads two keys, and names them as unexpected; for SD 1.x and 2.x it knows no mark."""
     from comfy.model_base import ModelType
     from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-    from core_personalization.nodes.host.unet_files import save_unet
+    from families.finetuned import save_unet
     from safetensors import safe_open
 
     from nodes import UNETLoader
@@ -221,14 +223,14 @@ def test_v_prediction_with_zero_terminal_snr_is_marked_where_the_host_reads_it(f
 
 @pytest.mark.parametrize(("loaded", "stored"), [("float32",) * 2, ("float16",) * 2, ("float8_e4m3fn", "float16")])
 def test_the_number_format_is_that_of_the_base(loaded, stored):
-    from core_personalization.nodes.host.unet_files import stored_dtype
+    from core_personalization.nodes.host.models.unet_weights import stored_dtype
 
     assert stored_dtype(getattr(torch, loaded)) == getattr(torch, stored)
 
 
 @pytest.mark.parametrize("change", ["missing", "more"])
 def test_a_unet_with_other_weights_is_not_written(sd1, output_folder, change):
-    from core_personalization.nodes.host.unet_files import save_unet
+    from families.finetuned import save_unet
 
     weights = {**sd1.base, "more": torch.zeros(1)}
     if change == "missing":
@@ -239,8 +241,8 @@ def test_a_unet_with_other_weights_is_not_written(sd1, output_folder, change):
 
 
 def test_the_file_says_what_it_is(sd1):
-    from core_personalization.nodes.host.safe_files import tensor_hash
-    from core_personalization.nodes.host.unet_files import save_adapter
+    from core_personalization.nodes.files.safe_files import tensor_hash
+    from core_personalization.nodes.files.unet_files import save_adapter
     from safetensors import safe_open
     from safetensors.torch import load_file
 
@@ -256,7 +258,7 @@ def test_the_file_says_what_it_is(sd1):
 
 
 def test_a_taken_name_or_one_with_a_path_is_refused_before_the_work(output_folder):
-    from core_personalization.nodes.host.unet_files import validate_new_file
+    from core_personalization.nodes.files.unet_files import validate_new_file
 
     (output_folder / "loras" / "taken.safetensors").touch()
     with pytest.raises(ValueError, match=r"file_name: .*taken.* exists already"):

@@ -34,7 +34,7 @@ def trained_tensors(path: str) -> dict[str, torch.Tensor]:
 
 def cancel_after(monkeypatch, step: int) -> None:
     import comfy.model_management
-    from core_personalization.nodes.finetune.run import FinetuneRun
+    from core_personalization.nodes.finetune.finetuning import FinetuneRun
 
     note = FinetuneRun._note
 
@@ -98,8 +98,8 @@ def test_another_seed_learns_other_weights(sd1):
 
 def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch):
     from core_personalization.core_ops.recipes.identity_finetuning import IdentityFinetuning
-    from core_personalization.core_ops.training_loop import NonFiniteLoss
-    from core_personalization.core_ops.training_step import Term
+    from core_personalization.core_ops.training.objective import Term
+    from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 
     terms, calls = IdentityFinetuning._instance_terms, []
 
@@ -122,7 +122,7 @@ def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch
 def test_what_cannot_end_is_not_begun(sd1, monkeypatch):
     """The memory that a step needs is measured before the first one."""
     import comfy.model_management
-    from core_personalization.nodes.finetune.run import FinetuneRun
+    from core_personalization.nodes.finetune.finetuning import FinetuneRun
 
     before = weights_hash(sd1)
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: 50 * 2**20)
@@ -161,9 +161,9 @@ def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypat
 
 
 def test_fused_backward_is_refused_where_a_gpu_would_train_in_fp16(sd1, monkeypatch):
-    from core_personalization.nodes.finetune import settings
+    from core_personalization.nodes.finetune import finetune_settings
 
-    monkeypatch.setattr(settings, "dtype_for", lambda *_: torch.float16)
+    monkeypatch.setattr(finetune_settings, "dtype_for", lambda *_: torch.float16)
     with pytest.raises(ValueError, match=r"fused_backward: fp16 .*choose precision bf16 or fp32"):
         execute(sd1, fused_backward=True)
 

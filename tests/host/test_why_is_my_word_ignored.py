@@ -18,7 +18,7 @@ STEPS = 2
 @pytest.fixture(scope="module")
 def workflow(server) -> Workflow:
     """As in the file, but for the number of steps, and a concept that was learned on no model in particular."""
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     base = server.process.base
     quick_start.provide_checkpoint(base.checkpoints / quick_start.CHECKPOINT)

@@ -142,7 +142,7 @@ def cancel(scene: Scene) -> None:
 
 def disk_full(scene: Scene) -> None:
     """As the safetensors library meets it: half a file, and an error that is no OSError."""
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
     from safetensors import SafetensorError
 
     def strike(save_file: Any, tensors: Any, path: Path, metadata: Any) -> None:
@@ -164,14 +164,14 @@ def not_permitted(scene: Scene) -> None:
 
 def locked(scene: Scene) -> None:
     """As Windows answers while another program has the file open."""
-    from core_personalization.nodes.host import unfinished_files
+    from core_personalization.nodes.files import unfinished_files
 
     scene.patch.setattr(unfinished_files, "_LOCKED_WAITS", (0.0, 0.0))
     scene.fails_here(os, "replace", errno.EACCES)
 
 
 def vanishes(scene: Scene) -> None:
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     def strike(flush: Any, path: Path) -> None:
         if path.is_relative_to(scene.base):
@@ -182,7 +182,7 @@ def vanishes(scene: Scene) -> None:
 
 
 def folders_gone(scene: Scene) -> None:
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     def strike(write: Any, path: Path, *args: Any, **more: Any) -> None:
         shutil.rmtree(path.parent)

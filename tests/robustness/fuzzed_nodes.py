@@ -74,7 +74,7 @@ FUZZED = (
     ),
     FuzzedNode(
         "test_time.test_time_optimize",
-        "TestTimeOptimize",
+        "OptimizePrompt",
         "refine_prompt",
         {"prompt": "a {} in the jungle", "batch_size": 1, "width": 32, "height": 32, "steps": 1, "overwrite": True},
         ("model", "clip", "concept"),

@@ -62,7 +62,7 @@ def finetune(models: Models, name: str, **settings: Any) -> Result:
 
 
 def optimize(models: Models, name: str, **settings: Any) -> Result:
-    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
 
     model, clip, _ = models
     given = {
@@ -70,7 +70,7 @@ def optimize(models: Models, name: str, **settings: Any) -> Result:
         **{"save_as": name, "overwrite": True, **settings},
     }
     with torch.inference_mode():
-        conditioning, _, refined = TestTimeOptimize.execute(
+        conditioning, _, refined = OptimizePrompt.execute(
             model=model, clip=clip, concept=finetuning.a_concept(models), **given
         ).args
     return {"conditioning": conditioning[0][0], **refined.vectors}
@@ -103,13 +103,13 @@ def probed_sampling(models: Models, **settings: Any) -> tuple[Any, Tensor]:
 
 
 def _embedding(name: str) -> Path:
-    from core_personalization.nodes.host.concept_files import embedding_path
+    from core_personalization.nodes.files.concept_files import embedding_path
 
     return embedding_path(name)
 
 
 def _lora(name: str) -> Path:
-    from core_personalization.nodes.host.unet_files import new_file_path
+    from core_personalization.nodes.files.unet_files import new_file_path
 
     return new_file_path("loras", name)
 

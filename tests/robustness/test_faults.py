@@ -65,7 +65,7 @@ def scene(comfyui: Path, said: list[str]) -> Iterator[Scene]:
 def arm(scene: Scene, fault: Fault, subject: Subject) -> None:
     """From the second step on: of the training loop, or of the sampler."""
     import comfy.samplers
-    from core_personalization.core_ops.training_loop import TrainingLoop
+    from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     owner, name = (comfy.samplers, "sampling_function") if subject is PROBE else (TrainingLoop, "_train_one_step")
     step, calls = getattr(owner, name), []
@@ -111,7 +111,7 @@ def test_fault(models, undisturbed, scene, said, fault: Fault, subject: Subject)
 
 def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
     """What the table promises is there, the user was told of it, and nothing half is beside it."""
-    from core_personalization.nodes.host import concept_files
+    from core_personalization.nodes.files import concept_files
 
     if subject.file is None:
         return
@@ -132,7 +132,7 @@ def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
 
 
 def whole(path: Path) -> bool:
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     return bool(safe_files.read(path)[0])
 
@@ -178,7 +178,7 @@ def test_a_disk_that_is_really_full(models, undisturbed, scene, said, small_disk
 
 @pytest.mark.parametrize("subject", [each for each in SUBJECTS if each.file], ids=lambda subject: subject.title)
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(models, scene, subject: Subject):
-    from core_personalization.core_ops.training_loop import TrainingLoop
+    from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     scene.armed = True
     scene.fails_here(Path, "mkdir", 30)

@@ -42,7 +42,7 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Previews are drawn and memory is released elsewhere; here they would be most of the time."""
     from core_personalization.core_ops.ddim import DDIMConfig
     from core_personalization.nodes.host import run_control
-    from core_personalization.nodes.training import preview as concept_preview
+    from core_personalization.nodes.training import concept_preview as concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
     # Every run would look for garbage through all that hypothesis keeps.

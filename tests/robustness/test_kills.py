@@ -74,7 +74,7 @@ class KilledRun:
 
     def check(self) -> None:
         """Every file with a final name is whole, the state loads, and no step is lost that was saved before."""
-        from core_personalization.nodes.host import safe_files
+        from core_personalization.nodes.files import safe_files
 
         for path in self.base.rglob("*.safetensors"):
             safe_files.read(path)
@@ -115,7 +115,7 @@ def killed_again_and_again(run: KilledRun, seed: int, kills: int, models: Models
 
 def file_hash(base: Path, name: str) -> str:
     """Of the tensors as they lie in the file; the rest of it says when it was made."""
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     (path,) = base.rglob(f"{name}.safetensors")
     tensors, metadata = safe_files.read(path)

@@ -21,7 +21,7 @@ STAGES = ("save_file", "_flush", "same_tensors", "replace")
 
 def kill_while_writing(stage: str, number: int, when: str) -> None:
     """This process, before or after the `number`-th call of a stage; "half": with half of the file on the disk."""
-    from core_personalization.nodes.host import safe_files
+    from core_personalization.nodes.files import safe_files
 
     original, calls = getattr(safe_files, stage), []
 
@@ -59,7 +59,7 @@ def main() -> None:
     from robustness.subjects import SUBJECTS
 
     base = start_comfyui(Path(os.environ["COMFYUI_PATH"]), Path(orders["base"]))
-    from core_personalization.nodes.host import output_folders
+    from core_personalization.nodes.files import output_folders
 
     found = len(list(base.rglob(".core-*")))
     output_folders.sweep()

@@ -91,12 +91,12 @@ def finetune(models: Models, **given: Any) -> None:
 
 def refine(models: Models, **given: Any) -> None:
     """CoRe Test-Time Optimize, from pictures. given: settings and sockets."""
-    from core_personalization.nodes.test_time.test_time_optimize import TestTimeOptimize
+    from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
 
     model, clip, vae = models
     sockets = {"concept": finetuning.a_concept(models, vectors=2), "images": pictures()[0], "vae": vae}
     with torch.inference_mode():
-        TestTimeOptimize.execute(model, clip, **{**sockets, **REFINEMENT, **given})
+        OptimizePrompt.execute(model, clip, **{**sockets, **REFINEMENT, **given})
 
 
 def probe(models: Models) -> None:

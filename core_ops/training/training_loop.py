@@ -1,0 +1,271 @@
+"""Optimizer steps, accumulation, clipping and state. Knows nothing of losses, images or ComfyUI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from .fused_backward import FusedBackward
+from .objective import TermGroup, TrainingStep
+from .term_weighting import FixedWeights
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What AdamW keeps of every parameter, in its shape."""
+
+STREAMS = ("data", "prompts")
+"""Independent random streams, so that methods that draw no prompts see the same batches as those that do."""
+
+RandomStreams = Mapping[str, torch.Generator]
+OptimizerFactory = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
+"""Trained tensors and a learning rate → an optimizer."""
+
+
+class Recipe(Protocol):
+    """A method: what it trains, one step's terms, and what happens around the optimizer's update."""
+
+    @property
+    def parameters(self) -> Sequence[Tensor]: ...
+
+    def training_step(self, random: RandomStreams) -> TrainingStep: ...
+
+    def update(self, step: int) -> AbstractContextManager[None]:
+        """Surrounds the optimizer's update number `step`, counted from 1."""
+        ...
+
+    def observations(self) -> Mapping[str, float]:
+        """Figures of interest after an update, such as the norm of v."""
+        ...
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How many steps, how fast, in which portions.
+
+    max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
+    of the gradient. fp16_scaling: dynamic loss scaling, for half-precision U-Nets. fused_backward: for recipes whose
+    terms share one graph; it takes the gradient as it comes, so the three before have their defaults, or 0 to measure.
+    """
+
+    steps: int
+    learning_rate: float
+    gradient_accumulation: int = 1
+    max_gradient_norm: float = 0.0
+    measure_every: int = 10
+    seed: int = 0
+    fp16_scaling: bool = False
+    fused_backward: bool = False
+
+    def __post_init__(self) -> None:
+        whole = self.gradient_accumulation > 1 or self.max_gradient_norm > 0 or self.measure_every or self.fp16_scaling
+        if self.fused_backward and whole:
+            raise ValueError("fused_backward: it never has the whole gradient that the other settings need.")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimizer step, counted from 1: unweighted terms, their weights and sum, gradient shares when measured."""
+
+    step: int
+    terms: Mapping[str, float]
+    weights: Mapping[str, float]
+    total: float
+    gradient_shares: Mapping[str, float] | None
+    observations: Mapping[str, float]
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A term became NaN or infinite; the parameters are those before the step."""
+
+    def __init__(self, step: int, terms: Mapping[str, float]) -> None:
+        bad = ", ".join(f"{name} = {value}" for name, value in terms.items() if not math.isfinite(value))
+        super().__init__(f"step {step}: {bad} is not finite. Lower learning_rate, or use precision fp32 or bf16.")
+
+
+def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
+    """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused where torch can."""
+    groups: list[Any] = list(parameters)  # or AdamW's groups of them
+    tensors = [tensor for group in groups for tensor in (group["params"] if isinstance(group, dict) else [group])]
+    fused = all(tensor.device.type in ("cpu", "cuda") for tensor in tensors)
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=1e-2, fused=fused)
+
+
+class TrainingLoop:
+    """Iterate over it to train; stop at any report and `state_dict()` holds all that a bit-exact continuation needs."""
+
+    def __init__(
+        self, recipe: Recipe, config: LoopConfig, weighting: FixedWeights, optimizer: OptimizerFactory | None = None
+    ) -> None:
+        self.recipe, self.config, self.weighting = recipe, config, weighting
+        self.step = 0
+        self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
+        self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
+        self._fused = FusedBackward(self.optimizer, recipe.parameters) if config.fused_backward else None
+        first = recipe.parameters[0]
+        self.scaler = GradScaler(first.device.type, enabled=config.fp16_scaling)
+        self.scaler.scale(first.new_zeros(()))  # makes its scale exist; terms are scaled one by one
+
+    def __iter__(self) -> Iterator[StepReport]:
+        while self.step < self.config.steps:
+            before = {name: generator.get_state() for name, generator in self.random.items()}
+            try:
+                report = self._train_one_step()
+            except BaseException:
+                # What the failed step drew is drawn again by whoever continues from this state.
+                self._set_random(before)
+                raise
+            yield report
+
+    def _train_one_step(self) -> StepReport:
+        step = self.step + 1
+        measure = self.config.measure_every > 0 and (step == 1 or step % self.config.measure_every == 0)
+        batches = [self._accumulate(measure and last) for last in self._accumulation()]
+        terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in batches[0][0]}
+        _require_finite(step, terms)
+        weights = {name: self.weighting[name] for name in terms}
+        self._update(step)
+        norms = batches[-1][1]
+        shares = None
+        if measure:
+            shares = _shares({name: weights[name] * norm for name, norm in norms.items()})
+            self.weighting.update(norms)
+        self.step = step
+        total = sum(weights[name] * value for name, value in terms.items())
+        return StepReport(step, terms, weights, total, shares, self.recipe.observations())
+
+    def _accumulation(self) -> Iterator[bool]:
+        """One turn per micro-batch, true for the last; clears the gradients first."""
+        self.optimizer.zero_grad(set_to_none=True)
+        for turn in range(self.config.gradient_accumulation):
+            yield turn == self.config.gradient_accumulation - 1
+
+    def _accumulate(self, measure: bool) -> tuple[dict[str, float], dict[str, float]]:
+        """Adds one micro-batch's gradient; returns its terms and, when asked, the norm of each unweighted gradient."""
+        step = self.recipe.training_step(self.random)
+        values: dict[str, Tensor] = {}
+        norms: dict[str, float] = {}
+        for group in step.terms:
+            values |= {term.name: term.value.detach() for term in group}
+            norms |= self._differentiate(group, step, measure)
+            del group
+        if step.pull_back is not None:
+            pulled = step.pull_back(tuple(_gradient_or_zeros(leaf) for leaf in step.leaves))
+            _add_gradients(self.recipe.parameters, pulled)
+        numbers = torch.stack([value.float() for value in values.values()]).tolist()
+        return dict(zip(values, numbers, strict=True)), norms
+
+    def _differentiate(self, group: TermGroup, step: TrainingStep, measure: bool) -> dict[str, float]:
+        """Adds the gradient of the group's weighted sum to the leaves; the norm of each term's own when asked."""
+        part = 1.0 / self.config.gradient_accumulation
+        weighted = torch.stack([self.weighting[term.name] * term.value * part for term in group]).sum()
+        weighted = self.scaler.scale(weighted)
+        if not measure:
+            with self._updating(group):
+                torch.autograd.backward(weighted, inputs=list(step.leaves))
+            return {}
+        # Reading the scale makes the host wait for the device, so it is read in measured steps only.
+        scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) * part
+        norms = {term.name: _norm(_gradients(term.value * scale, step), step) / scale for term in group[1:]}
+        first, weight = group[0], self.weighting[group[0].name]
+        alone = len(group) == 1 and weight != 0
+        if not alone:
+            norms[first.name] = _norm(_gradients(first.value * scale, step), step) / scale
+        gradients = _gradients(weighted, step)
+        if alone:
+            norms[first.name] = _norm(gradients, step) / (weight * scale)
+        _add_gradients(step.leaves, gradients)
+        return norms
+
+    def _updating(self, group: TermGroup) -> AbstractContextManager[None]:
+        """Around a backward pass: updates within it, where that was asked for."""
+        if self._fused is None:
+            return nullcontext()
+        _require_finite(self.step + 1, {term.name: term.value.item() for term in group})
+        return self._fused.updating()
+
+    def _update(self, step: int) -> None:
+        self.scaler.unscale_(self.optimizer)
+        if self.config.max_gradient_norm > 0:
+            torch.nn.utils.clip_grad_norm_(list(self.recipe.parameters), self.config.max_gradient_norm)
+        with torch.no_grad(), self.recipe.update(step):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers only, nested in dictionaries."""
+        return {
+            "step": self.step,
+            "parameters": {str(index): p.detach().clone() for index, p in enumerate(self.recipe.parameters)},
+            "optimizer": {str(index): dict(slots) for index, slots in self.optimizer.state_dict()["state"].items()},
+            "random": {name: generator.get_state() for name, generator in self.random.items()},
+            "weighting": self.weighting.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where `state` was taken; raises ValueError when it belongs to other parameters, or is damaged."""
+        try:
+            self._continue_from(state)
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                "resume_from: the state was saved for other parameters, or is damaged "
+                f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
+            ) from error
+
+    def _continue_from(self, state: Mapping[str, Any]) -> None:
+        for index, parameter in enumerate(self.recipe.parameters):
+            saved = state["parameters"].get(str(index))
+            moments = [state["optimizer"].get(str(index), {}).get(name) for name in _MOMENTS]
+            if any(tensor is not None and tensor.shape != parameter.shape for tensor in [saved, *moments]):
+                raise ValueError(f"parameter {index} has another shape")
+            parameter.data.copy_(saved)
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
+        self.optimizer.load_state_dict(optimizer)
+        self._set_random(state["random"])
+        self.weighting.load_state_dict(state["weighting"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+
+    def _set_random(self, states: Mapping[str, Tensor]) -> None:
+        for name, generator in self.random.items():
+            generator.set_state(states[name])
+
+
+def _require_finite(step: int, terms: Mapping[str, float]) -> None:
+    if not all(map(math.isfinite, terms.values())):
+        raise NonFiniteLoss(step, terms)
+
+
+def _gradients(value: Tensor, step: TrainingStep) -> list[Tensor | None]:
+    return list(torch.autograd.grad(value, step.leaves, retain_graph=True, allow_unused=True))
+
+
+def _add_gradients(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    for tensor, gradient in zip(tensors, gradients, strict=True):
+        if gradient is not None:
+            tensor.grad = gradient if tensor.grad is None else tensor.grad.add_(gradient)
+
+
+def _gradient_or_zeros(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def _norm(gradients: Sequence[Tensor | None], step: TrainingStep) -> float:
+    """Norm on the trained parameters of gradients on the step's leaves."""
+    if step.pull_back is not None:
+        filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, step.leaves, strict=True))
+        gradients = step.pull_back(tuple(filled))
+    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def _shares(norms: Mapping[str, float]) -> dict[str, float]:
+    total = sum(norms.values())
+    return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}

@@ -1,0 +1,124 @@
+"""Settings of "Selectively Informative Captions", and what each input means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core_ops.selective_captions import CLASS_ONLY, CLASSES, EVERYTHING, SELECTIVE, CaptionForm, instruction
+from ..files.caption_files import INPUT, OUTPUT
+from ..host.models.text_generation import Generation
+from ..settings import choice, integer, number, switch, text
+
+CASES = {
+    "Case 3: selectively informative (SID)": SELECTIVE,
+    "Case 1: class only": CLASS_ONLY,
+    "Case 2: classes of everything": CLASSES,
+    "Case 4: everything described": EVERYTHING,
+}
+SUBJECT, STYLE = "subject", "style"
+NOWHERE = "nowhere"
+CLASS_PLACEHOLDER, START_PLACEHOLDER = "[class]", "[start]"
+
+
+@dataclass(frozen=True)
+class CaptionSettings:
+    super_category: str = text(
+        "dog",
+        help=(
+            "What kind of thing it is, in one or a few plain words, as in the training node: dog, teapot, teddy bear. "
+            "For a style: art."
+        ),
+    )
+    case: str = choice(
+        tuple(CASES),
+        help=(
+            "What a caption tells, after the paper's Table 1. Case 3 (the paper's SID): everything but the subject, in "
+            "detail. Case 1: only the class. Case 2: other things by their names only. Case 4: the subject in detail "
+            "too."
+        ),
+    )
+    form: str = choice(
+        (SUBJECT, STYLE),
+        help="subject: the concept is a thing. style: it is a style of painting, and all that it shows is described.",
+    )
+    facial_expression: bool = switch(
+        False, help="Ask for the subject's facial expression too, so that it is not learned. Paper: when it is strong."
+    )
+    own_captions: str = text(
+        "",
+        help=(
+            "Your own text, one line per image, in their order; it wins over the other sources. A line of only - "
+            "leaves that image to them."
+        ),
+        multiline=True,
+    )
+    save_to: str = choice(
+        (NOWHERE, INPUT, OUTPUT),
+        help=(
+            "Save each caption beside its image, as core's Load Image-Text (from Folder) reads them, in a folder "
+            "within ComfyUI's input or output folder."
+        ),
+    )
+    save_folder: str = text(
+        "",
+        help="That folder's name: the one the images were loaded from, or a new one, which then gets the images too.",
+    )
+    overwrite: bool = switch(False, help="Replace captions that are in that folder already.")
+    start: str = text(
+        "",
+        help=(
+            "How each caption begins, with {} once for the concept. Empty: 'a photo of a {}', or 'a painting in the "
+            "style of {}'."
+        ),
+        advanced=True,
+    )
+    vectors: int = integer(
+        1,
+        low=1,
+        high=64,
+        help="Vectors of the concept, as in the training node; they take room in the row of 77 tokens.",
+        advanced=True,
+    )
+    own_instruction: str = text(
+        "",
+        help="Ask the vision-language model this in place of our instruction; [class] and [start] are filled in.",
+        advanced=True,
+        multiline=True,
+    )
+    max_tokens: int = integer(
+        200, low=16, high=4096, help="Tokens after which the model's answer is cut off.", advanced=True
+    )
+    temperature: float = number(
+        0.0,
+        low=0.0,
+        high=2.0,
+        step=0.05,
+        help="Randomness of the answer; 0 takes the likeliest word each time.",
+        advanced=True,
+    )
+    seed: int = integer(
+        0, low=0, high=2**63 - 1, help="Of that randomness.", advanced=True, control_after_generate=False
+    )
+
+    def __post_init__(self) -> None:
+        self.caption_form()
+
+    def caption_form(self) -> CaptionForm:
+        return CaptionForm(
+            self.super_category.strip(),
+            CASES[self.case],
+            self.form == STYLE,
+            self.facial_expression,
+            self.start,
+        )
+
+    def question(self) -> str:
+        """What the vision-language model is asked."""
+        form = self.caption_form()
+        if not self.own_instruction.strip():
+            return instruction(form)
+        filled = self.own_instruction.replace(CLASS_PLACEHOLDER, form.super_category)
+        return filled.replace(START_PLACEHOLDER, form.spoken_opening)
+
+    def generation(self) -> Generation:
+        return Generation(self.max_tokens, self.temperature, self.seed)

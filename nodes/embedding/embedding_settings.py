@@ -1,0 +1,258 @@
+"""Settings of "CoRe Train Embedding": the paper's defaults, and what each input means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core_ops.pictures import Fit
+from ...core_ops.prompts.prompt_sets import parse_templates, prompt_set
+from ...core_ops.prompts.prompt_templates import template_with_category
+from ..host.models.precision import PRECISIONS
+from ..settings import choice, integer, number, switch, text
+
+CORE, CORE_REFERENCE = "CoRe", "CoRe (reference code)"
+ATTNDREAMBOOTH, TEXTUAL_INVERSION = "AttnDreamBooth stage 1", "Textual Inversion"
+METHODS = (CORE, CORE_REFERENCE, ATTNDREAMBOOTH, TEXTUAL_INVERSION)
+CORE_VALUES = {"steps": 300, "batch_size": 6, "learning_rate": 5e-3}
+PUBLISHED = {
+    CORE: CORE_VALUES,
+    CORE_REFERENCE: CORE_VALUES,
+    # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
+    ATTNDREAMBOOTH: {"steps": 60, "batch_size": 8, "learning_rate": 1e-3, "augmentation": 16},
+    # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
+    TEXTUAL_INVERSION: CORE_VALUES,
+}
+FIXED, BALANCED = "fixed", "balanced"
+OWN_PROMPTS = "own"
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    concept_name: str = text(
+        "my-concept",
+        help="Name of the embedding file and of the trigger: embedding:NAME. Letters, digits, '-', '_' and '.'.",
+    )
+    super_category: str = text(
+        "dog",
+        help=(
+            "What kind of thing it is, in one or a few plain words: dog, teapot, teddy bear. The embedding starts from "
+            "it, and it takes the concept's place in the reference prompts."
+        ),
+    )
+    method: str = choice(
+        METHODS,
+        help=(
+            "CoRe regularizes the words around the concept (default). 'Reference code' follows the authors' program "
+            "where it differs. AttnDreamBooth stage 1 learns a word before the super-category. Textual Inversion is "
+            "the baseline without regularization. Choosing one fills in its steps, batch size, learning rate and "
+            "augmentation."
+        ),
+        fills=PUBLISHED,
+    )
+    prompt_set: str = choice(
+        ("animate", "inanimate", OWN_PROMPTS),
+        help="Prompts that CoRe regularizes with: for living things and dolls, for objects, or your own.",
+    )
+    steps: int = integer(300, low=1, high=100_000, help="Optimizer steps. Paper: 300 (AttnDreamBooth stage 1: 60).")
+    batch_size: int = integer(
+        6,
+        low=1,
+        high=256,
+        help="Noised pictures per step. Paper: 6 (AttnDreamBooth stage 1: 8). Lower it to save memory.",
+    )
+    learning_rate: float = number(
+        5e-3, low=1e-7, high=1.0, step=1e-4, help="AdamW's constant rate. Paper: 0.005 (AttnDreamBooth stage 1: 0.001)."
+    )
+    resolution: int = integer(
+        512,
+        low=8,
+        high=2048,
+        step=8,
+        help="Side in pixels of the training pictures; what the model was made for: 512 for SD 1.5, 1024 for SDXL.",
+    )
+    seed: int = integer(
+        0, low=0, high=2**63 - 1, help="Same seed, same result, on the same device.", control_after_generate=False
+    )
+    overwrite: bool = switch(False, help="Replace an embedding of the same name.")
+    caption_template: str = text(
+        "a photo of a {}",
+        help="Caption of every picture without one of its own; {} is the concept. Paper: 'a photo of a {}'.",
+        advanced=True,
+    )
+    own_prompts: str = text(
+        "", help="One prompt per line, each with {} once. Used when prompt_set is 'own'.", advanced=True, multiline=True
+    )
+    vectors: int = integer(
+        1,
+        low=1,
+        high=64,
+        help="Vectors in the embedding, each takes one of 75 places in a prompt. Paper: 1.",
+        advanced=True,
+    )
+    initial_words: str = text(
+        "", help="Words to start the embedding from. Empty: the super-category, as in the paper.", advanced=True
+    )
+    weighting: str = choice(
+        (FIXED, BALANCED),
+        help=(
+            "fixed: the weights below, as published. balanced (ours): each regularizer's weight follows the gradients, "
+            "so that it has the share below."
+        ),
+        advanced=True,
+    )
+    embedding_weight: float = number(
+        1.5e-4,
+        low=0.0,
+        high=1e6,
+        step=1e-5,
+        help="λ_emb, weight of the context embedding regularization. Paper: 0.00015.",
+        advanced=True,
+    )
+    attention_weight: float = number(
+        0.05,
+        low=0.0,
+        high=1e9,
+        step=1e-3,
+        help="λ_attn, weight of the context attention regularization. Paper: 0.05.",
+        advanced=True,
+    )
+    embedding_share: float = number(
+        0.3,
+        low=0.0,
+        high=0.9,
+        step=0.05,
+        help="Share of the gradient on the embedding for λ_emb's term, when balanced.",
+        advanced=True,
+    )
+    attention_share: float = number(
+        0.3,
+        low=0.0,
+        high=0.9,
+        step=0.05,
+        help="Share of the gradient on the embedding for λ_attn's term, when balanced.",
+        advanced=True,
+    )
+    rescale_from: int = integer(
+        120, low=1, high=100_000, help="First step in which the embedding keeps its norm. Paper: 120.", advanced=True
+    )
+    rescale_to: int = integer(180, low=0, high=100_000, help="Last such step; 0 for none. Paper: 180.", advanced=True)
+    regularization_batch: int = integer(
+        0,
+        low=0,
+        high=256,
+        help="Pictures of the batch that the attention regularization uses; 0 for all, as in the paper.",
+        advanced=True,
+    )
+    alignment_mean: float = number(
+        0.1,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="AttnDreamBooth: weight of the maps' mean. Paper, stage 1: 0.1.",
+        advanced=True,
+    )
+    alignment_variance: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="AttnDreamBooth: weight of the maps' variance. Paper, stage 1: 0.",
+        advanced=True,
+    )
+    fit: Fit = choice(
+        ("crop", "pad"),
+        help="crop: the centre square. pad: the whole picture, its border left out of the loss.",
+        advanced=True,
+    )
+    augmentation: int = integer(
+        0,
+        low=0,
+        high=256,
+        help="Changed copies of every picture (rotated, flipped, resized, shifted, after AttnDreamBooth); 0 for none.",
+        advanced=True,
+    )
+    use_masks: bool = switch(True, help="Weight the loss by the masks, when connected.", advanced=True)
+    precision: str = choice(
+        PRECISIONS,
+        help=(
+            "Number format of the U-Net. auto: the loaded model's own where that is fp16, else bf16 where the hardware "
+            "has it, else fp32. fp16 trains with loss scaling."
+        ),
+        advanced=True,
+    )
+    gradient_checkpointing: bool = switch(
+        False, help="Compute the U-Net's blocks twice to keep less memory; slower, same result.", advanced=True
+    )
+    gradient_accumulation: int = integer(
+        1, low=1, high=256, help="Batches summed up before each optimizer step.", advanced=True
+    )
+    max_gradient_norm: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="Clip the gradient to this norm; 0 leaves it as it is, as in the paper.",
+        advanced=True,
+    )
+    preview_every: int = integer(
+        50, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
+    )
+    save_every: int = integer(
+        50,
+        low=0,
+        high=100_000,
+        help="Steps between saved states to resume from, each with the embedding as it is; 0 for none.",
+        advanced=True,
+    )
+    resume_from: str = text(
+        "", help="Name of a saved state to continue (the concept's name); empty to start anew.", advanced=True
+    )
+    checkpointing_levels: int = integer(
+        0,
+        low=0,
+        high=8,
+        help=(
+            "With gradient_checkpointing: compute twice only in so many of the U-Net's resolutions, from the finest, "
+            "which keeps most; 0 for all."
+        ),
+        advanced=True,
+    )
+    offload: float = number(
+        0.0,
+        low=0.0,
+        high=1.0,
+        step=0.1,
+        help=(
+            "Share of the frozen U-Net that stays in main memory, each layer fetched when it computes: less memory on "
+            "the GPU, slower, same result."
+        ),
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        if not self.super_category.strip():
+            raise ValueError("super_category: it is empty; name the kind of thing, such as 'dog'.")
+        if self.rescale_to and self.rescale_from > self.rescale_to:
+            raise ValueError(
+                f"rescale_from: {self.rescale_from} comes after rescale_to {self.rescale_to}; "
+                "lower it, or set rescale_to to 0 for no rescaling."
+            )
+        if self.weighting == BALANCED and self.embedding_share + self.attention_share >= 1:
+            raise ValueError("embedding_share: together with attention_share it must stay below 1; lower one of them.")
+
+    @property
+    def with_category(self) -> bool:
+        """AttnDreamBooth writes the super-category after the concept."""
+        return self.method == ATTNDREAMBOOTH
+
+    def caption(self, template: str) -> str:
+        """A caption template as this method writes it."""
+        return template_with_category(template, self.super_category) if self.with_category else template
+
+    def regularization_templates(self) -> tuple[str, ...]:
+        """Prompts that CoRe regularizes with; none for the other methods."""
+        if self.method not in (CORE, CORE_REFERENCE):
+            return ()
+        if self.prompt_set == OWN_PROMPTS:
+            return parse_templates(self.own_prompts)
+        return prompt_set(self.prompt_set)

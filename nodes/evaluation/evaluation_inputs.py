@@ -1,0 +1,158 @@
+"""What "Personalization Scorecard" was given, checked before any model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ...core_ops.pictures import validate_masks, validate_pictures
+from ...core_ops.quoting import quoted
+from ...core_ops.scores import changes_appearance, with_category, without_identifier
+from ...core_ops.scores.segments import INSIDE
+from ..concept import Concept
+from ..files.safe_files import validate_name
+from ..host.models.vision_models import VisionSource
+from ..host.prompts.prompt_syntax import without_weights
+from .evaluation_settings import ScorecardSettings
+from .score_data import Scorecard, from_json
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures [H, W, C] of any sizes, with a mask [H, W] each or none at all."""
+
+    pictures: Sequence[Tensor]
+    masks: Sequence[Tensor] | None
+
+
+@dataclass(frozen=True)
+class ScoredPrompts:
+    """Of each generated picture: the prompt, what CLIP reads of it, and without the identifier; whether it keeps the
+    concept's appearance, and so counts in the identity scores."""
+
+    prompts: Sequence[str]
+    read: Sequence[str]
+    without_identifier: Sequence[str]
+    keeps_appearance: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class CheckedScorecard:
+    name: str
+    settings: ScorecardSettings
+    references: PictureSet
+    generated: PictureSet
+    prompts: ScoredPrompts
+    compared: Sequence[Scorecard]
+
+    @property
+    def masked(self) -> bool:
+        """Whether both sides have masks, so that CLIP-I and DINO look at foregrounds."""
+        return self.references.masks is not None and self.generated.masks is not None
+
+    @property
+    def clip(self) -> VisionSource:
+        settings = self.settings
+        return VisionSource("clip_model", settings.clip_model, settings.allow_downloads, settings.precision)
+
+    @property
+    def dino(self) -> VisionSource | None:
+        settings = self.settings
+        if not settings.dino_model.strip():
+            return None
+        return VisionSource("dino_model", settings.dino_model, settings.allow_downloads, settings.precision)
+
+
+def picture_set(name: str, images: Sequence[Tensor], masks_name: str, masks: Sequence[Tensor] | None) -> PictureSet:
+    """Batches [b, H, W, C], and masks [b, H, W] if any, as single ones. Raises ValueError for what cannot be scored."""
+    pictures = [picture for batch in images for picture in batch.float()]
+    if not pictures:
+        raise ValueError(f"{name}: none came; connect at least one picture.")
+    validate_pictures(name, pictures)
+    if masks is None:
+        return PictureSet(pictures, None)
+    singles = [mask for batch in masks for mask in batch.float()]
+    validate_masks(masks_name, singles, pictures)
+    return PictureSet(pictures, singles)
+
+
+def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> list[str]:
+    """One prompt per picture, from one for every picture, for every batch of the list, or for all.
+
+    A single text may hold them, one per line. Raises ValueError when their number does not fit, or one is empty.
+    """
+    lines = [line for line in prompts[0].splitlines() if line.strip()] if len(prompts) == 1 else prompts
+    lines = [" ".join(line.split()) for line in lines]
+    batches = [batch.shape[0] for batch in images]
+    if not lines:
+        raise ValueError("prompts: none came; connect the prompts that the pictures were drawn with.")
+    if "" in lines:
+        raise ValueError(f"prompts: prompt {lines.index('')} is empty; give what its picture was drawn with.")
+    if len(lines) == sum(batches):
+        return lines
+    if len(lines) == 1:
+        return lines * sum(batches)
+    if len(lines) == len(batches):
+        return [line for line, count in zip(lines, batches, strict=True) for _ in range(count)]
+    raise ValueError(
+        f"prompts: {len(lines)} came for {sum(batches)} pictures in {len(batches)} batches; "
+        "give one per picture, one per batch, or one for all."
+    )
+
+
+def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_category: str) -> ScoredPrompts:
+    plain = [without_weights(prompt) for prompt in prompts]
+    read = [with_category(text, settings.identifier, super_category) for text in plain]
+    bare = [without_identifier(text, settings.identifier) or read[i] for i, text in enumerate(plain)]
+    for prompt, text in zip(prompts, bare, strict=True):
+        if not text:
+            raise ValueError(
+                f"prompts: {quoted(prompt)} has no word beside the concept; give super_category, which then stands "
+                "for it."
+            )
+    phrases = settings.appearance_phrases
+    return ScoredPrompts(prompts, read, bare, [not changes_appearance(text, phrases) for text in plain])
+
+
+def check_references(references: PictureSet, generated: PictureSet) -> None:
+    if references.masks is None:
+        if generated.masks is not None:
+            raise ValueError("generated_masks: came without reference_masks; connect both, or only reference_masks.")
+        return
+    for index, mask in enumerate(references.masks):
+        if mask.max() < INSIDE:
+            raise ValueError(f"reference_masks: mask {index} is empty; paint the subject white.")
+
+
+def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings) -> list[Scorecard]:
+    """The other scorecards, each once. Raises ValueError when one was made with other models."""
+    cards = [card for text in texts or () for card in from_json(text)]
+    for card in cards:
+        for name in ("clip_model", "dino_model"):
+            theirs, ours = (Path(model).name for model in (card.facts[name], getattr(settings, name)))
+            if theirs != ours:
+                raise ValueError(
+                    f"compare_with: {quoted(card.name)} was scored with {name} {quoted(theirs)}, this one with "
+                    f"{quoted(ours)}; scores of different models cannot be compared; use the same for both."
+                )
+    return [card for index, card in enumerate(cards) if card not in cards[:index]]
+
+
+def check_inputs(
+    references: PictureSet,
+    generated: PictureSet,
+    prompts: Sequence[str],
+    concept: Concept | None,
+    compared: Sequence[Scorecard],
+    settings: ScorecardSettings,
+) -> CheckedScorecard:
+    """Raises ValueError for what cannot be scored, as the functions above do."""
+    check_references(references, generated)
+    super_category = settings.super_category or (concept.super_category if concept else "")
+    name = settings.scorecard_name or (concept.name if concept else "scorecard")
+    validate_name("scorecard_name", name)
+    scored = scored_prompts(prompts, settings, super_category)
+    return CheckedScorecard(name, settings, references, generated, scored, compared)

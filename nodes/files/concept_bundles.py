@@ -1,0 +1,132 @@
+"""One file to share a concept: LoRA, embedding and card, in the bundle form of A1111's web UI.
+
+The embedding's keys are `bundle_emb.NAME.KEY`, KEY as in a file of its own: `string_to_param.*` for one text encoder,
+`clip_l` and `clip_g` for SDXL. Core reads it, too, when the file lies in the embeddings folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from torch import Tensor
+
+from ...core_ops.conditioning import Embedding
+from ...core_ops.quoting import quoted
+from . import file_metadata, safe_files
+from .concept_files import EMBEDDING_KEY
+from .unet_files import new_file_path
+
+FOLDERS = ("loras", "embeddings")
+MOST_VECTORS = 75
+"""What a prompt has room for."""
+
+_BUNDLE = "bundle_emb."
+_SINGLE = "string_to_param.*"
+_SDXL = {"clip_l", "clip_g"}
+
+
+@dataclass(frozen=True)
+class ConceptFile:
+    """What a file holds: the embedding and its name, by key of an embedding file; the LoRA, perhaps none."""
+
+    embedding_name: str
+    embedding: Mapping[str, Tensor]
+    lora: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+def concept_file_names() -> list[str]:
+    """Every file that might hold a concept, as the host lists them, with the folder's kind in front."""
+    return [
+        f"{folder}/{name}"
+        for folder in FOLDERS
+        for name in folder_paths.get_filename_list(folder)
+        if name.lower().endswith(".safetensors")
+    ]
+
+
+def concept_file_path(file: str) -> Path:
+    """Raises ValueError unless `file` is one of `concept_file_names`."""
+    folder, _, name = file.partition("/")
+    path = folder_paths.get_full_path(folder, name) if folder in FOLDERS else None
+    if path is None or file not in concept_file_names():
+        raise ValueError(
+            f"file: there is no {quoted(file)} among the LoRAs and embeddings; refresh the list and choose one."
+        )
+    return Path(path)
+
+
+def save_concept(
+    name: str,
+    concept_name: str,
+    embedding: Embedding,
+    lora: Mapping[str, Tensor],
+    about: tuple[Mapping[str, Any], Mapping[str, str]],
+    overwrite: bool,
+) -> Path:
+    """Writes the bundle where core's Load LoRA lists it. about: the card, and further metadata."""
+    keys = {_SINGLE: next(iter(embedding.values()))} if len(embedding) == 1 else embedding
+    tensors = {**lora, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
+    card, extra = about
+    path = new_file_path("loras", name)
+    safe_files.write(path, tensors, file_metadata.metadata("lora", name, tensors, card) | dict(extra), overwrite)
+    return path
+
+
+def read_concept(path: Path) -> ConceptFile:
+    """A bundle, or an embedding file; raises ValueError naming what is wrong with the file."""
+    tensors, metadata = safe_files.read_foreign("file", path)
+    if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
+        return ConceptFile(path.stem, _checked(path, tensors), {}, metadata)
+    bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
+    if not bundled:
+        raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
+    split = {key: _split(path, key.removeprefix(_BUNDLE)) for key in bundled}
+    names = {name for name, _ in split.values()}
+    if len(names) > 1:
+        raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
+    embedding = {split[key][1]: tensor for key, tensor in bundled.items()}
+    lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
+    return ConceptFile(names.pop(), _checked(path, embedding), lora, metadata)
+
+
+def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """The embedding by the names of a CLIP's text encoders, in fp32; raises ValueError when it is as wide as others.
+
+    widths: of the encoders' input embeddings.
+    """
+    single = len(widths) == 1 and len(file.embedding) == 1
+    vectors = {next(iter(widths)): next(iter(file.embedding.values()))} if single else dict(file.embedding)
+    found = {name: tensor.shape[1] for name, tensor in vectors.items()}
+    if found != dict(widths):
+        raise ValueError(
+            f"file: its embedding is for text encoders {found}, the connected clip has {dict(widths)}; "
+            "connect the text encoder of its base model."
+        )
+    return {name: vectors[name].float() for name in widths}
+
+
+def _split(path: Path, rest: str) -> tuple[str, str]:
+    """Name and key; the name may have dots in it."""
+    for key in (_SINGLE, EMBEDDING_KEY, *_SDXL):
+        if rest.endswith(f".{key}"):
+            return rest.removesuffix(f".{key}"), key
+    raise ValueError(f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file.")
+
+
+def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    counts = {tensor.shape[0] for tensor in embedding.values() if tensor.ndim == 2}
+    if (
+        any(tensor.ndim != 2 for tensor in embedding.values())
+        or len(counts) != 1
+        or not 0 < max(counts) <= MOST_VECTORS
+    ):
+        shapes = {key: list(tensor.shape) for key, tensor in embedding.items()}
+        raise ValueError(
+            f"file: {path.name} has an embedding of shapes {shapes}; needed are [vectors, width], 1 to {MOST_VECTORS}."
+        )
+    return embedding

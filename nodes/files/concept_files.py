@@ -1,0 +1,157 @@
+"""Embedding files as ComfyUI, A1111 and diffusers read them, and the state that a run can resume from."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...core_ops.conditioning import Embedding
+from . import file_metadata, safe_files, unfinished_files
+
+logger = logging.getLogger(__name__)
+
+STATE_FOLDER = "core_states"
+EMBEDDING_KEY = "emb_params"
+
+
+def embedding_path(name: str) -> Path:
+    """Where an embedding of this name goes: the first of the host's embeddings folders."""
+    return Path(folder_paths.get_folder_paths("embeddings")[0]) / f"{name}.safetensors"
+
+
+def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
+    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not writable."""
+    safe_files.validate_name(parameter, name)
+    if (other := safe_files.taken(embedding_path(name))) and not overwrite:
+        raise ValueError(
+            f"{parameter}: an embedding {other.stem!r} exists already at {other}; "
+            "choose another name or switch overwrite on."
+        )
+    unfinished_files.validate_writable(parameter, embedding_path(name).parent)
+
+
+def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
+    """The keys other programs expect: `emb_params` for one text encoder, `clip_l` and `clip_g` for SDXL."""
+    if len(vectors) == 1:
+        return {EMBEDDING_KEY: next(iter(vectors.values()))}
+    return dict(vectors)
+
+
+def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overwrite: bool) -> Path:
+    """Writes the embedding with its card as metadata, and returns where."""
+    path = embedding_path(name)
+    tensors = embedding_tensors(vectors)
+    safe_files.write(path, tensors, file_metadata.metadata("textual-inversion", name, tensors, card), overwrite)
+    return path
+
+
+def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> Path:
+    """The file of this embedding where the host's tokenizer finds it by this name; written if there is none yet.
+
+    Raises ValueError when the name is no plain file name, or belongs to another embedding in any embeddings folder.
+    """
+    safe_files.validate_name("embedding_name", name)
+    tensors = embedding_tensors(vectors)
+    listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
+    found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
+    present = sorted(path for path in found if path.exists())
+    for path in present:
+        if not _holds(path, tensors):
+            raise ValueError(
+                f"embedding_name: another embedding {name!r} is at {path}; it stays. "
+                "Give this one a name of its own in embedding_name."
+            )
+    return present[0] if present else save_embedding(name, vectors, card, overwrite=False)
+
+
+def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        return safe_files.same_tensors(path, tensors)
+    except Exception:  # damaged, and so another
+        return False
+
+
+def state_path(name: str) -> Path:
+    return Path(folder_paths.get_output_directory()) / STATE_FOLDER / f"{name}.safetensors"
+
+
+def _spare_state_path(name: str) -> Path:
+    """On the system's own disk, for when the output folder's is full or gone."""
+    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}" / f"{name}.safetensors"
+
+
+def save_state(name: str, state: Mapping[str, Any]) -> Path:
+    """Writes nested dictionaries of tensors, numbers and strings; replaces the state of an earlier step."""
+    tensors: dict[str, Tensor] = {}
+    metadata = {"state": json.dumps(_split(state, "", tensors))}
+    path, spare = state_path(name), _spare_state_path(name)
+    try:
+        safe_files.write(path, tensors, metadata, overwrite=True)
+    except OSError as error:
+        spare.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_private(spare.parent):
+            raise
+        logger.warning("%s The state is kept in %s.", error, spare)
+        safe_files.write(spare, tensors, metadata, overwrite=True)
+        return spare
+    if _is_private(spare.parent):
+        spare.unlink(missing_ok=True)
+    return path
+
+
+def load_state(name: str) -> dict[str, Any]:
+    """What `save_state` wrote under this name; raises ValueError when there is none or it cannot be read."""
+    safe_files.validate_name("resume_from", name)
+    spare = _spare_state_path(name)
+    places = [state_path(name), *([spare] if _is_private(spare.parent) else [])]
+    path = max(places, key=_time_written)
+    if not path.is_file():
+        raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
+    try:
+        tensors, metadata = safe_files.read_own(path)
+        return _join(json.loads(metadata["state"]), "", tensors)
+    except Exception as error:
+        raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
+
+
+def _time_written(path: Path) -> float:
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether nobody else can have put a file there: the system's folder of temporary files is everybody's."""
+    if os.name == "nt":  # a folder of the user's own
+        return True
+    return not folder.is_symlink() and folder.is_dir() and folder.stat().st_uid == os.getuid() and not _is_open(folder)
+
+
+def _is_open(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & 0o022)
+
+
+def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
+    """Moves tensors out of nested dictionaries into `tensors`, leaving None in their places."""
+    if isinstance(value, Mapping):
+        return {name: _split(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
+    if isinstance(value, torch.Tensor):
+        tensors[key] = value
+        return None
+    return value
+
+
+def _join(value: Any, key: str, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _join(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
+    return tensors.get(key, value)

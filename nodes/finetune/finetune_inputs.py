@@ -1,0 +1,145 @@
+"""What "U-Net Identity Finetune" was given, checked before any long work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core_ops.pictures import prepare_pictures
+from ...core_ops.prompts.token_rows import TokenRow
+from ...core_ops.quoting import quoted
+from ...core_ops.terms.aligned_diffusion import Alignment
+from ..concept import Concept
+from ..files import concept_files, unet_files
+from ..host.models.denoiser import validate_model
+from ..host.models.model_identity import base_model_fingerprint
+from ..host.models.text_encoder import validate_clip
+from ..host.prompts.prompt_rows import PromptRows, naming
+from ..sharing.check import validate_vectors
+from ..training.optimizers import validate_optimizer
+from ..training.training_images import CaptionedPictures
+from ..training.training_inputs import HostModels, caption_templates, fingerprint, resumed_state
+from .finetune_settings import FinetuneSettings
+
+STATE_SUFFIX = ".unet"
+"""A U-Net's state lies beside an embedding's of the same name."""
+
+
+@dataclass(frozen=True)
+class GivenPictures:
+    """Lists as a node receives them."""
+
+    images: Sequence[Tensor]
+    masks: Sequence[Tensor] | None = None
+    captions: Sequence[str] | None = None
+    class_images: Sequence[Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class CheckedFinetune:
+    """Everything that can be refused has been looked at: what is left is work, and room for it."""
+
+    settings: FinetuneSettings
+    concept: Concept
+    captioned: CaptionedPictures
+    class_captioned: CaptionedPictures | None
+    alignment: Alignment | None
+    rows: PromptRows
+    fingerprint: str
+    resumed: dict[str, Any] | None
+
+
+def check_finetune(
+    host: HostModels, concept: Concept, given: GivenPictures, settings: FinetuneSettings
+) -> CheckedFinetune:
+    """Raises ValueError for everything that would make the run fail later."""
+    _check_files(settings)
+    validate_model(host.model)
+    validate_clip(host.clip, host.model)
+    validate_vectors("concept", concept, host.clip)
+    validate_optimizer(settings.optimizer)
+    _check_fused_backward(settings, settings.dtype(host.model), given.class_images is not None)
+    masks = given.masks if settings.use_masks else None
+    pictures = prepare_pictures(given.images, masks, settings.resolution, settings.fit)
+    vectors = next(iter(concept.vectors.values())).shape[0]
+    rows = PromptRows(host.clip, concept.super_category, vectors)
+    templates = caption_templates(given.captions, pictures.pixels.shape[0], settings.caption_template)
+    distinct = list(dict.fromkeys(templates))
+    with naming("captions" if given.captions else "caption_template"):
+        captions = [rows.concept(concept.caption(template)) for template in distinct]
+    class_captioned = _class_pictures(given.class_images, rows, concept, settings)
+    shared = {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")}
+    class_pixels = None if class_captioned is None else class_captioned.pictures.pixels
+    expected = fingerprint(
+        shared,
+        [base_model_fingerprint(host.model), concept.super_category, *map(concept.caption, templates)],
+        (pictures.pixels, pictures.masks, class_pixels, *concept.vectors.values()),
+    )
+    return CheckedFinetune(
+        settings=settings,
+        concept=concept,
+        captioned=CaptionedPictures(pictures, captions, [distinct.index(template) for template in templates]),
+        class_captioned=class_captioned,
+        alignment=_alignment(settings, concept, rows, captions),
+        rows=rows,
+        fingerprint=expected,
+        resumed=resumed_state(settings.resume_from, settings.resume_from + STATE_SUFFIX, expected, settings.steps),
+    )
+
+
+def _check_files(settings: FinetuneSettings) -> None:
+    if settings.saves_unet:
+        unet_files.validate_new_file("diffusion_models", settings.name, settings.overwrite)
+    if settings.saves_lora:
+        unet_files.validate_new_file("loras", settings.name, settings.overwrite)
+    if settings.train_embedding:
+        concept_files.validate_new_embedding(settings.name, settings.overwrite)
+
+
+def _check_fused_backward(settings: FinetuneSettings, dtype: torch.dtype, with_class_images: bool) -> None:
+    if not settings.fused_backward:
+        return
+    if with_class_images:
+        raise ValueError(
+            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+            "disconnect them or switch fused_backward off."
+        )
+    if dtype == torch.float16:
+        raise ValueError(
+            "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
+            "fp32, or switch fused_backward off."
+        )
+
+
+def _class_pictures(
+    images: Sequence[Tensor] | None, rows: PromptRows, concept: Concept, settings: FinetuneSettings
+) -> CaptionedPictures | None:
+    """Pictures of the super-category for prior preservation (DreamBooth), all with one caption."""
+    if images is None:
+        return None
+    pictures = prepare_pictures(images, None, settings.resolution, settings.fit, "class_images")
+    with naming("class_caption"):
+        caption = rows.text(settings.class_caption or f"a photo of a {concept.super_category}")
+    return CaptionedPictures(pictures, [caption], [0] * pictures.pixels.shape[0])
+
+
+def _alignment(
+    settings: FinetuneSettings, concept: Concept, rows: PromptRows, captions: Sequence[TokenRow]
+) -> Alignment | None:
+    """AttnDreamBooth's regularizer compares the concept with the super-category right after it in every caption."""
+    if not settings.aligned:
+        return None
+    category = rows.words(concept.super_category)[0]
+    for row in captions:
+        after = next(iter(row.tokens.values()))[row.span.stop : row.span.stop + len(category)]
+        if list(after) != category:
+            raise ValueError(
+                f"alignment_mean: the regularizer needs the super-category {quoted(concept.super_category)} right "
+                "after the concept in every caption; train the concept with 'AttnDreamBooth stage 1', write "
+                f"'{{}} {concept.super_category}' in caption_template and captions, or set both alignment weights to 0."
+            )
+    return Alignment(settings.alignment_mean, settings.alignment_variance, len(category))

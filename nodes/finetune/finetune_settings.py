@@ -1,0 +1,265 @@
+"""Settings of "U-Net Identity Finetune": CoRe stage 2 by default, other methods as presets; what each input means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...core_ops.pictures import Fit
+from ..embedding.embedding_settings import EmbeddingSettings
+from ..host.models.precision import computed_dtype, dtype_for
+from ..host.models.trainable_unet import (
+    ADAPTERS,
+    ATTENTION,
+    CROSS_ATTENTION,
+    FORMS,
+    FULL,
+    KEYS_VALUES,
+    SCOPES,
+    WHOLE,
+    WeightChoice,
+)
+from ..settings import choice, integer, like, number, switch, text
+from ..training.optimizers import OPTIMIZERS
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "CoRe stage 2": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 4, "learning_rate": 2e-6},
+    "AttnDreamBooth stage 2": {
+        "scope": CROSS_ATTENTION,
+        "form": FULL,
+        "steps": 100,
+        "batch_size": 8,
+        "learning_rate": 2e-5,
+        "alignment_mean": 2.0,
+        "alignment_variance": 5.0,
+    },
+    "AttnDreamBooth stage 3": {
+        "scope": WHOLE,
+        "form": FULL,
+        "steps": 500,
+        "batch_size": 8,
+        "learning_rate": 2e-6,
+        "alignment_mean": 2.0,
+        "alignment_variance": 5.0,
+    },
+    "AttnDreamBooth stage 3 (fast)": {
+        "scope": WHOLE,
+        "form": FULL,
+        "steps": 200,
+        "batch_size": 4,
+        "learning_rate": 1e-5,
+        "alignment_mean": 2.0,
+        "alignment_variance": 5.0,
+    },
+    "DreamBooth": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 1, "learning_rate": 5e-6},
+    "DreamBooth LoRA": {"scope": ATTENTION, "form": "LoRA", "steps": 500, "batch_size": 1, "learning_rate": 1e-4},
+    "TI + DreamBooth": {
+        "scope": WHOLE,
+        "form": FULL,
+        "steps": 1000,
+        "batch_size": 4,
+        "learning_rate": 2e-6,
+        "train_embedding": True,
+    },
+    "Custom Diffusion": {
+        "scope": KEYS_VALUES,
+        "form": FULL,
+        "steps": 250,
+        "batch_size": 8,
+        "learning_rate": 8e-5,
+        "train_embedding": True,
+    },
+}
+"""Published values by method; what a preset does not name is the input's default."""
+
+SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    name: str = text("my-concept", help="Name of the file to write. Letters, digits, '-', '_' and '.'.")
+    preset: str = choice(
+        tuple(PRESETS),
+        help=(
+            "Fills in the inputs below with a method's published values; change them afterwards as you like. Only the "
+            "inputs count when the graph runs."
+        ),
+        fills=PRESETS,
+    )
+    scope: str = choice(
+        SCOPES,
+        help=(
+            "Which weights are trained. CoRe and DreamBooth: the whole U-Net. AttnDreamBooth stage 2: cross-attention. "
+            "Custom Diffusion: keys and values."
+        ),
+    )
+    form: str = choice(
+        FORMS,
+        help=(
+            "full weights: as published, largest file. LoRA, LoHa, LoKr, OFT: a small file, less memory. singular "
+            "values: SVDiff, the fewest numbers."
+        ),
+    )
+    rank: int = integer(
+        16,
+        low=1,
+        high=1024,
+        help="Rank of LoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full weights.",
+    )
+    steps: int = integer(1000, low=1, high=1_000_000, help="Optimizer steps. CoRe stage 2: 1000.")
+    batch_size: int = integer(
+        4, low=1, high=256, help="Noised pictures per step. CoRe stage 2: 4. Lower it to save memory."
+    )
+    learning_rate: float = number(
+        2e-6,
+        low=1e-9,
+        high=1.0,
+        step=1e-7,
+        help="The optimizer's constant rate. CoRe stage 2: 0.000002; LoRA: about 0.0001.",
+    )
+    resolution: int = like(EmbeddingSettings, "resolution")
+    seed: int = like(EmbeddingSettings, "seed")
+    overwrite: bool = switch(False, help="Replace a file of the same name.")
+    save: str = choice(
+        (SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH),
+        help=(
+            "as trained: full weights and singular values as a whole U-Net, the rest as a LoRA file. LoRA: extracted "
+            "at the rank above from full weights or singular values."
+        ),
+    )
+    alpha: float = number(
+        16.0,
+        low=0.001,
+        high=1024.0,
+        step=1.0,
+        help="LoRA and LoHa: the change is scaled by alpha / rank.",
+        advanced=True,
+    )
+    train_embedding: bool = switch(
+        False,
+        help=(
+            "Train the concept's embedding along, as TI + DreamBooth and Custom Diffusion do; the refined embedding is "
+            "saved under the name above."
+        ),
+        advanced=True,
+    )
+    embedding_rate: float = number(
+        0.0,
+        low=0.0,
+        high=1.0,
+        step=1e-5,
+        help="Learning rate of the embedding, when trained along; 0: the same rate.",
+        advanced=True,
+    )
+    caption_template: str = like(EmbeddingSettings, "caption_template")
+    class_caption: str = text(
+        "", help="Caption of the class images, without {}. Empty: 'a photo of a' and the super-category.", advanced=True
+    )
+    prior_weight: float = number(
+        1.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="Weight of prior preservation, when class images are connected. Paper: 1.",
+        advanced=True,
+    )
+    alignment_mean: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="AttnDreamBooth: weight of the maps' mean. Paper: 2. 0: off.",
+        advanced=True,
+    )
+    alignment_variance: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help="AttnDreamBooth: weight of the maps' variance. Paper: 5. 0: off.",
+        advanced=True,
+    )
+    fit: Fit = like(EmbeddingSettings, "fit")
+    augmentation: int = like(EmbeddingSettings, "augmentation")
+    use_masks: bool = like(EmbeddingSettings, "use_masks")
+    optimizer: str = choice(
+        tuple(OPTIMIZERS),
+        help=(
+            "AdamW: as published, 8 bytes of state per trained number. AdamW 8-bit: 2 bytes, needs the package "
+            "bitsandbytes. Adafactor: almost none."
+        ),
+        advanced=True,
+    )
+    precision: str = like(EmbeddingSettings, "precision")
+    gradient_checkpointing: bool = like(EmbeddingSettings, "gradient_checkpointing")
+    gradient_accumulation: int = like(EmbeddingSettings, "gradient_accumulation")
+    max_gradient_norm: float = like(EmbeddingSettings, "max_gradient_norm")
+    preview_every: int = integer(
+        250, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
+    )
+    save_every: int = integer(
+        0,
+        low=0,
+        high=1_000_000,
+        help=(
+            "Steps between saved states to resume from; 0 for none, cancel saves one in any case. A state has 12 bytes "
+            "per trained number: 10 GB for the whole U-Net of SD 1.5."
+        ),
+        advanced=True,
+    )
+    resume_from: str = text("", help="Name of a saved state to continue; empty to start anew.", advanced=True)
+    fused_backward: bool = switch(
+        False,
+        help=(
+            "Update weights while the backward pass goes on: their gradients, 4 bytes per trained number, are never in "
+            "memory all at once. Same result. Not with class images, gradient_accumulation, max_gradient_norm or fp16."
+        ),
+        advanced=True,
+    )
+    checkpointing_levels: int = like(EmbeddingSettings, "checkpointing_levels")
+    offload: float = like(EmbeddingSettings, "offload")
+
+    def __post_init__(self) -> None:
+        if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
+            raise ValueError(
+                "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
+                "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
+            )
+        if "{}" in self.class_caption:
+            raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")
+        if self.save in (SAVE_UNET, SAVE_BOTH) and not self.replaces_weights:
+            raise ValueError(
+                f"save: {self.save!r} needs form {FULL!r} or 'singular values'; {self.form} is saved as a LoRA file: "
+                f"choose {SAVE_TRAINED!r}."
+            )
+
+    @property
+    def replaces_weights(self) -> bool:
+        """Whether the result is whole weights, not an adapter that core applies."""
+        return self.form not in ADAPTERS
+
+    @property
+    def saves_unet(self) -> bool:
+        return self.replaces_weights and self.save != SAVE_LORA
+
+    @property
+    def extracts_lora(self) -> bool:
+        return self.replaces_weights and self.save in (SAVE_LORA, SAVE_BOTH)
+
+    @property
+    def saves_lora(self) -> bool:
+        return not self.replaces_weights or self.extracts_lora
+
+    @property
+    def aligned(self) -> bool:
+        return self.alignment_mean > 0 or self.alignment_variance > 0
+
+    def dtype(self, model: Any) -> torch.dtype:
+        """What the U-Net computes in; raises ValueError for what the device has not. fused_backward takes no fp16."""
+        return dtype_for(self.precision, model.load_device, None if self.fused_backward else computed_dtype(model))
+
+    def weight_choice(self) -> WeightChoice:
+        return WeightChoice(self.scope, self.form, self.rank, self.alpha, self.seed)

@@ -1,0 +1,179 @@
+"""A host MODEL behind the `Denoiser` interface of core_ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import comfy.model_sampling
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ....core_ops.conditioning import AttentionStatistic, TextConditioning
+from ....core_ops.noising import NoiseSchedule, Prediction
+from ....core_ops.weights.trainable_weights import make_trainable
+from ..attention.attention_calls import for_training
+from ..attention.attention_tap import AttentionTap
+from .module_copy import HostWeights, autograd_tensor, frozen_copy, validate_copyable
+from .precision import stays_stored
+from .trainable_unet import WeightChoice
+from .unet_layout import block_depths, block_of, cross_attention_layers, recomputable_blocks
+
+LATENT_CHANNELS = 4
+CPU = torch.device("cpu")
+
+
+def unet_of(model: ModelPatcher) -> UNetModel:
+    """The U-Net of an SD1, SD2 or SDXL model; raises ValueError for other models."""
+    unet: Any = getattr(model.model, "diffusion_model", None)
+    if not isinstance(unet, UNetModel) or not cross_attention_layers(unet):
+        raise ValueError(
+            f"model: {type(model.model).__name__} has no U-Net with cross-attention, which these methods work on. "
+            "Load a Stable Diffusion 1.x, 2.x or XL checkpoint."
+        )
+    return unet
+
+
+def validate_model(model: ModelPatcher) -> None:
+    """Raises ValueError unless `model` is an SD1, SD2 or SDXL U-Net that predicts ε or v."""
+    name = type(model.model).__name__
+    unet = unet_of(model)
+    if unet.in_channels != LATENT_CHANNELS:
+        raise ValueError(
+            f"model: this {name} takes {unet.in_channels} latent channels, as inpainting and editing models do; "
+            f"load the base model with {LATENT_CHANNELS}."
+        )
+    if any(getattr(module, "pre_quant_scale", None) is not None for module in unet.modules()):
+        raise ValueError(
+            "model: its quantised layers scale their inputs (AWQ), which cannot be trained on; load another."
+        )
+    prediction_of(model)
+    validate_copyable("model", model)
+
+
+def prediction_of(model: ModelPatcher) -> Prediction:
+    """What the model predicts, patches such as ModelSamplingDiscrete included; raises ValueError for other spaces."""
+    sampling = model.get_model_object("model_sampling")
+    bases = type(sampling).__bases__  # the host mixes a schedule and a prediction: (ModelSamplingDiscrete, EPS)
+    if isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete):
+        if comfy.model_sampling.V_PREDICTION in bases:
+            return "v"
+        if comfy.model_sampling.EPS in bases:
+            return "epsilon"
+    raise ValueError(
+        f"model: it samples as {', '.join(base.__name__ for base in bases)}; "
+        "only discrete ε- and v-prediction can be trained. Remove the sampling patch, or load another checkpoint."
+    )
+
+
+@dataclass(frozen=True)
+class UNetPlan:
+    """How a copy of a U-Net computes.
+
+    dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
+    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1; on a
+    CPU they are there. device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
+    """
+
+    dtype: torch.dtype
+    width: int
+    height: int
+    trained: WeightChoice | None = None
+    offload: float = 0.0
+    device: torch.device | None = None
+
+
+class HostDenoiser:
+    """A copy of a MODEL's U-Net, differentiable in its inputs and in what the plan makes trainable."""
+
+    def __init__(self, model: ModelPatcher, plan: UNetPlan) -> None:
+        validate_model(model)
+        self.dtype, self.device = plan.dtype, plan.device or model.load_device
+        self.host_weights = weights = HostWeights(model, "diffusion_model")
+        trained = plan.trained.names(weights.module) if plan.trained and not plan.trained.keeps_weights else ()
+        on_cpu = model.load_device.type == "cpu"
+        away = set() if on_cpu else offloaded_layers(weights.module, plan.offload, trained)
+        unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
+        stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
+        compute = self.device, self.dtype
+        self.trainable = (
+            plan.trained.apply(unet, compute, stays)
+            if plan.trained
+            else make_trainable(unet, (), None, compute, stays=stays)
+        )
+        self.unet: UNetModel = unet
+        sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
+        self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
+        self._sizes = self._encoded_sizes(model, plan)
+        self._layers = cross_attention_layers(self.unet)
+        self._options = for_training(model.model_options.get("transformer_options", {}))
+
+    def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
+        return self._forward(z_t, t, text, self._options)
+
+    def with_attention(
+        self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
+    ) -> tuple[Tensor, list[Tensor]]:
+        tap = AttentionTap(statistic)
+        prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
+        return prediction, tap.collect()
+
+    def checkpoint_blocks(self, levels: int = 0) -> None:
+        """Recompute the U-Net's blocks in the backward pass instead of keeping their activations.
+
+        levels: only in so many of its resolutions, from the finest, where activations are largest; 0 for all.
+        """
+        depths = block_depths(self.unet)
+        for name, module in recomputable_blocks(self.unet).items():
+            if not levels or depths[block_of(name)] < levels:
+                module.forward = partial(_recomputed, module.forward)
+
+    def _encoded_sizes(self, model: ModelPatcher, plan: UNetPlan) -> Tensor | None:
+        """What SDXL reads beside the pooled text, [1, n]: the pictures' size, as the host encodes it."""
+        if self.unet.num_classes is None:
+            return None
+        no_text = torch.zeros(1, 0)
+        sizes = model.model.encode_adm(pooled_output=no_text, width=plan.width, height=plan.height, device=CPU)
+        return autograd_tensor(sizes).to(self.device, self.dtype)
+
+    def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
+        batch = z_t.shape[0]
+        text = text.expand(batch)
+        added = None
+        if self._sizes is not None and text.pooled is not None:
+            added = torch.cat([text.pooled.to(self.dtype), self._sizes.expand(batch, -1)], dim=1)
+        return self.unet(
+            z_t.to(self.dtype),
+            t.float(),
+            context=text.context.to(self.dtype),
+            y=added,
+            transformer_options=dict(options),
+        ).float()
+
+
+def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:
+    """Names of the linear and convolution layers whose weights stay in main memory: the largest first, up to `share`
+    of the bytes of all. trained: names of parameters that are trained themselves, and stay on the device."""
+    sizes = {
+        name: layer.weight.nbytes
+        for name, layer in unet.named_modules()
+        if (isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")) and f"{name}.weight" not in trained
+    }
+    left, away = share * sum(sizes.values()), set[str]()
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sizes[name] <= left:
+            away.add(name)
+            left -= sizes[name]
+    return away
+
+
+def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+    """`checkpoint` with the options of now: the U-Net notes in them which block runs, and goes on to the next."""
+    if "transformer_options" in kwargs:
+        kwargs["transformer_options"] = dict(kwargs["transformer_options"])
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

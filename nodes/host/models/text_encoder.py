@@ -1,0 +1,137 @@
+"""A host CLIP behind the `TextEncoder` interface of core_ops: SD1 (CLIP-L), SD2 (OpenCLIP-H), SDXL (CLIP-L and -G)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.clip_model import CLIPLayer
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+from comfy.sd1_clip import SDClipModel
+from torch import Tensor, nn
+
+from ....core_ops.conditioning import Embedding, TextConditioning
+from ....core_ops.prompts.token_rows import ConceptSlot, TokenRow
+from ....core_ops.weights.trainable_weights import cast_frozen
+from .module_copy import HostWeights, frozen_copy, validate_copyable
+from .precision import stays_stored
+
+ENCODERS = ("clip_l", "clip_h", "clip_g")
+"""The host's names, in the order in which it concatenates their outputs."""
+
+
+def encoder_names(clip: CLIP) -> tuple[str, ...]:
+    """Names of the text encoders of a CLIP; raises ValueError when it holds others than CLIP's."""
+    modules = {name for name, module in clip.cond_stage_model.named_children() if isinstance(module, SDClipModel)}
+    names = tuple(name for name in ENCODERS if name in modules)
+    if not names or modules != set(names):
+        kind = type(clip.cond_stage_model).__name__
+        raise ValueError(f"clip: {kind} is not the text encoder of a Stable Diffusion 1.x, 2.x or XL model; load one.")
+    return names
+
+
+def encoder_widths(clip: CLIP) -> dict[str, int]:
+    """Width of the input embeddings of each text encoder."""
+    encoders: dict[str, Any] = {name: getattr(clip.cond_stage_model, name) for name in encoder_names(clip)}
+    return {name: module.transformer.get_input_embeddings().weight.shape[1] for name, module in encoders.items()}
+
+
+def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
+    """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
+    validate_copyable("clip", clip.patcher)
+    width = sum(encoder_widths(clip).values())
+    needed = model.model.model_config.unet_config["context_dim"]
+    if width != needed:
+        raise ValueError(
+            f"clip: its text is {width} wide, this {type(model.model).__name__} reads {needed}; "
+            "connect the text encoder that belongs to the model."
+        )
+
+
+def host_outputs(clip: CLIP, row: TokenRow) -> TextConditioning:
+    """What the host's CLIP makes of a row without slots, on the CPU; prompt weights are not applied."""
+    widths = encoder_widths(clip)
+    tokens = {name.removeprefix("clip_"): [[(token, 1.0) for token in row.tokens[name]]] for name in widths}
+    context: Tensor = clip.encode_from_tokens(tokens).float().cpu()
+    return TextConditioning(dict(zip(widths, context.split(list(widths.values()), dim=-1), strict=True)), context)
+
+
+class _DifferentiableLayer(CLIPLayer):
+    """The host's layer adds its residuals in place, over values that the backward pass needs."""
+
+    def forward(self, x, mask=None, optimized_attention=None):
+        x = x + self.self_attn(self.layer_norm1(x), mask, optimized_attention)
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class HostTextEncoder:
+    """A frozen copy of a CLIP's encoders, differentiable in a row's vectors; computes in fp32 like the host.
+
+    device: where it computes, the host's own place by default; `meta` for a rehearsal. on_device: the one that a
+    rehearsal stands for.
+    """
+
+    def __init__(self, clip: CLIP, device: torch.device | None = None, on_device: torch.device | None = None) -> None:
+        self.names = encoder_names(clip)
+        self.device = device = device or clip.patcher.load_device
+        self.host_weights = HostWeights(clip.patcher)
+        self.module = model = frozen_copy(self.host_weights, lambda _: device)
+        model.reset_clip_options()
+        if clip.layer_idx is not None:
+            model.set_clip_options({"layer": clip.layer_idx})
+        model.set_clip_options({"execution_device": self.device})
+        vocabularies = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        for module in model.modules():
+            if isinstance(module, CLIPLayer):
+                module.__class__ = _DifferentiableLayer
+        # The host computes in fp32. Not the vocabulary, of which a prompt reads some rows only.
+        stays = partial(stays_stored, device=on_device or device, dtype=torch.float32)
+        cast_frozen(model, torch.float32, stays, vocabularies)
+        self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
+
+    def release(self) -> None:
+        """Gives its memory back, when every prompt has been encoded."""
+        self.module, self._encoders = nn.Module(), {}
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Width of each encoder's input embeddings."""
+        return {name: self._vocabulary(name).shape[1] for name in self.names}
+
+    def word_embeddings(self, tokens: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+        """Input embeddings [n, width] of vocabulary ids, per encoder."""
+        return {name: self._vocabulary(name)[list(ids)].float().clone() for name, ids in tokens.items()}
+
+    def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
+        outputs: dict[str, Tensor] = {}
+        contexts: list[Tensor] = []
+        pooled: Tensor | None = None
+        for name, encoder in self._encoders.items():
+            filled = [_fill(row.tokens[name], embedding.get(name)) for row in rows]
+            outputs[name], pooled = encoder(filled)[:2]
+            contexts.append(self._weigh(outputs[name], rows, encoder))
+        # Only SDXL's U-Net reads a pooled text, that of its last encoder.
+        return TextConditioning(outputs, torch.cat(contexts, dim=-1), pooled if "clip_g" in self.names else None)
+
+    def _weigh(self, output: Tensor, rows: Sequence[TokenRow], encoder: SDClipModel) -> Tensor:
+        """Prompt weights as the host applies them: away from, or towards, the output of an empty prompt."""
+        if all(weight == 1 for row in rows for weight in row.weights):
+            return output
+        weights = torch.tensor([row.weights for row in rows], device=output.device).unsqueeze(-1)
+        empty_row = [encoder.special_tokens["start"], encoder.special_tokens["end"]]
+        empty_row += [encoder.special_tokens["pad"]] * (output.shape[1] - len(empty_row))
+        empty = encoder([empty_row])[0]
+        return torch.where(weights == 1, output, (output - empty) * weights + empty)
+
+    def _vocabulary(self, name: str) -> Tensor:
+        return self._encoders[name].transformer.get_input_embeddings().weight
+
+
+def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:
+    """The row as the host's encoder takes it, with the concept's vectors in their slots."""
+    if vectors is None:
+        return [token for token in tokens if not isinstance(token, ConceptSlot)]
+    return [vectors[token.index] if isinstance(token, ConceptSlot) else token for token in tokens]

@@ -1,0 +1,90 @@
+"""Which of a host U-Net's weights are trained, and the host's own adapters (LoRA, LoHa, LoKr, OFT) as forms of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from comfy.weight_adapter import adapter_maps
+from torch import Tensor, nn
+
+from ....core_ops.weights.singular_value_shifts import SingularValueShifts
+from ....core_ops.weights.trainable_weights import TrainableWeights, WeightForm, low_rank_output, make_trainable
+
+WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
+    "whole U-Net",
+    "attention layers",
+    "cross-attention layers",
+    "keys and values of cross-attention",
+)
+_MARKS: dict[str, tuple[str, ...]] = {
+    WHOLE: ("",),
+    ATTENTION: (".attn1.", ".attn2."),
+    CROSS_ATTENTION: (".attn2.",),
+    KEYS_VALUES: (".attn2.to_k.", ".attn2.to_v."),
+}
+SCOPES = tuple(_MARKS)
+
+FULL, SINGULAR_VALUES = "full weights", "singular values"
+LORA = "LoRA"
+ADAPTERS = (LORA, "LoHa", "LoKr", "OFT")
+FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """What is trained, and in which form.
+
+    rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA and LoHa are scaled by alpha / rank. OFT's rotation
+    has no bound, as published. seed: of the adapters' first values.
+    """
+
+    scope: str
+    form: str
+    rank: int
+    alpha: float
+    seed: int
+
+    def apply(
+        self, unet: nn.Module, compute: tuple[torch.device, torch.dtype], stays: Callable[[Tensor], bool]
+    ) -> TrainableWeights:
+        """Makes the chosen weights of a frozen copy trainable; compute, stays: as `make_trainable` takes them."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
+            added_output = _lora_output if self.form == LORA else None
+            return make_trainable(unet, self.names(unet), self._form(), compute, added_output, stays)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the chosen weights themselves stay frozen and as they are stored."""
+        return self.form == LORA
+
+    def names(self, unet: nn.Module) -> list[str]:
+        """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
+        return [
+            name
+            for name, weight in unet.named_parameters()
+            if any(mark in name for mark in _MARKS[self.scope]) and (self.form == FULL or weight.ndim > 1)
+        ]
+
+    def _form(self) -> WeightForm | None:
+        if self.form == FULL:
+            return None
+        if self.form == SINGULAR_VALUES:
+            return SingularValueShifts
+        create: Callable[..., nn.Module] = adapter_maps[self.form].create_train
+        alpha = 0.0 if self.form == "OFT" else self.alpha
+
+        def adapter(weight: Tensor) -> nn.Module:
+            # Of its shape alone and on the CPU, so that a seed means the same numbers on every device.
+            return create(torch.empty(weight.shape), rank=self.rank, alpha=alpha)
+
+        return adapter
+
+
+def _lora_output(adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
+    """Of the host's LoRA, whose own `h` wants its weights in the precision of x."""
+    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight)
+    return output * (adapter.alpha / adapter.rank).to(x.dtype)

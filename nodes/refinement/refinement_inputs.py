@@ -1,0 +1,162 @@
+"""What "CoRe Test-Time Optimize" was given, checked before any long work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core_ops.prompts.prompt_templates import PLACES, fill, validate_template
+from ...core_ops.prompts.token_rows import AlignedPair
+from ...core_ops.quoting import quoted
+from ..concept import Concept
+from ..files import concept_files
+from ..host.models import latents
+from ..host.models.denoiser import validate_model
+from ..host.models.module_copy import autograd_tensor
+from ..host.models.precision import dtype_for
+from ..host.models.text_encoder import validate_clip
+from ..host.prompts.prompt_rows import Slots, TemplateRows, naming
+from ..sharing.check import validate_vectors
+from ..training.training_inputs import HostModels
+from .refinement_settings import RefinementSettings
+
+SOCKETS = ("concept", "concept_2", "concept_3")
+SMALLEST_SIDE = 8
+"""Pixels of a latent cell."""
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What is noised, as a node receives it: a LATENT, pictures [B, H, W, C], or neither."""
+
+    latent: Mapping[str, Any] | None = None
+    images: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PromptConcepts:
+    """A prompt's concepts in the order of its places, and which of them are refined.
+
+    The refined ones' vectors lie one after another in one embedding.
+    """
+
+    concepts: Sequence[Concept]
+    refined: Sequence[bool]
+
+    def vectors(self) -> dict[str, Tensor]:
+        """The refined concepts' vectors, [V, width] per encoder."""
+        chosen = [concept.vectors for concept, refined in zip(self.concepts, self.refined, strict=True) if refined]
+        return {name: autograd_tensor(torch.cat([vectors[name] for vectors in chosen])) for name in chosen[0]}
+
+    def place(self, number: int) -> slice:
+        """Where one concept's vectors lie among the refined ones."""
+        first = sum(_length(c) for c, refined in zip(self.concepts[:number], self.refined, strict=False) if refined)
+        return slice(first, first + _length(self.concepts[number]))
+
+    def named(self, vectors: Mapping[str, Tensor] | None = None) -> dict[str, dict[str, Any]]:
+        """For `TemplateRows`: slots for the refined concepts, or `vectors` in them when given; the others as they are.
+
+        Keys are the names in `fillings`.
+        """
+        named: dict[str, dict[str, Any]] = {}
+        for number, (concept, refined) in enumerate(zip(self.concepts, self.refined, strict=True)):
+            place = self.place(number)
+            slots = Slots(place.stop - place.start, place.start)
+            named[SOCKETS[number]] = {
+                encoder: (slots if vectors is None else vectors[encoder][place]) if refined else own
+                for encoder, own in concept.vectors.items()
+            }
+        return named
+
+    @property
+    def fillings(self) -> list[str]:
+        return [
+            concept.phrase.replace(concept.token, f"embedding:{socket}")
+            for concept, socket in zip(self.concepts, SOCKETS, strict=False)
+        ]
+
+    @property
+    def reference_fillings(self) -> list[str]:
+        return [concept.super_category for concept in self.concepts]
+
+
+@dataclass(frozen=True)
+class CheckedPrompt:
+    """Everything that can be refused has been looked at. latents: what is noised, [I, 4, h, w]."""
+
+    settings: RefinementSettings
+    concepts: PromptConcepts
+    pair: AlignedPair
+    latents: Tensor
+
+    @property
+    def reference_prompt(self) -> str:
+        return fill(self.settings.prompt, self.concepts.reference_fillings)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width = self.latents.shape[2:]
+        return width * SMALLEST_SIDE, height * SMALLEST_SIDE
+
+
+def check_inputs(
+    host: HostModels, given: Sequence[Concept | None], start: StartingPoint, settings: RefinementSettings
+) -> CheckedPrompt:
+    """Raises ValueError for everything that would make the run fail later; `given` is in the order of `SOCKETS`."""
+    if settings.save_as:
+        concept_files.validate_new_embedding(settings.save_as, settings.overwrite, "save_as")
+    validate_model(host.model)
+    validate_clip(host.clip, host.model)
+    dtype_for(settings.precision, host.model.load_device)
+    concepts = _prompt_concepts(given, settings)
+    for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
+        validate_vectors(socket, concept, host.clip)
+    rows = TemplateRows(host.clip, concepts.named())
+    for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
+        with naming(socket):
+            category = rows.words(concept.super_category)[0]
+        if not category:
+            raise ValueError(
+                f"{socket}: {quoted(concept.name)} has no super-category to be compared with; train it with one."
+            )
+    pair = AlignedPair(
+        rows.row(settings.prompt, concepts.fillings), rows.row(settings.prompt, concepts.reference_fillings)
+    )
+    return CheckedPrompt(settings, concepts, pair, _starting_latents(host, start, settings))
+
+
+def _prompt_concepts(given: Sequence[Concept | None], settings: RefinementSettings) -> PromptConcepts:
+    """One concept for each place of the prompt."""
+    for socket, place, concept in zip(SOCKETS, PLACES, given, strict=True):
+        if concept is not None:
+            validate_template("prompt", settings.prompt, place)
+        elif place in settings.prompt:
+            raise ValueError(f"{socket}: the prompt has {place}, but no concept is connected; connect one.")
+    concepts = [concept for concept in given if concept is not None]
+    if None in given[: len(concepts)]:
+        raise ValueError(f"concept_3: {quoted(concepts[-1].name)} is connected without a concept_2; connect it there.")
+    return PromptConcepts(concepts, [True, settings.optimize_2, settings.optimize_3][: len(concepts)])
+
+
+def _starting_latents(host: HostModels, start: StartingPoint, settings: RefinementSettings) -> Tensor:
+    if start.latent is not None and start.images is not None:
+        raise ValueError("images: latent is connected as well; connect one of them.")
+    if start.latent is not None:
+        return latents.received(host.model, start.latent)
+    if start.images is None:
+        cells = settings.height // SMALLEST_SIDE, settings.width // SMALLEST_SIDE
+        return torch.zeros(1, host.model.model.latent_format.latent_channels, *cells, device=host.model.load_device)
+    if host.vae is None:
+        raise ValueError("vae: images are connected, but no VAE to encode them; connect the model's VAE.")
+    if min(start.images.shape[1:3]) < SMALLEST_SIDE:
+        raise ValueError(f"images: they are {tuple(start.images.shape[1:3])} pixels; they must be at least 8×8.")
+    return latents.encode(host.model, host.vae, start.images[..., :3].movedim(-1, 1), settings.seed)
+
+
+def _length(concept: Concept) -> int:
+    return next(iter(concept.vectors.values())).shape[0]

@@ -1,0 +1,53 @@
+"""What "CoRe Test-Time Optimize" tells about its run, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...core_ops.concept.trust_region import change_norms
+from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING
+from ..tables import markdown_table
+from .refinement_inputs import CheckedPrompt
+from .refining import RefinedPrompt
+
+
+def report(checked: CheckedPrompt, refined: RefinedPrompt, context_labels: Sequence[str]) -> str:
+    """context_labels: of the tokens that were compared, in their order."""
+    before, after = refined.before, refined.after
+    names = " and ".join(
+        concept.name
+        for concept, chosen in zip(checked.concepts.concepts, checked.concepts.refined, strict=True)
+        if chosen
+    )
+    terms = [
+        (label, f"{before.terms[name]:.4g}", f"{after.terms[name]:.4g}", _change(before.terms[name], after.terms[name]))
+        for label, name in (("L_emb", EMBEDDING), ("L_attn", ATTENTION))
+    ]
+    similarities = zip(context_labels, before.similarities, after.similarities, strict=True)
+    tokens = [(label, f"{a:.4f}", f"{b:.4f}") for label, a, b in similarities]
+    return "\n\n".join(
+        [
+            f"**{checked.settings.prompt}** compared with **{checked.reference_prompt}**",
+            markdown_table(("", "before", "after", "change"), terms),
+            f"{names}: {_movement(checked, refined)}",
+            markdown_table(("token", "similarity before", "after"), tokens),
+        ]
+    )
+
+
+def _movement(checked: CheckedPrompt, refined: RefinedPrompt) -> str:
+    steps = checked.settings.steps
+    if steps == 0:
+        return "0 steps, the plain prompt."
+    change, norm = change_norms(refined.start, refined.vectors)
+    if change == 0:
+        return (
+            f"no step of {steps} lowered both terms, so the embedding stays as it was. It is close to its "
+            "super-category already, or learning_rate is too high."
+        )
+    moved = f"‖Δv‖ = {change:.4g}, {change / norm:.1%} of ‖v‖ = {norm:.4g}"
+    return f"{steps} steps in {refined.seconds:.1f} s moved the embedding by {moved}."
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after / before - 1:+.1%}" if before > 0 else "0"

@@ -1,0 +1,134 @@
+"""Inputs of "CoRe Test-Time Optimize"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...core_ops.losses.context_embedding import Formulation
+from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING
+from ..embedding.embedding_settings import BALANCED, FIXED, EmbeddingSettings
+from ..settings import choice, integer, like, number, switch, text
+
+PAPER, REFERENCE_CODE = "paper", "reference code"
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    prompt: str = text(
+        "a photo of a {} in the jungle",
+        help=(
+            "The prompt to mend, with {} once where the concept goes; {2} and {3} for further ones. Spaces around them."
+        ),
+        multiline=True,
+    )
+    steps: int = integer(
+        10, low=0, high=10_000, help="Optimizer steps. Paper: 10. 0: the plain prompt, and its figures."
+    )
+    learning_rate: float = number(5e-4, low=1e-7, high=1.0, step=1e-4, help="AdamW's constant rate. Paper: 0.0005.")
+    batch_size: int = integer(
+        6, low=1, high=256, help="Noise samples that attention is compared on. Lower it to save memory."
+    )
+    width: int = integer(
+        512, low=16, high=16384, step=8, help="Width in pixels of what will be drawn. Without latent and images only."
+    )
+    height: int = integer(
+        512, low=16, high=16384, step=8, help="Height in pixels of what will be drawn. Without latent and images only."
+    )
+    seed: int = integer(
+        0, low=0, high=2**63 - 1, help="Of the noise. Same seed, same result.", control_after_generate=False
+    )
+    save_as: str = text(
+        "", help="Name to write the refined concept under, as an embedding. Empty: nothing is written.", advanced=True
+    )
+    overwrite: bool = switch(False, help="Replace an embedding of the name in save_as.", advanced=True)
+    lowest_timestep: int = integer(
+        900,
+        low=0,
+        high=999,
+        help=(
+            "Attention is compared at noise levels from highest_timestep down to this (0: no noise, 999: noise alone). "
+            "With a latent or images that show something, 0 to 500 looks at details."
+        ),
+        advanced=True,
+    )
+    highest_timestep: int = integer(
+        999,
+        low=0,
+        high=999,
+        help="Highest noise level, where samplers begin and the layout is decided: 999.",
+        advanced=True,
+    )
+    trust_limit: float = number(
+        0.0,
+        low=0.0,
+        high=100.0,
+        step=0.01,
+        help="Limit on how far each vector moves, as a part of its length (0.1: a tenth); 0 for none, as in the paper.",
+        advanced=True,
+    )
+    weighting: str = choice(
+        (FIXED, BALANCED),
+        help=(
+            "fixed: the weights below, as published. balanced (ours): attention_weight follows the gradients, so that "
+            "attention has the share below."
+        ),
+        advanced=True,
+    )
+    embedding_weight: float = number(
+        1.5e-4,
+        low=0.0,
+        high=1e6,
+        step=1e-5,
+        help="λ_emb. Paper: 0.00015. Only its ratio to λ_attn matters.",
+        advanced=True,
+    )
+    attention_weight: float = number(
+        0.05, low=0.0, high=1e9, step=1e-3, help="λ_attn. Paper: 0.05. Only its ratio to λ_emb matters.", advanced=True
+    )
+    attention_share: float = number(
+        0.5,
+        low=0.05,
+        high=0.95,
+        step=0.05,
+        help="Share of the gradient on the embedding for attention, when balanced.",
+        advanced=True,
+    )
+    formulation: str = choice(
+        (PAPER, REFERENCE_CODE),
+        help="paper: the terms as the paper writes them. reference code: as the authors' program computes them.",
+        advanced=True,
+    )
+    optimize_2: bool = switch(True, help="Refine concept_2 as well; off: it stays as it is.", advanced=True)
+    optimize_3: bool = switch(True, help="Refine concept_3 as well; off: it stays as it is.", advanced=True)
+    precision: str = like(EmbeddingSettings, "precision")
+    gradient_checkpointing: bool = switch(
+        False, help="Compute the U-Net's blocks twice to keep less memory; slower, same result.", advanced=True
+    )
+
+    def __post_init__(self) -> None:
+        if self.lowest_timestep > self.highest_timestep:
+            raise ValueError(
+                f"lowest_timestep: {self.lowest_timestep} is above highest_timestep {self.highest_timestep}; lower it."
+            )
+        if self.embedding_weight == 0 and self.attention_weight == 0:
+            raise ValueError(
+                "embedding_weight: both weights are 0, so nothing would change; raise one, or set steps 0."
+            )
+
+    @property
+    def timesteps(self) -> range:
+        return range(self.lowest_timestep, self.highest_timestep + 1)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """λ by term."""
+        return {EMBEDDING: self.embedding_weight, ATTENTION: self.attention_weight}
+
+    @property
+    def counted(self) -> list[str]:
+        """Terms that count: that none of them rises is seen to."""
+        return [name for name, weight in self.weights.items() if weight > 0]
+
+    @property
+    def terms_formulation(self) -> Formulation:
+        return "paper" if self.formulation == PAPER else "reference_code"

@@ -1,0 +1,104 @@
+"""What a shared concept says about itself: written into its file, and read from files of strangers."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..files.file_metadata import PREFIX
+
+LARGEST_ENTRY = 200_000
+"""Characters that are read of one entry; settings may hold prompts."""
+
+SHOWN = 1000
+"""Characters that are shown of one entry."""
+
+_PLAIN_WORDS = re.compile(r"\w[\w ,'.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class ConceptCard:
+    """architecture, base_model, base_model_fingerprint: what it was learned on. settings: of its embedding's training.
+
+    lora: of the U-Net's training, where there was one.
+    """
+
+    architecture: str
+    base_model: str
+    base_model_fingerprint: str
+    super_category: str
+    with_category: bool = False
+    description: str = ""
+    pack_version: str = ""
+    resolution: int = 512
+    steps_done: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    final_terms: Mapping[str, Any] = field(default_factory=dict)
+    lora: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, parameter: str, metadata: Mapping[str, str]) -> ConceptCard:
+        """Raises ValueError when an entry is missing or of another type than the pack writes."""
+        try:
+            found = {key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items() if _ours(key)}
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{parameter}: its card cannot be read ({error}); choose another file.") from error
+        settings = found.get("settings")
+        if isinstance(settings, dict):  # an embedding's own file says it there
+            found = {name: settings[name] for name in ("super_category", "with_category") if name in settings} | found
+        values = {name: found[name] for name in _KINDS if name in found}
+        for name, value in values.items():
+            _check(parameter, name, value)
+        missing = {"architecture", "base_model", "base_model_fingerprint", "super_category"} - values.keys()
+        if missing:
+            raise ValueError(
+                f"{parameter}: it has no card of this pack ({', '.join(sorted(missing))} missing), so its base model "
+                "is unknown; load it with core's Load LoRA, or write embedding:NAME in the prompt."
+            )
+        return cls(**values)
+
+    def entries(self, phrase: str) -> dict[str, Any]:
+        """What `model_card.metadata` writes."""
+        return {**dataclasses.asdict(self), "phrase": phrase}
+
+    def shown(self, phrase: str) -> str:
+        """For people, one entry a line; nothing in it is markup."""
+        entries = {"trigger": phrase, **dataclasses.asdict(self)}
+        return "\n".join(f"{name}: {_plain(value)}" for name, value in entries.items() if value not in ("", {}))
+
+
+def _kind(entry: dataclasses.Field[Any]) -> type:
+    if entry.default is not dataclasses.MISSING:
+        return type(entry.default)
+    return dict if entry.default_factory is not dataclasses.MISSING else str
+
+
+_KINDS = {entry.name: _kind(entry) for entry in dataclasses.fields(ConceptCard)}
+
+
+def _ours(key: str) -> bool:
+    return key.startswith(PREFIX) and key.removeprefix(PREFIX) in _KINDS
+
+
+def _check(parameter: str, name: str, value: Any) -> None:
+    if type(value) is not _KINDS[name]:
+        wrong = f"{name} of its card is a {type(value).__name__}, not a {_KINDS[name].__name__}"
+    elif len(json.dumps(value)) > LARGEST_ENTRY:
+        wrong = f"{name} of its card is longer than {LARGEST_ENTRY} characters"
+    elif name == "super_category" and not _PLAIN_WORDS.fullmatch(value):  # it stands in prompts
+        wrong = f"its super-category {value[:120]!r} is not one or a few plain words"
+    else:
+        return
+    raise ValueError(f"{parameter}: {wrong}; choose another file.")
+
+
+def _plain(value: Any) -> str:
+    """One line without markup, HTML or Markdown (whose pictures the editor would fetch), or control characters."""
+    text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:SHOWN]
+    text = "".join(letter if letter.isprintable() else " " for letter in text).replace("](", "] (")
+    return html.escape(text, quote=False)
