@@ -123,8 +123,8 @@ def prepared(kind: str, models: Any, side: int, settings: dict[str, Any]) -> tup
     from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
     from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.training_inputs import HostModels
     from families.finetuning import a_concept
 
     host, pictures = HostModels(*models), [torch.zeros(4, side, side, 3)]

@@ -1,4 +1,4 @@
-"""What a text encoder hands to a U-Net, and the two small interfaces that recipes train through."""
+"""What a text encoder hands to a U-Net, and the small interface that recipes encode through."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .noising import NoiseSchedule
 from .prompts.token_rows import TokenRow
 
 Embedding = Mapping[str, Tensor]
 """A concept's input embedding v: per encoder name, vectors [V, width]. SD1 and SD2 have one encoder, SDXL two."""
-
-AttentionStatistic = Callable[[Tensor], Tensor]
-"""Reduces one layer's attention probabilities [B, H, P, N] to what a loss needs; see `attention_statistics`."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +69,4 @@ class TextEncoder(Protocol):
 
     def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
         """Output embeddings of the rows, with `embedding` in their concept slots; differentiable in it."""
-        ...
-
-
-class Denoiser(Protocol):
-    """A differentiable U-Net that predicts in its own space (ε or v)."""
-
-    schedule: NoiseSchedule
-
-    def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
-        """Prediction [B, C, h, w] for noised latents [B, C, h, w] at integer timesteps [B]."""
-        ...
-
-    def with_attention(
-        self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
-    ) -> tuple[Tensor, list[Tensor]]:
-        """The prediction, and `statistic` of every cross-attention layer in forward order."""
         ...

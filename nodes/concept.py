@@ -11,14 +11,16 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..core_ops.prompts.prompt_templates import template_with_category
+from ..core_ops.quoting import quoted
+from .host.models.text_encoder import encoder_widths
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept whose embedding lies in the embeddings folder.
+    """A concept whose embedding lies in the embeddings folder, or will when it has been learned.
 
-    name: of the file, without suffix. vectors: per text encoder, [V, width] in fp32 on the CPU.
-    with_category: prompts read "[V] super-category" (AttnDreamBooth) and not "[V]" alone.
+    name: of the file, without suffix. vectors: per text encoder, [V, width] in fp32 on the CPU; none yet in what is to
+    be learned. with_category: prompts read "[V] super-category" (AttnDreamBooth) and not "[V]" alone.
     """
 
     name: str
@@ -37,6 +39,21 @@ class Concept:
         """What stands for the concept in a prompt."""
         return f"{self.token} {self.super_category}" if self.with_category else self.token
 
+    @property
+    def length(self) -> int:
+        """How many vectors it has."""
+        return next(iter(self.vectors.values())).shape[0]
+
+    def validate_for(self, clip: Any, parameter: str = "concept") -> None:
+        """Raises ValueError, beginning with `parameter`, when it was learned on another kind of model."""
+        own = {name: vectors.shape[-1] for name, vectors in self.vectors.items()}
+        needed = encoder_widths(clip)
+        if own != needed:
+            raise ValueError(
+                f"{parameter}: {quoted(self.name)} is an embedding for {_shown(own)}, this model needs "
+                f"{_shown(needed)}; load the base model that it was learned on, or train the concept on this one."
+            )
+
     def caption(self, template: str) -> str:
         """A caption template as the concept's method writes it; {} stays."""
         return template_with_category(template, self.super_category) if self.with_category else template
@@ -54,3 +71,7 @@ class LoraModel(dict[str, Tensor]):
 
 
 ConceptIO = io.Custom("CORE_CONCEPT")
+
+
+def _shown(widths: Mapping[str, int]) -> str:
+    return " and ".join(f"{name} of width {width}" for name, width in widths.items())

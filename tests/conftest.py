@@ -1,6 +1,6 @@
 """The pack, loaded as ComfyUI loads it, under the name `core_personalization`; the tiers; and a ComfyUI server.
 
-from core_personalization.core_ops.losses import context_embedding_loss
+from core_personalization.core_ops.losses.context_losses import context_embedding_loss
 """
 
 from __future__ import annotations

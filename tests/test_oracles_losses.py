@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.concept.norm_rescaling import rescale_to_norm
-from core_personalization.core_ops.losses import (
-    attention_alignment_loss,
+from core_personalization.core_ops.diffusion_process import NoiseSchedule
+from core_personalization.core_ops.losses.attention_alignment import attention_alignment_loss, span_moments
+from core_personalization.core_ops.losses.context_losses import (
     context_attention_loss,
     context_embedding_loss,
-    diffusion_loss,
+    token_means,
 )
-from core_personalization.core_ops.losses.attention_statistics import span_moments, token_means
-from core_personalization.core_ops.noising import NoiseSchedule
+from core_personalization.core_ops.losses.diffusion import diffusion_loss
+from core_personalization.core_ops.recipes.context_regularization import rescale_to_norm
 from oracles import losses as oracle
 
 FORMULATIONS = ["paper", "reference_code"]

@@ -51,7 +51,7 @@ def test_every_file_that_a_node_needs_is_in_the_archive(archive):
     for folder, pattern in {
         "nodes": "**/*.py",
         "core_ops": "**/*.py",
-        "core_ops/prompt_sets": "*.txt",
+        "core_ops/prompts/prompt_sets": "*.txt",
         "web": "**/*.md",
         "editor": "*.js",
         "locales": "**/*.json",

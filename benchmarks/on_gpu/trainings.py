@@ -41,8 +41,8 @@ def _embedding_run(models: Models, images: list[Any], **settings: Any) -> Any:
     from core_personalization.nodes.embedding.embedding_inputs import check_inputs
     from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
+    from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.training_inputs import HostModels
 
     host, chosen = HostModels(*models), validated(EmbeddingSettings, {**EMBEDDING, **settings})
     with torch.inference_mode():

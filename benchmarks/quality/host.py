@@ -97,7 +97,7 @@ class Host(HostSampler):
             ).args[0]
 
     def _models(self, model: Any) -> Any:
-        from core_personalization.nodes.training.training_inputs import HostModels
+        from core_personalization.nodes.host.models.host_models import HostModels
 
         return HostModels(model, self.clip, self.vae)
 

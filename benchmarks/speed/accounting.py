@@ -77,8 +77,8 @@ def host_unet(family: Family) -> Any:
 
 def ours(family: Family) -> tuple[Forward, Forward, list[Tensor]]:
     """The diffusion pass, and the pass with attention means."""
-    from core_personalization.core_ops.losses.attention_statistics import token_means
-    from core_personalization.nodes.host.attention.attention_tap import AttentionTap
+    from core_personalization.core_ops.losses.context_losses import token_means
+    from core_personalization.nodes.host.attention.attention_replacement import AttentionTap
     from core_personalization.nodes.host.models.denoiser import _attention_for_training
     from core_personalization.nodes.host.models.unet_layout import cross_attention_layers
 

@@ -43,7 +43,7 @@ def import_host(task: Task) -> None:
 
 
 def host_models(task: Task) -> Any:
-    from core_personalization.nodes.training.training_inputs import HostModels
+    from core_personalization.nodes.host.models.host_models import HostModels
     from families.load import load_checkpoint
 
     return HostModels(*load_checkpoint(task.family, load_file(task.weights)))

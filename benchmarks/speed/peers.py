@@ -61,7 +61,7 @@ class Peer:
     """diffusers' U-Net and transformers' text encoders with the task's weights, and batches as ours are drawn."""
 
     def __init__(self, task: Task) -> None:
-        from core_personalization.core_ops.noising import NoiseSchedule
+        from core_personalization.core_ops.diffusion_process import NoiseSchedule
         from core_personalization.core_ops.training.training_data import TrainingImages
         from diffusers import DDPMScheduler
         from oracles.unet import diffusers_unet, sizes_of

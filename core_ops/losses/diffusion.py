@@ -1,3 +1,5 @@
+"""The loss of the diffusion model itself."""
+
 from __future__ import annotations
 
 from torch import Tensor

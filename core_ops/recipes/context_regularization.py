@@ -2,34 +2,45 @@
 
 A prompt with the concept and the same prompt with its super-category should give the words around them the same output
 embeddings and the same attention. No image of that prompt is needed, so any prompt will do: one is drawn each step.
+
+Example::
+
+    problem = EmbeddingProblem(encoder, denoiser, latents, ConceptEmbedding(initial))
+    recipe = ContextRegularization(ContextRegularizationConfig(), problem, prompts)
+    for report in TrainingLoop(recipe, LoopConfig(steps=300, learning_rate=5e-3)):
+        print(report.step, report.terms)
+    vectors = problem.embedding.snapshot()
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..concept.norm_rescaling import kept_norms
 from ..conditioning import TextConditioning
-from ..losses.context_embedding import Formulation
+from ..losses.context_losses import Formulation
 from ..prompts.token_rows import AlignedPair
-from ..terms.context_terms import attention_means, attention_term, embedding_term
+from ..terms import attention_means, attention_term, embedding_term
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
-from ..training.objective import Term, TermGroup, TrainingStep
+from ..training.objective import FixedWeights, TrainingStep, term
 from ..training.training_data import NoisedBatch
 from ..training.training_loop import RandomStreams
+
+EMBEDDING, ATTENTION = "context_embedding", "context_attention"
+PUBLISHED_WEIGHTS = {EMBEDDING: 1.5e-4, ATTENTION: 0.05}
+"""λ_emb and λ_attn of Eq. 5."""
 
 
 @dataclass(frozen=True)
 class ContextRegularizationConfig:
-    """Defaults of the paper's Appendix G; λ_emb and λ_attn are the loop's weights.
+    """Defaults of the paper's Appendix G.
 
-    rescale_from, rescale_to: steps, counted from 1 and both included, in which ‖v‖ is kept (Eq. 6).
-    regularization_batch: samples of the batch that L_attn looks at; 0 for all of them.
+    weights: λ of Eq. 5, of both regularizers. rescale_from, rescale_to: steps, counted from 1 and both included, in
+    which ‖v‖ is kept (Eq. 6). regularization_batch: samples of the batch that L_attn looks at; 0 for all of them.
     """
 
     batch_size: int = 6
@@ -37,37 +48,53 @@ class ContextRegularizationConfig:
     rescale_from: int = 120
     rescale_to: int = 180
     regularization_batch: int = 0
-
-
-WEIGHTS = {"diffusion": 1.0, "context_embedding": 1.5e-4, "context_attention": 0.05}
-"""λ of Eq. 5 as published."""
+    weights: FixedWeights = field(default_factory=lambda: FixedWeights(PUBLISHED_WEIGHTS))
 
 
 class ContextRegularization(EmbeddingRecipe):
+    """Algorithm 1: `training_step` draws and weighs, `update` surrounds the optimizer's step.
+
+    Raises ValueError when a regularizer has no weight, or another term has one.
+    """
+
     def __init__(
         self, config: ContextRegularizationConfig, problem: EmbeddingProblem, prompts: Sequence[AlignedPair]
     ) -> None:
-        super().__init__(problem, config.batch_size)
+        config.weights.validate(PUBLISHED_WEIGHTS)
+        super().__init__(problem, config.weights)
         self.config, self.prompts = config, prompts
         self._references: dict[int, TextConditioning] = {}
         for pair in prompts:  # copied to the device now: the first step with a prompt would wait for it
             pair.positions(self.parameters[0].device)
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        batch = self.draw_batch(random)
+        """Pictures, noise levels and noise are drawn; and a prompt that v is regularized in."""
+        batch = self.problem.draw(self.config.batch_size, random)
         drawn = int(torch.randint(len(self.prompts), (), generator=random["prompts"]))
-        cut = self.encode([*batch.rows, self.prompts[drawn].concept])
-        return TrainingStep(self._terms(batch, cut.text, drawn), cut.leaves, cut.pull_back)
+        pair, reference, count = self.prompts[drawn], self.reference(drawn), len(batch.captions)
+        cut = self.problem.encode([*batch.captions, pair.concept])
+        λ = self.weights
 
-    def _terms(self, batch: NoisedBatch, text: TextConditioning, drawn: int) -> Iterator[TermGroup]:
-        """`text` holds the batch's rows and, after them, the drawn prompt."""
-        count, pair, reference = len(batch.rows), self.prompts[drawn], self.reference(drawn)
-        yield (Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text[:count])),)
-        yield (Term("context_embedding", self.embedding_loss(text[count:], reference, pair)),)
-        yield (Term("context_attention", self.attention_loss(batch, text[count:], reference, pair)),)
+        L_diffusion = term("diffusion", lambda: batch.diffusion_loss(self.problem.denoiser, cut.text[:count]))
+        L_emb = term(EMBEDDING, lambda: self.embedding_loss(cut.text[count:], reference, pair))
+        L_attn = term(ATTENTION, lambda: self.attention_loss(batch, cut.text[count:], reference, pair))
+        return cut.step(L_diffusion + λ[EMBEDDING] * L_emb + λ[ATTENTION] * L_attn)  # Eq. 5
+
+    @contextmanager
+    def update(self, step: int) -> Iterator[None]:
+        """Eq. 6 around the optimizer's update: in the middle of the training v turns, and keeps its norm."""
+        first = self.config.rescale_from
+        if self.config.formulation == "reference_code":
+            first += 1  # the released program keeps the norm that v has after step rescale_from
+        kept = first <= step <= self.config.rescale_to
+        norms = self.problem.embedding.norms() if kept else {}
+        yield
+        for name, norm in norms.items():
+            v = self.problem.embedding.vectors[name]
+            v.copy_(rescale_to_norm(v, norm))
 
     def embedding_loss(self, text: TextConditioning, reference: TextConditioning, pair: AlignedPair) -> Tensor:
-        """Eq. 3."""
+        """Eq. 3 between the encoded prompt and its reference."""
         return embedding_term(text, reference, pair, self.config.formulation)
 
     def attention_loss(
@@ -76,10 +103,10 @@ class ContextRegularization(EmbeddingRecipe):
         """Eq. 4 with the z_t and t of this step's batch."""
         samples = slice(self.config.regularization_batch or None)
         z_t, t = batch.z_t[samples], batch.t[samples]
-        means = attention_means(self.problem.denoiser, z_t, t, text)
+        μ = attention_means(self.problem.denoiser, z_t, t, text)
         with torch.no_grad():
-            reference_means = attention_means(self.problem.denoiser, z_t, t, reference)
-        return attention_term(means, reference_means, pair, self.config.formulation)
+            μ_reference = attention_means(self.problem.denoiser, z_t, t, reference)
+        return attention_term(μ, μ_reference, pair, self.config.formulation)
 
     def reference(self, drawn: int) -> TextConditioning:
         """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""
@@ -88,8 +115,7 @@ class ContextRegularization(EmbeddingRecipe):
                 self._references[drawn] = self.problem.encoder.encode([self.prompts[drawn].reference], {})
         return self._references[drawn]
 
-    def update(self, step: int) -> AbstractContextManager[None]:
-        first = self.config.rescale_from
-        if self.config.formulation == "reference_code":
-            first += 1  # the released program keeps the norm that v has after step rescale_from
-        return kept_norms(self.problem.embedding) if first <= step <= self.config.rescale_to else nullcontext()
+
+def rescale_to_norm(vectors: Tensor, norm: Tensor) -> Tensor:
+    """Eq. 6, v / ‖v‖ · norm for each vector: vectors [V, D], norm [V, 1]."""
+    return vectors * (norm / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12))

@@ -2,11 +2,19 @@
 DreamBooth (Ruiz et al. 2023) with its prior preservation, and Custom Diffusion (Kumari et al. 2023).
 
 They differ in which weights are trained, in whether v is trained along, and in the terms beside the diffusion loss.
+
+Example::
+
+    problem = FinetuningProblem(encoder, denoiser, latents, ConceptEmbedding(initial), weights)
+    recipe = IdentityFinetuning(IdentityFinetuningConfig(), problem)
+    loop = TrainingLoop(recipe, LoopConfig(steps=1000, learning_rate=2e-6))
+    for report in loop:
+        print(report.step, report.terms["diffusion"])
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -15,32 +23,35 @@ from torch import Tensor
 
 from ..conditioning import TextConditioning
 from ..prompts.token_rows import TokenRow
-from ..terms.aligned_diffusion import Alignment, aligned_diffusion
+from ..terms import Alignment, aligned_diffusion
 from ..training.embedding_problem import EmbeddingProblem
-from ..training.objective import Term, TermGroup, TrainingStep
-from ..training.training_data import NoisedBatch, TrainingImages, draw_batch
+from ..training.objective import FixedWeights, Objective, TrainingStep, term
+from ..training.training_data import TrainingLatents, draw_batch
 from ..training.training_loop import RandomStreams
+
+PRIOR = "prior_preservation"
 
 
 @dataclass(frozen=True)
 class IdentityFinetuningConfig:
     """Defaults of CoRe stage 2: the diffusion loss alone, v frozen.
 
-    train_embedding: v is trained along with the weights.
-    alignment: AttnDreamBooth's regularizer; its captions read "[V] <super-category>".
+    train_embedding: v is trained along with the weights. prior_weight: λ of prior preservation, where there are class
+    images. alignment: AttnDreamBooth's regularizer; its captions read "[V] <super-category>".
     """
 
     batch_size: int = 4
     train_embedding: bool = False
+    prior_weight: float = 1.0
     alignment: Alignment | None = None
 
 
 @dataclass(frozen=True)
 class FinetuningProblem(EmbeddingProblem):
-    """weights: the trained tensors of the denoiser. class_images: for prior preservation, captions without v."""
+    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v."""
 
     weights: Sequence[Tensor] = ()
-    class_images: TrainingImages | None = None
+    class_latents: TrainingLatents | None = None
 
 
 class IdentityFinetuning:
@@ -48,9 +59,10 @@ class IdentityFinetuning:
 
     def __init__(self, config: IdentityFinetuningConfig, problem: FinetuningProblem) -> None:
         self.config, self.problem = config, problem
+        self.weights = FixedWeights({PRIOR: config.prior_weight})
         with torch.no_grad():
-            self._text = None if config.train_embedding else self._encode(problem.images.rows)
-            self._class_text = None if problem.class_images is None else self._encode(problem.class_images.rows)
+            self._text = None if config.train_embedding else self._encode(problem.latents.captions)
+            self._class_text = problem.class_latents and self._encode(problem.class_latents.captions)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -58,21 +70,25 @@ class IdentityFinetuning:
         return [*self.problem.weights, *trained_along]
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        return TrainingStep(self._terms(random), self.parameters)
+        objective = self._identity(random["data"])
+        if self.problem.class_latents is not None:
+            objective += self.weights[PRIOR] * term(PRIOR, lambda: self._prior_loss(random["prompts"]))
+        return TrainingStep(objective, self.parameters)
 
-    def _terms(self, random: RandomStreams) -> Iterator[TermGroup]:
-        batch = self._draw(self.problem.images, random["data"])
-        text = self._encode(batch.rows) if self._text is None else self._text[batch.drawn_rows]
-        yield self._instance_terms(batch, text)
-        if self.problem.class_images is not None and self._class_text is not None:
-            batch = self._draw(self.problem.class_images, random["prompts"])
-            loss = batch.diffusion_loss(self.problem.denoiser, self._class_text[batch.drawn_rows])
-            yield (Term("prior_preservation", loss),)
-
-    def _instance_terms(self, batch: NoisedBatch, text: TextConditioning) -> TermGroup:
+    def _identity(self, generator: torch.Generator) -> Objective:
+        denoiser = self.problem.denoiser
+        batch = draw_batch(self.problem.latents, denoiser.schedule, self.config.batch_size, generator)
+        text = self._encode(batch.captions) if self._text is None else self._text[batch.drawn_captions]
         if self.config.alignment is not None:
-            return aligned_diffusion(self.problem.denoiser, batch, text, self.config.alignment)
-        return (Term("diffusion", batch.diffusion_loss(self.problem.denoiser, text)),)
+            return aligned_diffusion(denoiser, batch, text, self.config.alignment)
+        return term("diffusion", lambda: batch.diffusion_loss(denoiser, text))
+
+    def _prior_loss(self, generator: torch.Generator) -> Tensor:
+        """DreamBooth's prior preservation: the diffusion loss on pictures of the super-category."""
+        assert self.problem.class_latents is not None and self._class_text is not None
+        denoiser = self.problem.denoiser
+        batch = draw_batch(self.problem.class_latents, denoiser.schedule, self.config.batch_size, generator)
+        return batch.diffusion_loss(denoiser, self._class_text[batch.drawn_captions])
 
     def update(self, step: int) -> AbstractContextManager[None]:
         return nullcontext()
@@ -80,8 +96,5 @@ class IdentityFinetuning:
     def observations(self) -> dict[str, float]:
         return {"embedding_norm": self.problem.embedding.mean_norm()} if self.config.train_embedding else {}
 
-    def _draw(self, images: TrainingImages, generator: torch.Generator) -> NoisedBatch:
-        return draw_batch(images, self.problem.denoiser.schedule, self.config.batch_size, generator)
-
-    def _encode(self, rows: Sequence[TokenRow]) -> TextConditioning:
-        return self.problem.encoder.encode(rows, self.problem.embedding.vectors)
+    def _encode(self, captions: Sequence[TokenRow]) -> TextConditioning:
+        return self.problem.encoder.encode(captions, self.problem.embedding.vectors)

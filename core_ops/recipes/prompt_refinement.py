@@ -3,31 +3,41 @@
 The prompt is compared with itself, the super-category in the concept's place. No picture is needed: z_t is
 noise of the size that will be drawn, or given latents noised. It is drawn once, so that the reference's attention is
 computed once and every step is measured by the same yardstick.
+
+Example::
+
+    noised = noised_latents(z, denoiser.schedule, range(900, 1000), 6, torch.Generator().manual_seed(0))
+    embedding = ConceptEmbedding(initial)
+    recipe = PromptRefinement(RefinementConfig(), RefinementProblem(encoder, denoiser, prompts[0], noised, embedding))
+    for report in TrainingLoop(recipe, LoopConfig(steps=10, learning_rate=5e-4)):
+        print(report.step, report.terms)
+    vectors = embedding.snapshot()
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..concept.concept_embedding import ConceptEmbedding
-from ..concept.trust_region import change_norms, within_reach
-from ..conditioning import Denoiser, Embedding, TextConditioning, TextEncoder
-from ..losses.context_embedding import Formulation
-from ..noising import NoiseSchedule
+from ..conditioning import Embedding, TextConditioning, TextEncoder
+from ..diffusion_process import Denoiser, NoiseSchedule
+from ..losses.context_losses import Formulation
 from ..prompts.token_rows import AlignedPair
 from ..scores.context_similarity import context_similarities
-from ..terms.context_terms import attention_means, attention_term, embedding_term
-from ..training.objective import Term, TermGroup, TextCut, TrainingStep
+from ..terms import attention_means, attention_term, embedding_term
+from ..training.embedding_problem import ConceptEmbedding, TextCut
+from ..training.objective import FixedWeights, Objective, TrainingStep, term
 from ..training.training_loop import RandomStreams
 
 EMBEDDING, ATTENTION = "context_embedding", "context_attention"
+PUBLISHED_WEIGHTS = {EMBEDDING: 1.5e-4, ATTENTION: 0.05}
+"""λ_emb and λ_attn, those of Eq. 5."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,13 @@ class RefinementProblem:
 
 @dataclass(frozen=True)
 class RefinementConfig:
-    """reach: limit on ‖Δv‖ of each vector, as a part of its ‖v‖; 0 for none."""
+    """weights: λ of both terms; only their ratio matters. reach: limit on ‖Δv‖ of each vector, as a part of its ‖v‖; 0
+    for none, as published.
+    """
 
     formulation: Formulation = "paper"
     reach: float = 0.0
+    weights: FixedWeights = field(default_factory=lambda: FixedWeights(PUBLISHED_WEIGHTS))
 
 
 @dataclass(frozen=True)
@@ -79,10 +92,14 @@ class Measurement:
 
 
 class PromptRefinement:
-    """A `Recipe` whose parameters are the concept's vectors."""
+    """A `Recipe` whose parameters are the concept's vectors.
+
+    Raises ValueError when a term has no weight, or another one has.
+    """
 
     def __init__(self, config: RefinementConfig, problem: RefinementProblem) -> None:
-        self.config, self.problem = config, problem
+        config.weights.validate(PUBLISHED_WEIGHTS)
+        self.config, self.problem, self.weights = config, problem, config.weights
         self.start = problem.embedding.snapshot()
 
     @property
@@ -91,7 +108,14 @@ class PromptRefinement:
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         cut = TextCut(self._encoded(), self.parameters)
-        return TrainingStep(self._terms(cut.text), cut.leaves, cut.pull_back)
+        return cut.step(self.objective(cut.text))
+
+    def objective(self, text: TextConditioning) -> Objective:
+        """Eq. 5 without its first term; `text` is the encoded prompt."""
+        λ, pair, formulation = self.weights, self.problem.pair, self.config.formulation
+        L_emb = term(EMBEDDING, lambda: embedding_term(text, self._reference, pair, formulation))
+        L_attn = term(ATTENTION, lambda: attention_term(self._means(text), self._reference_means, pair, formulation))
+        return λ[EMBEDDING] * L_emb + λ[ATTENTION] * L_attn
 
     def update(self, step: int) -> AbstractContextManager[None]:
         reach = self.config.reach
@@ -105,14 +129,9 @@ class PromptRefinement:
     def measure(self) -> Measurement:
         """For the embedding as it is."""
         text = self._encoded()
-        terms = {term.name: float(term.value) for group in self._terms(text) for term in group}
+        terms = {name: float(value) for each in self.objective(text).passes for name, value in each.computed().items()}
         similarities = context_similarities(text, self._reference, self.problem.pair)
         return Measurement(terms, tuple(similarities.tolist()))
-
-    def _terms(self, text: TextConditioning) -> Iterator[TermGroup]:
-        pair, formulation = self.problem.pair, self.config.formulation
-        yield (Term(EMBEDDING, embedding_term(text, self._reference, pair, formulation)),)
-        yield (Term(ATTENTION, attention_term(self._means(text), self._reference_means, pair, formulation)),)
 
     def _encoded(self) -> TextConditioning:
         return self.problem.encoder.encode([self.problem.pair.concept], self.problem.embedding.vectors)
@@ -131,7 +150,7 @@ class PromptRefinement:
             return self._means(self._reference)
 
 
-class LowestOfAll:
+class BestVectors:
     """Keeps the vectors at which the term that fell least, compared with its start, is lowest: none has risen then.
 
     terms: names of those that count.
@@ -143,14 +162,36 @@ class LowestOfAll:
         self._lowest = math.inf
         self.vectors: Embedding = {}
 
-    def offer(self, terms: Mapping[str, float], vectors: Embedding) -> None:
+    def update(self, terms: Mapping[str, float], vectors: Embedding) -> None:
         self._first = self._first or terms
-        worst = max((_fallen_to(terms[name], self._first[name]) for name in self._terms), default=1.0)
+        worst = max((_ratio(terms[name], self._first[name]) for name in self._terms), default=1.0)
         if worst < self._lowest:
             self._lowest, self.vectors = worst, vectors
 
 
-def _fallen_to(value: float, first: float) -> float:
+def _ratio(value: float, first: float) -> float:
+    """How far a term fell; one that began at its minimum can only stay there."""
     if value == first:
         return 1.0
     return value / first if first > 0 else math.inf
+
+
+def projected(vectors: Tensor, start: Tensor, limit: float) -> Tensor:
+    """The nearest vectors [V, D] with ‖v − v₀‖ ≤ limit · ‖v₀‖ for each of them; v₀ is `start`."""
+    change = vectors - start
+    allowed = limit * start.norm(dim=-1, keepdim=True)
+    return start + change * (allowed / change.norm(dim=-1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+
+
+@contextmanager
+def within_reach(embedding: ConceptEmbedding, start: Embedding, limit: float) -> Iterator[None]:
+    """Around an optimizer update: every vector that left the limit around `start` is brought back to it."""
+    yield
+    for name, vectors in embedding.vectors.items():
+        vectors.copy_(projected(vectors, start[name].to(vectors), limit))
+
+
+def change_norms(start: Embedding, vectors: Embedding) -> tuple[float, float]:
+    """‖v − v₀‖ and ‖v₀‖ over all vectors and encoders."""
+    change = torch.cat([(vectors[name] - start[name]).flatten() for name in start])
+    return float(change.norm()), float(torch.cat([value.flatten() for value in start.values()]).norm())

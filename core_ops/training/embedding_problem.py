@@ -1,59 +1,104 @@
-"""What all methods share that train v against noised pictures."""
+"""A concept's trainable embedding v, and what all methods share that train it against noised pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d
 
-from ..concept.concept_embedding import ConceptEmbedding
-from ..conditioning import Denoiser, TextConditioning, TextEncoder
+from ..conditioning import TextConditioning, TextEncoder
+from ..diffusion_process import Denoiser
 from ..prompts.token_rows import TokenRow
-from .objective import TermGroup, TextCut, TrainingStep
-from .training_data import NoisedBatch, TrainingImages, draw_batch
+from .objective import FixedWeights, Gradients, Objective, TrainingStep
+from .training_data import NoisedBatch, TrainingLatents, draw_batch
 from .training_loop import RandomStreams
+
+
+class ConceptEmbedding:
+    """v for every text encoder, [V, width] each, in fp32 whatever precision the models run in."""
+
+    def __init__(self, initial: Mapping[str, Tensor]) -> None:
+        self.vectors = {name: value.detach().clone().float().requires_grad_() for name, value in initial.items()}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return list(self.vectors.values())
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.vectors.items()}
+
+    def norms(self) -> dict[str, Tensor]:
+        """Norm of each vector, [V, 1] per encoder."""
+        return {name: value.detach().norm(dim=-1, keepdim=True) for name, value in self.vectors.items()}
+
+    def mean_norm(self) -> float:
+        return float(torch.cat(list(self.norms().values())).mean())
+
+
+def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
+    """Initial vectors [V, D] from the embeddings of some words [n, D].
+
+    As many vectors as words: the words; fewer: means of neighbours; more: words repeated.
+    """
+    return adaptive_avg_pool1d(word_embeddings.float().T.unsqueeze(0), vectors)[0].T.contiguous()
+
+
+class TextCut:
+    """Separates the graph at the text encoder's output.
+
+    Every term differentiates down to `text` only, and the text encoder is walked back once for their sum.
+    """
+
+    def __init__(self, text: TextConditioning, parameters: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._encoded = [*text.outputs.values(), text.context, *([] if text.pooled is None else [text.pooled])]
+        self.leaves = [tensor.detach().requires_grad_() for tensor in self._encoded]
+        outputs = dict(zip(text.outputs, self.leaves, strict=False))
+        context, *pooled = self.leaves[len(outputs) :]
+        self.text = replace(text, outputs=outputs, context=context, pooled=pooled[0] if pooled else None)
+
+    def pull_back(self, gradients: Gradients) -> Gradients:
+        """Gradients on the trained vectors for gradients on `leaves`; may be called again while the cut lives."""
+        return torch.autograd.grad(self._encoded, self._parameters, gradients, retain_graph=True)
+
+    def step(self, objective: Objective) -> TrainingStep:
+        """A step whose terms depend on v through `text` alone."""
+        return TrainingStep(objective, self.leaves, self.pull_back)
 
 
 @dataclass(frozen=True)
 class EmbeddingProblem:
-    """The frozen models, the pictures, and the embedding to be learned."""
+    """The frozen models, the pictures' latents, and the embedding to be learned."""
 
     encoder: TextEncoder
     denoiser: Denoiser
-    images: TrainingImages
+    latents: TrainingLatents
     embedding: ConceptEmbedding
+
+    def draw(self, batch_size: int, random: RandomStreams) -> NoisedBatch:
+        return draw_batch(self.latents, self.denoiser.schedule, batch_size, random["data"])
+
+    def encode(self, captions: Sequence[TokenRow]) -> TextCut:
+        return TextCut(self.encoder.encode(captions, self.embedding.vectors), self.embedding.parameters)
 
 
 class EmbeddingRecipe:
-    """A `Recipe` whose parameters are the concept's vectors; a method gives its `terms`."""
+    """What is the same in all of them: v is trained, and by default nothing happens around an update."""
 
-    def __init__(self, problem: EmbeddingProblem, batch_size: int) -> None:
-        self.problem, self.batch_size = problem, batch_size
+    def __init__(self, problem: EmbeddingProblem, weights: FixedWeights | None = None) -> None:
+        self.problem, self.weights = problem, weights or FixedWeights({})
 
     @property
     def parameters(self) -> list[Tensor]:
         return self.problem.embedding.parameters
-
-    def training_step(self, random: RandomStreams) -> TrainingStep:
-        batch = self.draw_batch(random)
-        cut = self.encode(batch.rows)
-        return TrainingStep(self.terms(batch, cut.text), cut.leaves, cut.pull_back)
-
-    def terms(self, batch: NoisedBatch, text: TextConditioning) -> Iterator[TermGroup]:
-        """The method's terms; `text` holds one output row for each of the batch's rows."""
-        raise NotImplementedError
 
     def update(self, step: int) -> AbstractContextManager[None]:
         return nullcontext()
 
     def observations(self) -> dict[str, float]:
         return {"embedding_norm": self.problem.embedding.mean_norm()}
-
-    def draw_batch(self, random: RandomStreams) -> NoisedBatch:
-        return draw_batch(self.problem.images, self.problem.denoiser.schedule, self.batch_size, random["data"])
-
-    def encode(self, rows: Sequence[TokenRow]) -> TextCut:
-        embedding = self.problem.embedding
-        return TextCut(self.problem.encoder.encode(rows, embedding.vectors), embedding.parameters)

@@ -1,66 +1,154 @@
-"""What a recipe hands to the training loop for one micro-batch, and the cut between text encoder and U-Net."""
+"""What a recipe hands to the training loop for one micro-batch: a weighted sum of terms, none of them computed yet.
+
+Recipes write the sum as their paper does, L_diffusion + λ_emb * L_emb + λ_attn * L_attn. The loop computes one term
+after another and differentiates each at once, so that only one graph is in memory at a time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
-
-from ..conditioning import TextConditioning
 
 Gradients = tuple[Tensor, ...]
 
 
-@dataclass
-class Term:
-    """One scalar term of the objective, by name."""
+@dataclass(frozen=True)
+class ForwardPass:
+    """Scalar terms that share one graph, and so are differentiated together.
 
-    name: str
-    value: Tensor
+    compute: their values, in the order of `names`. weight: λ of them all.
+    """
+
+    names: tuple[str, ...]
+    compute: Callable[[], Sequence[Tensor]]
+    weight: float = 1.0
+
+    def computed(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.compute(), strict=True))
 
 
-TermGroup = tuple[Term, ...]
-"""Terms that share one graph, as those of one forward pass do: they are differentiated together."""
+@dataclass(frozen=True)
+class Objective:
+    """Forward passes in the order in which they are computed. Objectives are added, and multiplied by a weight."""
+
+    passes: tuple[ForwardPass, ...]
+
+    def __add__(self, other: Objective) -> Objective:
+        return Objective((*self.passes, *other.passes))
+
+    def __rmul__(self, weight: float) -> Objective:
+        return Objective(tuple(replace(each, weight=weight * each.weight) for each in self.passes))
+
+
+def term(name: str, compute: Callable[[], Tensor]) -> Objective:
+    """One scalar term, computed by a forward pass of its own."""
+    return Objective((ForwardPass((name,), lambda: (compute(),)),))
+
+
+def terms(names: tuple[str, ...], compute: Callable[[], Sequence[Tensor]]) -> Objective:
+    """Several terms of one forward pass."""
+    return Objective((ForwardPass(names, compute),))
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Groups of terms are computed one after another, so that only one graph is in memory at a time.
+    """leaves: the tensors that the terms' graphs end in.
 
-    leaves: the tensors that the terms' graphs end in.
     pull_back: gradients on the leaves → gradients on the trained parameters; None when the leaves are the parameters.
     """
 
-    terms: Iterator[TermGroup]
+    objective: Objective
     leaves: Sequence[Tensor]
     pull_back: Callable[[Gradients], Gradients] | None = None
 
 
-class TextCut:
-    """Separates the graph at the text encoder's output.
+FIXED, BALANCED = "fixed", "balanced"
 
-    Every term differentiates down to `text` only, and the text encoder is walked back once for their sum.
+ZERO = 1e-12
+"""A gradient of this norm or less says nothing about how large it will be."""
+
+
+class FixedWeights:
+    """λ as given, by term. A term that has none counts once, as L_diffusion in CoRe's Eq. 5."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self.weights = dict(weights)
+
+    def __getitem__(self, term: str) -> float:
+        return self.weights[term]
+
+    def validate(self, weighted: Collection[str]) -> None:
+        """Raises ValueError unless exactly these terms have a weight."""
+        if self.weights.keys() != set(weighted):
+            raise ValueError(
+                f"weights: got {', '.join(sorted(self.weights)) or 'none'}; this method weighs "
+                f"{', '.join(sorted(weighted)) or 'no term'}."
+            )
+
+    def update(self, gradient_norms: Mapping[str, float]) -> None:
+        """Fixed weights do not follow the gradients."""
+
+    def state_dict(self) -> dict[str, float]:
+        return dict(self.weights)
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self.weights = dict(state)
+
+
+class BalancedWeights(FixedWeights):
+    """λ re-set so that each balanced term has a chosen share of the summed gradient norms. Ours, not published.
+
+    shares: term → share in 0…1; together below 1, the rest belongs to the other terms.
+    The norms are smoothed over the updates, since one batch's gradient is noisy. A term whose gradient is zero keeps
+    its weight. from_minimum: the balanced terms begin at their minimum (as both regularizers do, while v equals the
+    super-category's embedding), so that their first gradients are rounding alone, and are passed over.
     """
 
-    def __init__(self, text: TextConditioning, parameters: Sequence[Tensor]) -> None:
-        self._parameters = list(parameters)
-        self._graph = _tensors(text)
-        self.leaves = [tensor.detach().requires_grad_() for tensor in self._graph]
-        self.text = _with_tensors(text, self.leaves)
+    def __init__(
+        self,
+        shares: Mapping[str, float],
+        initial: Mapping[str, float],
+        smoothing: float = 0.5,
+        from_minimum: bool = False,
+    ) -> None:
+        super().__init__(initial)
+        rest = 1 - sum(shares.values())
+        if rest <= 0 or min(shares.values(), default=0) < 0:
+            raise ValueError(f"gradient shares: {dict(shares)} must be 0 or more and sum to less than 1; lower them.")
+        self.shares = dict(shares)
+        self._rest = rest
+        self._smoothing = smoothing
+        self._from_minimum = from_minimum
+        self._norms: dict[str, float] = {}
 
-    def pull_back(self, gradients: Gradients) -> Gradients:
-        """Gradients on the trained vectors for gradients on `leaves`; may be called again while the cut lives."""
-        return torch.autograd.grad(self._graph, self._parameters, gradients, retain_graph=True)
+    def update(self, gradient_norms: Mapping[str, float]) -> None:
+        """gradient_norms: per term, the norm of its unweighted gradient on the trained parameters.
 
+        An update with an overflow in it (half precision, before the loss scale has settled) is passed over.
+        """
+        if not all(map(math.isfinite, gradient_norms.values())):
+            return
+        passed_over = self._from_minimum and not self._norms
+        balanced = {term for term, norm in gradient_norms.items() if term in self.shares and norm > ZERO}
+        for term, norm in gradient_norms.items():
+            if term in self.shares and (passed_over or term not in balanced):
+                continue
+            # A mean of logarithms: norms differ by orders of magnitude, and an outlier must not outweigh all others.
+            before, now = (math.log(max(value, 1e-30)) for value in (self._norms.get(term, norm), norm))
+            self._norms[term] = math.exp(self._smoothing * before + (1 - self._smoothing) * now)
+        others = sum(
+            self.weights.get(term, 1.0) * norm for term, norm in self._norms.items() if term not in self.shares
+        )
+        # λ_i · norm_i is to be share_i of the sum, of which the others, with their own λ, are the rest.
+        for term in balanced & self._norms.keys():
+            self.weights[term] = self.shares[term] / self._rest * others / self._norms[term]
 
-def _tensors(text: TextConditioning) -> list[Tensor]:
-    pooled = [] if text.pooled is None else [text.pooled]
-    return [*text.outputs.values(), text.context, *pooled]
+    def state_dict(self) -> dict[str, float]:
+        return self.weights | {f"norm.{term}": norm for term, norm in self._norms.items()}
 
-
-def _with_tensors(text: TextConditioning, tensors: Sequence[Tensor]) -> TextConditioning:
-    outputs = dict(zip(text.outputs, tensors, strict=False))
-    context, *pooled = tensors[len(outputs) :]
-    return replace(text, outputs=outputs, context=context, pooled=pooled[0] if pooled else None)
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        self._norms = {key.removeprefix("norm."): value for key, value in state.items() if key.startswith("norm.")}
+        self.weights = {key: value for key, value in state.items() if not key.startswith("norm.")}

@@ -6,15 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from .fused_backward import FusedBackward
-from .objective import TermGroup, TrainingStep
-from .term_weighting import FixedWeights
+from .objective import FixedWeights, TrainingStep
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of every parameter, in its shape."""
@@ -28,7 +27,12 @@ OptimizerFactory = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
 
 
 class Recipe(Protocol):
-    """A method: what it trains, one step's terms, and what happens around the optimizer's update."""
+    """A method: what it trains, one step's objective, and what happens around the optimizer's update.
+
+    weights: λ of its terms, which it has checked against their names.
+    """
+
+    weights: FixedWeights
 
     @property
     def parameters(self) -> Sequence[Tensor]: ...
@@ -80,6 +84,14 @@ class StepReport:
     observations: Mapping[str, float]
 
 
+class _MicroBatch(NamedTuple):
+    """Of one micro-batch, by term: value, λ and, where measured, the norm of its unweighted gradient."""
+
+    terms: Mapping[str, float]
+    weights: Mapping[str, float]
+    norms: Mapping[str, float]
+
+
 class NonFiniteLoss(ArithmeticError):
     """A term became NaN or infinite; the parameters are those before the step."""
 
@@ -99,10 +111,8 @@ def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Opt
 class TrainingLoop:
     """Iterate over it to train; stop at any report and `state_dict()` holds all that a bit-exact continuation needs."""
 
-    def __init__(
-        self, recipe: Recipe, config: LoopConfig, weighting: FixedWeights, optimizer: OptimizerFactory | None = None
-    ) -> None:
-        self.recipe, self.config, self.weighting = recipe, config, weighting
+    def __init__(self, recipe: Recipe, config: LoopConfig, optimizer: OptimizerFactory | None = None) -> None:
+        self.recipe, self.config = recipe, config
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
@@ -123,70 +133,71 @@ class TrainingLoop:
             yield report
 
     def _train_one_step(self) -> StepReport:
-        step = self.step + 1
+        step, turns = self.step + 1, self.config.gradient_accumulation
         measure = self.config.measure_every > 0 and (step == 1 or step % self.config.measure_every == 0)
-        batches = [self._accumulate(measure and last) for last in self._accumulation()]
-        terms = {name: sum(values[name] for values, _ in batches) / len(batches) for name in batches[0][0]}
+        self.optimizer.zero_grad(set_to_none=True)
+        batches = [self._accumulate(measure and turn == turns - 1) for turn in range(turns)]
+        terms = {name: sum(batch.terms[name] for batch in batches) / turns for name in batches[0].terms}
         _require_finite(step, terms)
-        weights = {name: self.weighting[name] for name in terms}
         self._update(step)
-        norms = batches[-1][1]
+        weights, norms = batches[-1].weights, batches[-1].norms
         shares = None
         if measure:
-            shares = _shares({name: weights[name] * norm for name, norm in norms.items()})
-            self.weighting.update(norms)
+            weighted = {name: weights[name] * norm for name, norm in norms.items()}
+            total = sum(weighted.values())
+            shares = {name: norm / total if total > 0 else 0.0 for name, norm in weighted.items()}
+            self.recipe.weights.update(norms)
         self.step = step
         total = sum(weights[name] * value for name, value in terms.items())
         return StepReport(step, terms, weights, total, shares, self.recipe.observations())
 
-    def _accumulation(self) -> Iterator[bool]:
-        """One turn per micro-batch, true for the last; clears the gradients first."""
-        self.optimizer.zero_grad(set_to_none=True)
-        for turn in range(self.config.gradient_accumulation):
-            yield turn == self.config.gradient_accumulation - 1
-
-    def _accumulate(self, measure: bool) -> tuple[dict[str, float], dict[str, float]]:
-        """Adds one micro-batch's gradient; returns its terms and, when asked, the norm of each unweighted gradient."""
+    def _accumulate(self, measure: bool) -> _MicroBatch:
+        """Adds one micro-batch's gradient; when asked, it measures the norm of each term's own."""
         step = self.recipe.training_step(self.random)
         values: dict[str, Tensor] = {}
         norms: dict[str, float] = {}
-        for group in step.terms:
-            values |= {term.name: term.value.detach() for term in group}
-            norms |= self._differentiate(group, step, measure)
-            del group
+        for each in step.objective.passes:
+            computed = each.computed()
+            values |= {name: value.detach() for name, value in computed.items()}
+            norms |= self._differentiate(computed, each.weight, step, measure)
+            del computed  # its graph, before the next one is made
         if step.pull_back is not None:
             pulled = step.pull_back(tuple(_gradient_or_zeros(leaf) for leaf in step.leaves))
             _add_gradients(self.recipe.parameters, pulled)
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
-        return dict(zip(values, numbers, strict=True)), norms
+        weights = {name: each.weight for each in step.objective.passes for name in each.names}
+        return _MicroBatch(dict(zip(values, numbers, strict=True)), weights, norms)
 
-    def _differentiate(self, group: TermGroup, step: TrainingStep, measure: bool) -> dict[str, float]:
-        """Adds the gradient of the group's weighted sum to the leaves; the norm of each term's own when asked."""
+    def _differentiate(
+        self, computed: Mapping[str, Tensor], weight: float, step: TrainingStep, measure: bool
+    ) -> dict[str, float]:
+        """Adds the gradient of the terms' weighted sum to the leaves; the norm of each term's own when asked."""
         part = 1.0 / self.config.gradient_accumulation
-        weighted = torch.stack([self.weighting[term.name] * term.value * part for term in group]).sum()
+        weighted = torch.stack([weight * value * part for value in computed.values()]).sum()
         weighted = self.scaler.scale(weighted)
         if not measure:
-            with self._updating(group):
+            with self._updating(computed):
                 torch.autograd.backward(weighted, inputs=list(step.leaves))
             return {}
         # Reading the scale makes the host wait for the device, so it is read in measured steps only.
         scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) * part
-        norms = {term.name: _norm(_gradients(term.value * scale, step), step) / scale for term in group[1:]}
-        first, weight = group[0], self.weighting[group[0].name]
-        alone = len(group) == 1 and weight != 0
+        first, *others = computed
+        norms = {name: _norm(_gradients(computed[name] * scale, step), step) / scale for name in others}
+        # A term alone is walked back once: its own gradient is the sum's, divided by its weight.
+        alone = not others and weight != 0
         if not alone:
-            norms[first.name] = _norm(_gradients(first.value * scale, step), step) / scale
+            norms[first] = _norm(_gradients(computed[first] * scale, step), step) / scale
         gradients = _gradients(weighted, step)
         if alone:
-            norms[first.name] = _norm(gradients, step) / (weight * scale)
+            norms[first] = _norm(gradients, step) / (weight * scale)
         _add_gradients(step.leaves, gradients)
         return norms
 
-    def _updating(self, group: TermGroup) -> AbstractContextManager[None]:
+    def _updating(self, computed: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Around a backward pass: updates within it, where that was asked for."""
         if self._fused is None:
             return nullcontext()
-        _require_finite(self.step + 1, {term.name: term.value.item() for term in group})
+        _require_finite(self.step + 1, {name: value.item() for name, value in computed.items()})
         return self._fused.updating()
 
     def _update(self, step: int) -> None:
@@ -204,7 +215,7 @@ class TrainingLoop:
             "parameters": {str(index): p.detach().clone() for index, p in enumerate(self.recipe.parameters)},
             "optimizer": {str(index): dict(slots) for index, slots in self.optimizer.state_dict()["state"].items()},
             "random": {name: generator.get_state() for name, generator in self.random.items()},
-            "weighting": self.weighting.state_dict(),
+            "weighting": self.recipe.weights.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
 
@@ -229,7 +240,7 @@ class TrainingLoop:
         optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
         self.optimizer.load_state_dict(optimizer)
         self._set_random(state["random"])
-        self.weighting.load_state_dict(state["weighting"])
+        self.recipe.weights.load_state_dict(state["weighting"])
         self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
 
@@ -264,8 +275,3 @@ def _norm(gradients: Sequence[Tensor | None], step: TrainingStep) -> float:
         gradients = step.pull_back(tuple(filled))
     norms = [torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
-
-
-def _shares(norms: Mapping[str, float]) -> dict[str, float]:
-    total = sum(norms.values())
-    return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}

@@ -6,6 +6,7 @@ neither a second copy of the weights nor a copy kept for the backward pass is ev
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
+from torch.nn.utils import parametrize
 
 
 def fetched(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -86,3 +88,21 @@ class _Convolution(torch.autograd.Function):
 
 def _as_computed(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return fetched(weight, x.device, x.dtype), None if bias is None else fetched(bias, x.device, x.dtype)
+
+
+def cast_frozen(
+    module: nn.Module, dtype: torch.dtype, stays: Callable[[Tensor], bool], untouched: Iterable[nn.Module] = ()
+) -> None:
+    """Turns parameters that are not trained to `dtype`, but for those that stay as they are stored, and those of the
+    modules `untouched`."""
+    adapters = [m[0] for m in module.modules() if isinstance(m, parametrize.ParametrizationList)]
+    kept = {parameter for part in (*adapters, *untouched) for parameter in part.parameters()}
+    for layer in module.modules():
+        weight = layer._parameters.get("weight")
+        computes = isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")
+        if computes and weight is not None and not weight.requires_grad and stays(weight):
+            compute_from_stored(layer)
+            kept.update(layer.parameters(recurse=False))
+    for parameter in module.parameters():
+        if not parameter.requires_grad and parameter not in kept:
+            parameter.data = parameter.data.to(dtype)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .singular_value_shifts import SingularValueShifts
-from .stored_weights import compute_from_stored, fetched
+from .stored_weights import cast_frozen, fetched
 
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
@@ -106,24 +106,6 @@ def make_trainable(
             weights.add_adapter(name, form, added_output)
     cast_frozen(module, weights.dtype, stays or (lambda _: False))
     return weights
-
-
-def cast_frozen(
-    module: nn.Module, dtype: torch.dtype, stays: Callable[[Tensor], bool], untouched: Iterable[nn.Module] = ()
-) -> None:
-    """Turns parameters that are not trained to `dtype`, but for those that stay as they are stored, and those of the
-    modules `untouched`."""
-    adapters = [m[0] for m in module.modules() if isinstance(m, parametrize.ParametrizationList)]
-    kept = {parameter for part in (*adapters, *untouched) for parameter in part.parameters()}
-    for layer in module.modules():
-        weight = layer._parameters.get("weight")
-        computes = isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")
-        if computes and weight is not None and not weight.requires_grad and stays(weight):
-            compute_from_stored(layer)
-            kept.update(layer.parameters(recurse=False))
-    for parameter in module.parameters():
-        if not parameter.requires_grad and parameter not in kept:
-            parameter.data = parameter.data.to(dtype)
 
 
 def low_rank_output(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor) -> Tensor:

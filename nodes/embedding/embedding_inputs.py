@@ -9,25 +9,31 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import prepare_pictures
+from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
+from ...core_ops.training.training_data import CaptionedPictures
+from ..concept import Concept
 from ..files import concept_files
 from ..host.models.denoiser import validate_model
-from ..host.models.model_identity import base_model_fingerprint
-from ..host.models.precision import dtype_for
+from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
-from ..training.training_images import CaptionedPictures
-from ..training.training_inputs import HostModels, caption_templates, fingerprint, resumed_state
-from .embedding_settings import EmbeddingSettings
+from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
+from .embedding_settings import OWN_PROMPTS, EmbeddingSettings
 
 
 @dataclass(frozen=True)
 class CheckedInputs:
-    """Everything that can be refused has been looked at: what is left is work."""
+    """Everything that can be refused has been looked at: what is left is work.
+
+    concept: as it will be written, its vectors yet to be learned. prompts: that v is regularized in, where the method
+    does so.
+    """
 
     settings: EmbeddingSettings
-    captioned: CaptionedPictures
+    concept: Concept
+    pictures: CaptionedPictures
     prompts: Sequence[AlignedPair]
     rows: PromptRows
     fingerprint: str
@@ -42,35 +48,34 @@ def check_inputs(
     settings: EmbeddingSettings,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
-    concept_files.validate_new_embedding(settings.concept_name, settings.overwrite)
+    name, method = settings.concept_name, settings.chosen_method
+    concept_files.validate_new_embedding(name, settings.overwrite)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
-    dtype_for(settings.precision, host.model.load_device)  # raises for what the device has not
+    settings.unet_plan(host.model)  # raises for a precision that the device has not
     pictures = prepare_pictures(images, masks if settings.use_masks else None, settings.resolution, settings.fit)
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
-    _check_initial_words(rows, settings.initial_words)
-    templates = caption_templates(captions, pictures.pixels.shape[0], settings.caption_template)
-    distinct = list(dict.fromkeys(templates))
-    with naming("captions" if captions else "caption_template"):
-        caption_rows = [rows.concept(settings.caption(template)) for template in distinct]
-    regularization = settings.regularization_templates()
-    with naming("own_prompts"):
-        prompts = [rows.pair(template) for template in regularization]
-    shared = {key: value for key, value in asdict(settings).items() if key != "concept_name"}
-    texts = [base_model_fingerprint(host.model), *templates, *regularization]
-    expected = fingerprint(shared, texts, (pictures.pixels, pictures.masks))
-    return CheckedInputs(
-        settings=settings,
-        captioned=CaptionedPictures(pictures, caption_rows, [distinct.index(template) for template in templates]),
-        prompts=prompts,
-        rows=rows,
-        fingerprint=expected,
-        resumed=resumed_state(settings.resume_from, settings.resume_from, expected, settings.steps),
-    )
-
-
-def _check_initial_words(rows: PromptRows, words: str) -> None:
     with naming("initial_words"):
-        tokens = rows.words(words)[0]
-    if words and not tokens:
-        raise ValueError(f"initial_words: {quoted(words)} gives no token; use words or leave it empty.")
+        if settings.initial_words and not rows.words(settings.initial_words)[0]:
+            raise ValueError(
+                f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
+            )
+    concept = Concept(
+        name, settings.super_category, {}, concept_files.embedding_path(name), with_category=method.writes_category
+    )
+    captioned = captioned_pictures(
+        pictures, captions, settings.caption_template, lambda template: rows.concept(concept.caption(template))
+    )
+    templates: Sequence[str] = ()
+    if method.draws_prompts:
+        own = settings.prompt_set == OWN_PROMPTS
+        templates = parse_templates(settings.own_prompts) if own else prompt_set(settings.prompt_set)
+    with naming("own_prompts"):
+        prompts = [rows.pair(template) for template in templates]
+    expected = fingerprint(
+        {key: value for key, value in asdict(settings).items() if key != "concept_name"},
+        [base_model_fingerprint(host.model), *captioned.templates, *templates],
+        (pictures.pixels, pictures.masks),
+    )
+    resumed = resumed_state(settings.resume_from, settings.resume_from, expected, settings.steps)
+    return CheckedInputs(settings, concept, captioned, prompts, rows, expected, resumed)

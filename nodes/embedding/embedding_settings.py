@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import torch
 
 from ...core_ops.pictures import Fit
-from ...core_ops.prompts.prompt_sets import parse_templates, prompt_set
-from ...core_ops.prompts.prompt_templates import template_with_category
-from ..host.models.precision import PRECISIONS
+from ...core_ops.recipes.attndreambooth import AttnDreamBoothConfig
+from ...core_ops.recipes.context_regularization import (
+    ATTENTION,
+    EMBEDDING,
+    PUBLISHED_WEIGHTS,
+    ContextRegularizationConfig,
+)
+from ...core_ops.training.objective import BALANCED, FIXED
+from ..host.models.denoiser import UNetPlan
+from ..host.models.module_copy import PRECISIONS, computed_dtype, dtype_for
 from ..settings import choice, integer, number, switch, text
+from .methods import ATTNDREAMBOOTH, CORE, METHODS, EmbeddingMethod
 
-CORE, CORE_REFERENCE = "CoRe", "CoRe (reference code)"
-ATTNDREAMBOOTH, TEXTUAL_INVERSION = "AttnDreamBooth stage 1", "Textual Inversion"
-METHODS = (CORE, CORE_REFERENCE, ATTNDREAMBOOTH, TEXTUAL_INVERSION)
-CORE_VALUES = {"steps": 300, "batch_size": 6, "learning_rate": 5e-3}
-PUBLISHED = {
-    CORE: CORE_VALUES,
-    CORE_REFERENCE: CORE_VALUES,
-    # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
-    ATTNDREAMBOOTH: {"steps": 60, "batch_size": 8, "learning_rate": 1e-3, "augmentation": 16},
-    # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
-    TEXTUAL_INVERSION: CORE_VALUES,
-}
-FIXED, BALANCED = "fixed", "balanced"
 OWN_PROMPTS = "own"
+PAPER, STAGE_1 = METHODS[CORE].published, METHODS[ATTNDREAMBOOTH].published
 
 
 @dataclass(frozen=True)
@@ -40,28 +39,43 @@ class EmbeddingSettings:
         ),
     )
     method: str = choice(
-        METHODS,
+        tuple(METHODS),
         help=(
             "CoRe regularizes the words around the concept (default). 'Reference code' follows the authors' program "
             "where it differs. AttnDreamBooth stage 1 learns a word before the super-category. Textual Inversion is "
             "the baseline without regularization. Choosing one fills in its steps, batch size, learning rate and "
             "augmentation."
         ),
-        fills=PUBLISHED,
+        fills={name: method.published for name, method in METHODS.items()},
     )
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),
         help="Prompts that CoRe regularizes with: for living things and dolls, for objects, or your own.",
     )
-    steps: int = integer(300, low=1, high=100_000, help="Optimizer steps. Paper: 300 (AttnDreamBooth stage 1: 60).")
+    steps: int = integer(
+        PAPER["steps"],
+        low=1,
+        high=100_000,
+        help=f"Optimizer steps. Paper: {PAPER['steps']} (AttnDreamBooth stage 1: {STAGE_1['steps']}).",
+    )
     batch_size: int = integer(
-        6,
+        PAPER["batch_size"],
         low=1,
         high=256,
-        help="Noised pictures per step. Paper: 6 (AttnDreamBooth stage 1: 8). Lower it to save memory.",
+        help=(
+            f"Noised pictures per step. Paper: {PAPER['batch_size']} (AttnDreamBooth stage 1: "
+            f"{STAGE_1['batch_size']}). Lower it to save memory."
+        ),
     )
     learning_rate: float = number(
-        5e-3, low=1e-7, high=1.0, step=1e-4, help="AdamW's constant rate. Paper: 0.005 (AttnDreamBooth stage 1: 0.001)."
+        PAPER["learning_rate"],
+        low=1e-7,
+        high=1.0,
+        step=1e-4,
+        help=(
+            f"AdamW's constant rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: "
+            f"{STAGE_1['learning_rate']})."
+        ),
     )
     resolution: int = integer(
         512,
@@ -101,19 +115,19 @@ class EmbeddingSettings:
         advanced=True,
     )
     embedding_weight: float = number(
-        1.5e-4,
+        PUBLISHED_WEIGHTS[EMBEDDING],
         low=0.0,
         high=1e6,
         step=1e-5,
-        help="λ_emb, weight of the context embedding regularization. Paper: 0.00015.",
+        help=f"λ_emb, weight of the context embedding regularization. Paper: {PUBLISHED_WEIGHTS[EMBEDDING]}.",
         advanced=True,
     )
     attention_weight: float = number(
-        0.05,
+        PUBLISHED_WEIGHTS[ATTENTION],
         low=0.0,
         high=1e9,
         step=1e-3,
-        help="λ_attn, weight of the context attention regularization. Paper: 0.05.",
+        help=f"λ_attn, weight of the context attention regularization. Paper: {PUBLISHED_WEIGHTS[ATTENTION]}.",
         advanced=True,
     )
     embedding_share: float = number(
@@ -133,30 +147,40 @@ class EmbeddingSettings:
         advanced=True,
     )
     rescale_from: int = integer(
-        120, low=1, high=100_000, help="First step in which the embedding keeps its norm. Paper: 120.", advanced=True
+        ContextRegularizationConfig.rescale_from,
+        low=1,
+        high=100_000,
+        help=(f"First step in which the embedding keeps its norm. Paper: {ContextRegularizationConfig.rescale_from}."),
+        advanced=True,
     )
-    rescale_to: int = integer(180, low=0, high=100_000, help="Last such step; 0 for none. Paper: 180.", advanced=True)
+    rescale_to: int = integer(
+        ContextRegularizationConfig.rescale_to,
+        low=0,
+        high=100_000,
+        help=f"Last such step; 0 for none. Paper: {ContextRegularizationConfig.rescale_to}.",
+        advanced=True,
+    )
     regularization_batch: int = integer(
-        0,
+        ContextRegularizationConfig.regularization_batch,
         low=0,
         high=256,
         help="Pictures of the batch that the attention regularization uses; 0 for all, as in the paper.",
         advanced=True,
     )
     alignment_mean: float = number(
-        0.1,
+        AttnDreamBoothConfig.mean_weight,
         low=0.0,
         high=1e6,
         step=0.1,
-        help="AttnDreamBooth: weight of the maps' mean. Paper, stage 1: 0.1.",
+        help=f"AttnDreamBooth: weight of the maps' mean. Paper, stage 1: {AttnDreamBoothConfig.mean_weight}.",
         advanced=True,
     )
     alignment_variance: float = number(
-        0.0,
+        AttnDreamBoothConfig.variance_weight,
         low=0.0,
         high=1e6,
         step=0.1,
-        help="AttnDreamBooth: weight of the maps' variance. Paper, stage 1: 0.",
+        help=f"AttnDreamBooth: weight of the maps' variance. Paper, stage 1: {AttnDreamBoothConfig.variance_weight:g}.",
         advanced=True,
     )
     fit: Fit = choice(
@@ -241,18 +265,16 @@ class EmbeddingSettings:
             raise ValueError("embedding_share: together with attention_share it must stay below 1; lower one of them.")
 
     @property
-    def with_category(self) -> bool:
-        """AttnDreamBooth writes the super-category after the concept."""
-        return self.method == ATTNDREAMBOOTH
+    def chosen_method(self) -> EmbeddingMethod:
+        return METHODS[self.method]
 
-    def caption(self, template: str) -> str:
-        """A caption template as this method writes it."""
-        return template_with_category(template, self.super_category) if self.with_category else template
-
-    def regularization_templates(self) -> tuple[str, ...]:
-        """Prompts that CoRe regularizes with; none for the other methods."""
-        if self.method not in (CORE, CORE_REFERENCE):
-            return ()
-        if self.prompt_set == OWN_PROMPTS:
-            return parse_templates(self.own_prompts)
-        return prompt_set(self.prompt_set)
+    def unet_plan(self, model: Any, device: torch.device | None = None) -> UNetPlan:
+        """How the copy of the MODEL's U-Net computes; device: its own, by default."""
+        return UNetPlan(
+            dtype_for(self.precision, model.load_device, computed_dtype(model)),
+            width=self.resolution,
+            height=self.resolution,
+            recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
+            offload=self.offload,
+            device=device,
+        )

@@ -1,40 +1,32 @@
-"""The run behind "CoRe Train Embedding": from checked inputs to a written embedding."""
+"""The work behind "CoRe Train Embedding", stage by stage: from checked inputs to a written embedding."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...core_ops.concept.concept_embedding import ConceptEmbedding, spread_over_vectors
-from ...core_ops.conditioning import Embedding
-from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
-from ...core_ops.recipes.context_regularization import ContextRegularization, ContextRegularizationConfig
-from ...core_ops.recipes.textual_inversion import TextualInversion
-from ...core_ops.terms.aligned_diffusion import Alignment
-from ...core_ops.training.embedding_problem import EmbeddingProblem
+from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
-from ...core_ops.training.term_weighting import BalancedWeights, FixedWeights
-from ...core_ops.training.training_loop import LoopConfig, Recipe, TrainingLoop
+from ...core_ops.training.training_data import TrainingLatents
+from ...core_ops.training.training_loop import LoopConfig, TrainingLoop, adamw
+from ..concept import Concept
 from ..files import concept_files
-from ..host.models.denoiser import HostDenoiser, UNetPlan
+from ..host.models.host_models import HostModels, TrainingModels
+from ..host.models.latents import encode_pictures
 from ..host.models.module_copy import autograd_mode
-from ..host.models.precision import computed_dtype, dtype_for
-from ..host.models.text_encoder import HostTextEncoder
-from ..training.concept_preview import PREVIEW_TEMPLATES, ConceptPreview
-from ..training.memory_plan import Rehearsed, memory_plan, rehearsed_images, what_would_help, without_state
-from ..training.optimizers import STATE_BYTES
-from ..training.session import RunPlan, TrainingRun
-from ..training.training_card import training_card
-from ..training.training_images import encode_images
-from ..training.training_inputs import HostModels
+from ..host.run_control import show_text
+from ..training.concept_preview import ConceptPreview
+from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
+from ..training.session import Learned, Session, SessionPlan
 from .embedding_inputs import CheckedInputs
-from .embedding_settings import ATTNDREAMBOOTH, BALANCED, CORE_REFERENCE, TEXTUAL_INVERSION, EmbeddingSettings
+from .embedding_settings import EmbeddingSettings
 
-CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
+ADAMW_BYTES = 8
+"""Of optimizer state per trained number."""
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
     CHECKPOINTING,
     {"batch_size": 1},
@@ -49,10 +41,9 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class TrainedEmbedding:
-    """What a run leaves: vectors on the CPU, the file, the curves and a preview [1, H, W, 3]."""
+    """What a run leaves: the concept in its file, the curves and a preview [1, H, W, 3]."""
 
-    vectors: Embedding
-    path: Path
+    concept: Concept
     losses: dict[str, list[float]]
     preview: Tensor
     summary: str
@@ -60,145 +51,104 @@ class TrainedEmbedding:
 
 def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
     """The whole run; the copies of the host's models end with this function."""
-    run = EmbeddingRun(host, checked, node_id)
-    with run.nothing_lost():
-        run.train()
-        path = run.save_embedding(checked.settings.concept_name, checked.settings.overwrite)
-        preview = run.last_preview()
-    summary = run.summary(path, run.phrase(checked.settings.concept_name))
-    return TrainedEmbedding(run.embedding.snapshot(), path, run.losses, preview, summary)
+    training = ready_to_train(host, checked, node_id)
+    session = training.session
+    with session.nothing_lost():
+        session.train()
+        concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
+        preview = session.last_preview()
+    return TrainedEmbedding(concept, session.losses, preview, session.summary(concept.path, concept.phrase))
 
 
-class EmbeddingRun(TrainingRun):
-    """One training of an embedding: the host's models copied, the pictures encoded, ready to `train`."""
+@dataclass(frozen=True)
+class EmbeddingTraining:
+    """Ready for its first step."""
 
-    def __init__(self, host: HostModels, checked: CheckedInputs, node_id: str | None = None) -> None:
-        self.host, self.checked = host, checked
-        settings = checked.settings
-        name = settings.concept_name
-        plan = RunPlan(name, name, settings.steps, settings.preview_every, settings.save_every, checked.fingerprint)
-        super().__init__(plan, node_id)
-        with autograd_mode():
-            memory = self._memory_plan(settings)
-            self.make_room(memory, lambda room: what_would_help(settings, LESS_MEMORY, self._memory_plan, room))
-        images = encode_images(host, checked.captioned, settings.augmentation, settings.seed)
-        self._latent_shape = images.latents.shape[1:]
-        self.measure_peak(memory)
-        with autograd_mode():
-            self.encoder = HostTextEncoder(host.clip, self.device)
-            self.denoiser = self._denoiser(settings)
-            self.embedding = ConceptEmbedding(self._initial_vectors(self.encoder))
-            recipe = self._recipe(settings, EmbeddingProblem(self.encoder, self.denoiser, images, self.embedding))
-            self.loop = TrainingLoop(recipe, self._loop_config(self.denoiser.dtype), self._weighting())
-            self.resume(checked.resumed)
+    models: TrainingModels
+    learned: LearnedEmbedding
+    session: Session
 
-    @classmethod
-    def planned(cls, host: HostModels, checked: CheckedInputs, settings: EmbeddingSettings) -> MemoryPlan:
-        """What a training would take, without beginning one."""
-        run = cls.__new__(cls)
-        run.host, run.checked = host, checked
-        with autograd_mode():
-            return run._memory_plan(settings)
 
-    @property
-    def device(self) -> torch.device:
-        return self.host.model.load_device
+def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None = None) -> EmbeddingTraining:
+    """Room, pictures, models, concept, recipe, session. Raises ValueError, before any copy, where it would not fit."""
+    settings, name = checked.settings, checked.concept.name
+    plan = SessionPlan(
+        name=name,
+        state_name=name,
+        steps=settings.steps,
+        preview_every=settings.preview_every,
+        save_every=settings.save_every,
+        fingerprint=checked.fingerprint,
+    )
+    memory = PlannedMemory(settings, lambda changed: planned(host, checked, changed), LESS_MEMORY, host.device)
+    show_text(f"The training {memory.text}.", node_id)
+    latents = encode_pictures(host, checked.pictures, settings.augmentation, settings.seed)
+    memory.begin()
+    with autograd_mode():
+        models = host.copied(settings.unet_plan(host.model))
+        embedding, loop = assembled(checked, settings, models, latents)
+        learned = LearnedEmbedding(host, checked, embedding)
+        preview = ConceptPreview(host, models, checked.concept, checked.rows)
+        shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        session = Session(plan, loop, shown, memory, node_id)
+        session.resume(checked.resumed)
+    return EmbeddingTraining(models, learned, session)
 
-    def preview(self) -> Tensor:
-        rows, caption = self.checked.rows, self.checked.settings.caption
-        prompts = [rows.concept(caption(template)) for template in PREVIEW_TEMPLATES]
-        preview = ConceptPreview(self.host, self.encoder, prompts, rows.text(""))
-        return preview.draw(self.denoiser, self.embedding.vectors, self._latent_shape)
 
-    def keep_step(self) -> str:
-        name = f"{self.checked.settings.concept_name}-step{self.loop.step}"
-        self.save_embedding(name, overwrite=True)
-        return f"embedding:{name}"
+def planned(host: HostModels, checked: CheckedInputs, settings: EmbeddingSettings) -> MemoryPlan:
+    """What a training would take with these settings: the same parts, made of shapes alone."""
+    with autograd_mode():
+        models = host.copied(settings.unet_plan(host.model, META))
+        latents = rehearsed_latents(checked.pictures, settings.augmentation, models.denoiser.unet.in_channels)
+        _, loop = assembled(checked, settings, models, latents, rehearsal=True)
+        return rehearsed_plan(models, latents, loop, host.device, ADAMW_BYTES)
 
-    def save_embedding(self, name: str, overwrite: bool) -> Path:
-        return concept_files.save_embedding(name, self.embedding.snapshot(), self._card(name), overwrite)
 
-    def phrase(self, name: str) -> str:
-        """What stands for the concept in prompts when its file has this name."""
-        return self.checked.settings.caption("{}").replace("{}", f"embedding:{name}")
+def assembled(
+    checked: CheckedInputs,
+    settings: EmbeddingSettings,
+    models: TrainingModels,
+    latents: TrainingLatents,
+    rehearsal: bool = False,
+) -> tuple[ConceptEmbedding, TrainingLoop]:
+    """v as it starts, from the super-category or the initial words; and the method that trains it."""
+    words = checked.rows.words(settings.initial_words or settings.super_category)
+    embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
+    embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
+    problem = EmbeddingProblem(models.encoder, models.denoiser, latents, embedding)
+    recipe = settings.chosen_method.recipe(problem, settings, checked)
+    config = LoopConfig(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        gradient_accumulation=settings.gradient_accumulation,
+        max_gradient_norm=settings.max_gradient_norm,
+        seed=settings.seed,
+        fp16_scaling=models.denoiser.dtype == torch.float16 and not rehearsal,
+    )
+    return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
 
-    def _card(self, name: str) -> dict[str, Any]:
-        """What the file of this name says about itself."""
-        settings = self.checked.settings
-        training = {
-            "resolution": settings.resolution,
-            "phrase": self.phrase(name),
-            "steps_done": self.loop.step,
-            "settings": asdict(settings),
-            "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
-            "gradient_shares": self.shares,
-            "memory": self.memory,
-        }
-        return training_card(self.host, training)
 
-    def _denoiser(self, settings: EmbeddingSettings, device: torch.device | None = None) -> HostDenoiser:
-        dtype = dtype_for(settings.precision, self.device, computed_dtype(self.host.model))
-        plan = UNetPlan(dtype, settings.resolution, settings.resolution, offload=settings.offload, device=device)
-        denoiser = HostDenoiser(self.host.model, plan)
-        if settings.gradient_checkpointing:
-            denoiser.checkpoint_blocks(settings.checkpointing_levels)
-        return denoiser
+@dataclass(frozen=True)
+class LearnedEmbedding:
+    """The embedding as it is now, and its files."""
 
-    def _initial_vectors(self, encoder: HostTextEncoder) -> dict[str, Tensor]:
-        settings = self.checked.settings
-        words = self.checked.rows.words(settings.initial_words or settings.super_category)
-        embeddings = encoder.word_embeddings(dict(zip(encoder.names, words, strict=True)))
-        return {name: spread_over_vectors(value, settings.vectors) for name, value in embeddings.items()}
+    host: HostModels
+    checked: CheckedInputs
+    embedding: ConceptEmbedding
 
-    def _recipe(self, settings: EmbeddingSettings, problem: EmbeddingProblem) -> Recipe:
-        batch_size = settings.batch_size
-        if settings.method == TEXTUAL_INVERSION:
-            return TextualInversion(problem, batch_size)
-        if settings.method == ATTNDREAMBOOTH:
-            category_tokens = len(self.checked.rows.words(settings.super_category)[0])
-            alignment = Alignment(settings.alignment_mean, settings.alignment_variance, category_tokens)
-            return AttnDreamBooth(AttnDreamBoothConfig(batch_size, alignment), problem)
-        formulation = "reference_code" if settings.method == CORE_REFERENCE else "paper"
-        config = ContextRegularizationConfig(
-            batch_size,
-            formulation,
-            settings.rescale_from,
-            settings.rescale_to,
-            settings.regularization_batch,
+    def save(self, name: str, overwrite: bool, record: Mapping[str, Any]) -> Concept:
+        """Writes it under a name; record: of the training, for its card."""
+        concept = replace(
+            self.checked.concept,
+            name=name,
+            vectors=self.embedding.snapshot(),
+            path=concept_files.embedding_path(name),
         )
-        return ContextRegularization(config, problem, self.checked.prompts)
-
-    def _memory_plan(self, settings: EmbeddingSettings) -> MemoryPlan:
-        """What the training would take with these settings: the same parts, made of shapes alone."""
-        encoder = HostTextEncoder(self.host.clip, META, self.device)
-        denoiser = self._denoiser(settings, META)
-        images = rehearsed_images(self.checked.captioned, settings.augmentation, denoiser.unet.in_channels)
-        embedding = ConceptEmbedding(self._initial_vectors(encoder))
-        recipe = self._recipe(settings, EmbeddingProblem(encoder, denoiser, images, embedding))
-        loop = TrainingLoop(recipe, self._loop_config(torch.float32), self._weighting(), without_state)
-        return memory_plan(Rehearsed(encoder, denoiser, images, loop), self.device, STATE_BYTES["AdamW"])
-
-    def _weighting(self) -> FixedWeights:
         settings = self.checked.settings
-        weights = {
-            "context_embedding": settings.embedding_weight,
-            "context_attention": settings.attention_weight,
-        }
-        if settings.weighting == BALANCED:
-            shares = {
-                "context_embedding": settings.embedding_share,
-                "context_attention": settings.attention_share,
-            }
-            return BalancedWeights(shares, weights, from_minimum=True)
-        return FixedWeights(weights)
+        about = {"resolution": settings.resolution, "phrase": concept.phrase, "settings": asdict(settings), **record}
+        concept_files.save_embedding(name, concept.vectors, self.host.card(about), overwrite)
+        return concept
 
-    def _loop_config(self, dtype: torch.dtype) -> LoopConfig:
-        settings = self.checked.settings
-        return LoopConfig(
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            gradient_accumulation=settings.gradient_accumulation,
-            max_gradient_norm=settings.max_gradient_norm,
-            seed=settings.seed,
-            fp16_scaling=dtype == torch.float16,
-        )
+    def keep(self, name: str, record: Mapping[str, Any]) -> str:
+        """For a session that goes on, or stops early; returns what to write in prompts."""
+        return self.save(name, overwrite=True, record=record).token

@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..concept import Concept, ConceptIO
+from ..concept import ConceptIO
+from ..host.models.host_models import HostModels
 from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.sockets import curve_outputs, model_inputs, picture_inputs
-from ..training.training_inputs import HostModels
+from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs
 from .embedding_inputs import check_inputs
 from .embedding_settings import EmbeddingSettings
 from .embedding_training import train_embedding
@@ -59,12 +59,5 @@ class TrainEmbedding(io.ComfyNode):
         node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
-        concept = Concept(
-            settings.concept_name,
-            settings.super_category,
-            trained.vectors,
-            trained.path,
-            settings.with_category,
-        )
         shown = {**ui.PreviewImage(trained.preview, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
-        return io.NodeOutput(concept, concept.phrase, trained.losses, trained.preview, ui=shown)
+        return io.NodeOutput(trained.concept, trained.concept.phrase, trained.losses, trained.preview, ui=shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core_ops.prompts.prompt_sets import parse_templates, prompt_set
+from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
 from ..settings import choice, integer, text
 
 OWN_PROMPTS = "own"

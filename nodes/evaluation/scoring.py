@@ -13,9 +13,9 @@ from torch import Tensor
 from ...core_ops import scores
 from ...core_ops.pictures import rgb
 from ...core_ops.scores.segments import INSIDE
+from ..files.file_metadata import pack_version
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, VisionEncoder
 from ..host.run_control import RunProgress
-from ..version import pack_version
 from .evaluation_inputs import CheckedScorecard, PictureSet
 from .score_data import TEXT_SCORES, TITLES, Scorecard
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -55,3 +58,10 @@ def _network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         "ss_network_dim": str(max(ranks)),
         "ss_network_alpha": str(alpha),
     }
+
+
+@cache
+def pack_version() -> str:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    match = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    return match.group(1) if match else "unknown"

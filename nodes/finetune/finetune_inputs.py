@@ -12,17 +12,16 @@ from torch import Tensor
 from ...core_ops.pictures import prepare_pictures
 from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
-from ...core_ops.terms.aligned_diffusion import Alignment
+from ...core_ops.terms import Alignment
+from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files, unet_files
 from ..host.models.denoiser import validate_model
-from ..host.models.model_identity import base_model_fingerprint
+from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
-from ..sharing.check import validate_vectors
 from ..training.optimizers import validate_optimizer
-from ..training.training_images import CaptionedPictures
-from ..training.training_inputs import HostModels, caption_templates, fingerprint, resumed_state
+from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
 from .finetune_settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
@@ -45,8 +44,8 @@ class CheckedFinetune:
 
     settings: FinetuneSettings
     concept: Concept
-    captioned: CaptionedPictures
-    class_captioned: CaptionedPictures | None
+    pictures: CaptionedPictures
+    class_pictures: CaptionedPictures | None
     alignment: Alignment | None
     rows: PromptRows
     fingerprint: str
@@ -60,31 +59,28 @@ def check_finetune(
     _check_files(settings)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
-    validate_vectors("concept", concept, host.clip)
+    concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
-    _check_fused_backward(settings, settings.dtype(host.model), given.class_images is not None)
+    _check_fused_backward(settings, settings.unet_plan(host.model).dtype, given.class_images is not None)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, settings.resolution, settings.fit)
-    vectors = next(iter(concept.vectors.values())).shape[0]
-    rows = PromptRows(host.clip, concept.super_category, vectors)
-    templates = caption_templates(given.captions, pictures.pixels.shape[0], settings.caption_template)
-    distinct = list(dict.fromkeys(templates))
-    with naming("captions" if given.captions else "caption_template"):
-        captions = [rows.concept(concept.caption(template)) for template in distinct]
-    class_captioned = _class_pictures(given.class_images, rows, concept, settings)
-    shared = {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")}
-    class_pixels = None if class_captioned is None else class_captioned.pictures.pixels
+    rows = PromptRows(host.clip, concept.super_category, concept.length)
+    captioned = captioned_pictures(
+        pictures, given.captions, settings.caption_template, lambda template: rows.concept(concept.caption(template))
+    )
+    class_pictures = _class_pictures(given.class_images, rows, concept, settings)
+    class_pixels = None if class_pictures is None else class_pictures.pictures.pixels
     expected = fingerprint(
-        shared,
-        [base_model_fingerprint(host.model), concept.super_category, *map(concept.caption, templates)],
+        {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")},
+        [base_model_fingerprint(host.model), concept.super_category, *map(concept.caption, captioned.templates)],
         (pictures.pixels, pictures.masks, class_pixels, *concept.vectors.values()),
     )
     return CheckedFinetune(
         settings=settings,
         concept=concept,
-        captioned=CaptionedPictures(pictures, captions, [distinct.index(template) for template in templates]),
-        class_captioned=class_captioned,
-        alignment=_alignment(settings, concept, rows, captions),
+        pictures=captioned,
+        class_pictures=class_pictures,
+        alignment=_alignment(settings, concept, rows, captioned.captions),
         rows=rows,
         fingerprint=expected,
         resumed=resumed_state(settings.resume_from, settings.resume_from + STATE_SUFFIX, expected, settings.steps),
@@ -123,8 +119,10 @@ def _class_pictures(
         return None
     pictures = prepare_pictures(images, None, settings.resolution, settings.fit, "class_images")
     with naming("class_caption"):
-        caption = rows.text(settings.class_caption or f"a photo of a {concept.super_category}")
-    return CaptionedPictures(pictures, [caption], [0] * pictures.pixels.shape[0])
+        text = settings.class_caption or f"a photo of a {concept.super_category}"
+        caption = rows.text(text)
+    count = pictures.pixels.shape[0]
+    return CaptionedPictures(pictures, [caption], [0] * count, [text] * count)
 
 
 def _alignment(

@@ -10,7 +10,8 @@ import torch
 
 from ...core_ops.pictures import Fit
 from ..embedding.embedding_settings import EmbeddingSettings
-from ..host.models.precision import computed_dtype, dtype_for
+from ..host.models.denoiser import UNetPlan
+from ..host.models.module_copy import computed_dtype, dtype_for
 from ..host.models.trainable_unet import (
     ADAPTERS,
     ATTENTION,
@@ -257,9 +258,18 @@ class FinetuneSettings:
     def aligned(self) -> bool:
         return self.alignment_mean > 0 or self.alignment_variance > 0
 
-    def dtype(self, model: Any) -> torch.dtype:
-        """What the U-Net computes in; raises ValueError for what the device has not. fused_backward takes no fp16."""
-        return dtype_for(self.precision, model.load_device, None if self.fused_backward else computed_dtype(model))
+    def unet_plan(self, model: Any, device: torch.device | None = None) -> UNetPlan:
+        """How the copy of the MODEL's U-Net computes; device: its own, by default.
 
-    def weight_choice(self) -> WeightChoice:
-        return WeightChoice(self.scope, self.form, self.rank, self.alpha, self.seed)
+        Raises ValueError for a precision that the device has not. fused_backward takes no fp16.
+        """
+        loaded = None if self.fused_backward else computed_dtype(model)
+        return UNetPlan(
+            dtype_for(self.precision, model.load_device, loaded),
+            width=self.resolution,
+            height=self.resolution,
+            trained=WeightChoice(self.scope, self.form, self.rank, self.alpha, self.seed),
+            recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
+            offload=self.offload,
+            device=device,
+        )

@@ -7,13 +7,13 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
+from ..host.models.host_models import HostModels
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.sockets import curve_outputs, model_inputs, picture_inputs
-from ..training.training_inputs import HostModels
+from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs
 from .finetune_inputs import GivenPictures, check_finetune
 from .finetune_settings import FinetuneSettings
-from .finetuning import finetune
+from .finetuning import finetune_unet
 
 NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
 
@@ -73,7 +73,7 @@ class UNetIdentityFinetune(io.ComfyNode):
         checked = check_finetune(host, concept[0], GivenPictures(images, masks, captions, class_images), settings)
         node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
-            result = finetune(host, checked, node_id)
+            result = finetune_unet(host, checked, node_id)
         shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora
         return io.NodeOutput(

@@ -17,7 +17,6 @@ from ..host.models.text_encoder import host_outputs
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.prompts.prompt_rows import TemplateRows
 from ..settings import schema_inputs, text, validated
-from ..sharing.check import validate_vectors
 from .similarity_chart import ContextTokens, similarity_chart, similarity_table
 
 MOST_WORDS = 20
@@ -79,7 +78,7 @@ def compare(
     validate_template("prompt", settings.prompt)
     words = {line.strip(): line.strip() for line in settings.words.splitlines() if line.strip()}
     if concept is not None:
-        validate_vectors("concept", concept, clip)
+        concept.validate_for(clip)
         words[concept.token] = concept.phrase.replace(concept.token, f"embedding:{CONCEPT_NAME}")
     if not 2 <= len(words) <= MOST_WORDS:
         raise ValueError(

@@ -10,11 +10,10 @@ from comfy_api.latest import io
 from ...core_ops.scores.context_similarity import context_labels
 from ..concept import Concept, ConceptIO
 from ..files import concept_files
+from ..host.models.host_models import HostModels
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.training_card import training_card
-from ..training.training_inputs import HostModels
 from .refinement_inputs import CheckedPrompt, StartingPoint, check_inputs
 from .refinement_report import report
 from .refinement_settings import RefinementSettings
@@ -111,5 +110,5 @@ def _saved(host: HostModels, checked: CheckedPrompt, refined: RefinedPrompt) -> 
         "final_terms": dict(refined.after.terms),
         "refined_from": original.name,
     }
-    concept_files.save_embedding(concept.name, vectors, training_card(host, training), settings.overwrite)
+    concept_files.save_embedding(concept.name, vectors, host.card(training), settings.overwrite)
     return concept

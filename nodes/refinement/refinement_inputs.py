@@ -16,12 +16,10 @@ from ..concept import Concept
 from ..files import concept_files
 from ..host.models import latents
 from ..host.models.denoiser import validate_model
-from ..host.models.module_copy import autograd_tensor
-from ..host.models.precision import dtype_for
+from ..host.models.host_models import HostModels
+from ..host.models.module_copy import autograd_tensor, dtype_for
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import Slots, TemplateRows, naming
-from ..sharing.check import validate_vectors
-from ..training.training_inputs import HostModels
 from .refinement_settings import RefinementSettings
 
 SOCKETS = ("concept", "concept_2", "concept_3")
@@ -54,8 +52,8 @@ class PromptConcepts:
 
     def place(self, number: int) -> slice:
         """Where one concept's vectors lie among the refined ones."""
-        first = sum(_length(c) for c, refined in zip(self.concepts[:number], self.refined, strict=False) if refined)
-        return slice(first, first + _length(self.concepts[number]))
+        first = sum(c.length for c, refined in zip(self.concepts[:number], self.refined, strict=False) if refined)
+        return slice(first, first + self.concepts[number].length)
 
     def named(self, vectors: Mapping[str, Tensor] | None = None) -> dict[str, dict[str, Any]]:
         """For `TemplateRows`: slots for the refined concepts, or `vectors` in them when given; the others as they are.
@@ -115,7 +113,7 @@ def check_inputs(
     dtype_for(settings.precision, host.model.load_device)
     concepts = _prompt_concepts(given, settings)
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
-        validate_vectors(socket, concept, host.clip)
+        concept.validate_for(host.clip, socket)
     rows = TemplateRows(host.clip, concepts.named())
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
         with naming(socket):
@@ -156,7 +154,3 @@ def _starting_latents(host: HostModels, start: StartingPoint, settings: Refineme
     if min(start.images.shape[1:3]) < SMALLEST_SIDE:
         raise ValueError(f"images: they are {tuple(start.images.shape[1:3])} pixels; they must be at least 8×8.")
     return latents.encode(host.model, host.vae, start.images[..., :3].movedim(-1, 1), settings.seed)
-
-
-def _length(concept: Concept) -> int:
-    return next(iter(concept.vectors.values())).shape[0]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...core_ops.concept.trust_region import change_norms
-from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING
+from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING, change_norms
 from ..tables import markdown_table
 from .refinement_inputs import CheckedPrompt
 from .refining import RefinedPrompt

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ...core_ops.losses.context_embedding import Formulation
+from ...core_ops.losses.context_losses import Formulation
 from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING
-from ..embedding.embedding_settings import BALANCED, FIXED, EmbeddingSettings
+from ...core_ops.training.objective import BALANCED, FIXED, BalancedWeights, FixedWeights
+from ..embedding.embedding_settings import EmbeddingSettings
+from ..host.models.denoiser import UNetPlan
+from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text
 
 PAPER, REFERENCE_CODE = "paper", "reference code"
@@ -120,15 +124,28 @@ class RefinementSettings:
         return range(self.lowest_timestep, self.highest_timestep + 1)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> FixedWeights:
         """λ by term."""
-        return {EMBEDDING: self.embedding_weight, ATTENTION: self.attention_weight}
+        weights = {EMBEDDING: self.embedding_weight, ATTENTION: self.attention_weight}
+        return (
+            BalancedWeights({ATTENTION: self.attention_share}, weights)
+            if self.weighting == BALANCED
+            else FixedWeights(weights)
+        )
 
     @property
     def counted(self) -> list[str]:
         """Terms that count: that none of them rises is seen to."""
-        return [name for name, weight in self.weights.items() if weight > 0]
+        return [name for name, weight in self.weights.weights.items() if weight > 0]
 
     @property
     def terms_formulation(self) -> Formulation:
         return "paper" if self.formulation == PAPER else "reference_code"
+
+    def unet_plan(self, model: Any, size: tuple[int, int]) -> UNetPlan:
+        """How the copy of the MODEL's U-Net computes, for pictures of this width and height in pixels."""
+        return UNetPlan(
+            dtype_for(self.precision, model.load_device, computed_dtype(model)),
+            *size,
+            recomputed_levels=0 if self.gradient_checkpointing else None,
+        )

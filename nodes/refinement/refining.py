@@ -1,40 +1,34 @@
-"""The run behind "CoRe Test-Time Optimize": from a checked prompt to refined vectors, and what is told about them."""
+"""The work behind "CoRe Test-Time Optimize": from a checked prompt to refined vectors."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ...core_ops.concept.concept_embedding import ConceptEmbedding
 from ...core_ops.conditioning import Embedding
 from ...core_ops.prompts.prompt_templates import fill
 from ...core_ops.recipes.prompt_refinement import (
     ATTENTION,
     EMBEDDING,
-    LowestOfAll,
+    BestVectors,
     Measurement,
-    NoisedLatents,
     PromptRefinement,
     RefinementConfig,
     RefinementProblem,
     noised_latents,
 )
-from ...core_ops.training.term_weighting import BalancedWeights, FixedWeights
+from ...core_ops.training.embedding_problem import ConceptEmbedding
+from ...core_ops.training.objective import BALANCED
 from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
-from ..embedding.embedding_settings import BALANCED
-from ..host.models.denoiser import HostDenoiser, UNetPlan
+from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_mode
-from ..host.models.precision import computed_dtype, dtype_for
-from ..host.models.text_encoder import HostTextEncoder
 from ..host.prompts.prompt_rows import TemplateRows
 from ..host.run_control import RunProgress, check_cancelled
-from ..training.training_inputs import HostModels
 from .refinement_inputs import CheckedPrompt
+from .refinement_settings import RefinementSettings
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,55 @@ class RefinedPrompt:
 
 def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None) -> RefinedPrompt:
     """The whole run; the copies of the host's models end with this function."""
+    settings = checked.settings
     with autograd_mode():
-        return _Refinement(host, checked).run(node_id)
+        recipe, fp16 = assembled(host, checked)
+        before = recipe.measure()
+        check_cancelled()
+        if settings.steps == 0:
+            return RefinedPrompt(recipe.start, recipe.start, before, before, seconds=0.0)
+        began, progress = time.monotonic(), RunProgress(settings.steps, node_id)
+        best, vectors = BestVectors(settings.counted), recipe.start
+        for report in training_loop(recipe, settings, fp16):
+            best.update(report.terms, vectors)  # terms are those of the vectors that the step began with
+            vectors = recipe.problem.embedding.snapshot()
+            terms = report.terms
+            progress.update(report.step, f"L_emb {terms[EMBEDDING]:.4g}, L_attn {terms[ATTENTION]:.4g}")
+        after = recipe.measure()
+        best.update(after.terms, vectors)
+        if best.vectors is not vectors:
+            with torch.no_grad():
+                for name, value in recipe.problem.embedding.vectors.items():
+                    value.copy_(best.vectors[name])
+            after = recipe.measure()
+        return RefinedPrompt(best.vectors, recipe.start, before, after, time.monotonic() - began)
+
+
+def assembled(host: HostModels, checked: CheckedPrompt) -> tuple[PromptRefinement, bool]:
+    """The host's models copied, the noise drawn; and whether the U-Net computes in fp16."""
+    settings = checked.settings
+    models = host.copied(settings.unet_plan(host.model, checked.size))
+    noised = noised_latents(
+        checked.latents,
+        models.denoiser.schedule,
+        settings.timesteps,
+        settings.batch_size,
+        torch.Generator().manual_seed(settings.seed),
+    )
+    embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concepts.vectors().items()})
+    config = RefinementConfig(settings.terms_formulation, settings.trust_limit, settings.weights)
+    problem = RefinementProblem(models.encoder, models.denoiser, checked.pair, noised, embedding)
+    return PromptRefinement(config, problem), models.denoiser.dtype == torch.float16
+
+
+def training_loop(recipe: PromptRefinement, settings: RefinementSettings, fp16: bool) -> TrainingLoop:
+    balanced = settings.weighting == BALANCED
+    if balanced:
+        # A step at rate 0 moves nothing, but measures the gradients: the first real step is balanced already.
+        next(iter(TrainingLoop(recipe, LoopConfig(1, 0.0, measure_every=1, fp16_scaling=fp16))))
+    measure_every = 1 if balanced else 0
+    config = LoopConfig(settings.steps, settings.learning_rate, measure_every=measure_every, fp16_scaling=fp16)
+    return TrainingLoop(recipe, config)
 
 
 def encode_prompt(host: HostModels, checked: CheckedPrompt, vectors: Embedding) -> Any:
@@ -59,67 +100,3 @@ def encode_prompt(host: HostModels, checked: CheckedPrompt, vectors: Embedding) 
     rows = TemplateRows(host.clip, checked.concepts.named(vectors))
     prompt = fill(checked.settings.prompt, checked.concepts.fillings)
     return host.clip.encode_from_tokens_scheduled(rows.host_tokens(prompt))
-
-
-class _Refinement:
-    """The host's models copied, the noise drawn, ready to `run`."""
-
-    def __init__(self, host: HostModels, checked: CheckedPrompt) -> None:
-        self.settings = settings = checked.settings
-        device = host.model.load_device
-        self._dtype = dtype_for(settings.precision, device, computed_dtype(host.model))
-        encoder = HostTextEncoder(host.clip, device)
-        denoiser = HostDenoiser(host.model, UNetPlan(self._dtype, *checked.size))
-        if settings.gradient_checkpointing:
-            denoiser.checkpoint_blocks()
-        self.embedding = ConceptEmbedding({name: v.to(device) for name, v in checked.concepts.vectors().items()})
-        noised = self._noised(checked.latents, denoiser)
-        self.recipe = PromptRefinement(
-            RefinementConfig(settings.terms_formulation, settings.trust_limit),
-            RefinementProblem(encoder, denoiser, checked.pair, noised, self.embedding),
-        )
-
-    def run(self, node_id: str | None) -> RefinedPrompt:
-        before = self.recipe.measure()
-        check_cancelled()
-        if self.settings.steps == 0:
-            return RefinedPrompt(self.recipe.start, self.recipe.start, before, before, 0.0)
-        began = time.monotonic()
-        progress = RunProgress(self.settings.steps, node_id)
-        lowest, vectors = LowestOfAll(self.settings.counted), self.recipe.start
-        for report in self._loop():
-            lowest.offer(report.terms, vectors)  # terms are those of the vectors that the step began with
-            vectors = self.embedding.snapshot()
-            progress.update(report.step, _describe(report.terms))
-        after = self.recipe.measure()
-        lowest.offer(after.terms, vectors)
-        if lowest.vectors is not vectors:
-            self._set(lowest.vectors)
-            after = self.recipe.measure()
-        return RefinedPrompt(lowest.vectors, self.recipe.start, before, after, time.monotonic() - began)
-
-    def _loop(self) -> TrainingLoop:
-        settings = self.settings
-        fp16 = self._dtype == torch.float16
-        if settings.weighting != BALANCED:
-            config = LoopConfig(settings.steps, settings.learning_rate, measure_every=0, fp16_scaling=fp16)
-            return TrainingLoop(self.recipe, config, FixedWeights(settings.weights))
-        weighting = BalancedWeights({ATTENTION: settings.attention_share}, settings.weights)
-        # A step at rate 0 moves nothing, but measures the gradients: the first real step is balanced already.
-        next(iter(TrainingLoop(self.recipe, LoopConfig(1, 0.0, measure_every=1, fp16_scaling=fp16), weighting)))
-        config = LoopConfig(settings.steps, settings.learning_rate, measure_every=1, fp16_scaling=fp16)
-        return TrainingLoop(self.recipe, config, weighting)
-
-    def _noised(self, latents: Tensor, denoiser: HostDenoiser) -> NoisedLatents:
-        settings = self.settings
-        generator = torch.Generator().manual_seed(settings.seed)
-        return noised_latents(latents, denoiser.schedule, settings.timesteps, settings.batch_size, generator)
-
-    @torch.no_grad()
-    def _set(self, vectors: Embedding) -> None:
-        for name, value in self.embedding.vectors.items():
-            value.copy_(vectors[name])
-
-
-def _describe(terms: Mapping[str, float]) -> str:
-    return f"L_emb {terms[EMBEDDING]:.4g}, L_attn {terms[ATTENTION]:.4g}"

@@ -15,8 +15,8 @@ from torch import Tensor
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files
+from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name
 from ..host.models.lora_loading import apply_lora
-from ..host.models.model_identity import architecture, base_model_fingerprint, base_model_name
 from ..host.models.text_encoder import encoder_widths
 from .concept_card import ConceptCard
 from .thumbnail import KEY, decode_thumbnail

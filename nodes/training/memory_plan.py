@@ -3,47 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...core_ops.training.memory_estimate import META, MemoryPlan, step_bytes, storage_bytes
-from ...core_ops.training.training_data import TrainingImages
+from ...core_ops.training.training_data import CaptionedPictures, TrainingLatents
 from ...core_ops.training.training_loop import TrainingLoop
-from ..host.models.denoiser import HostDenoiser
-from ..host.models.device_memory import Room, gib
+from ..host.models.device_memory import PeakMemory, Room, free_for, gib, make_room
+from ..host.models.host_models import TrainingModels
 from ..host.models.module_copy import copied_bytes
-from ..host.models.text_encoder import HostTextEncoder
-from .training_images import CaptionedPictures
 
-Settings = TypeVar("Settings", bound=Any)
 CELL = 8
 """Pixels of a latent cell."""
+CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
+
+PlanOf = Callable[[Any], MemoryPlan]
+"""A node's settings → what its training would take with them."""
 
 
-@dataclass(frozen=True)
-class Rehearsed:
-    """A training built on the meta device, ready for one step. encoder_stays: prompts are encoded in every step."""
+class PlannedMemory:
+    """What a training needs of its device, and what it took, in `text`.
 
-    encoder: HostTextEncoder
-    denoiser: HostDenoiser
-    images: TrainingImages
-    loop: TrainingLoop
-    encoder_stays: bool = True
+    changes: values of settings that are tried where it does not fit. Raises ValueError there, before anything is
+    copied, with those that do.
+    """
+
+    def __init__(
+        self, settings: Any, plan_of: PlanOf, changes: Iterable[Mapping[str, Any]], device: torch.device
+    ) -> None:
+        self._plan, self._device = plan_of(settings), device
+        self._needed = make_room(self._plan, device, lambda room: what_would_help(settings, changes, plan_of, room))
+        self.text = self._needed
+
+    def begin(self) -> None:
+        """From here on the peak counts. The VAE that encoded the pictures leaves, where its room is needed."""
+        free_for(self._plan, self._device)
+        self._peak = PeakMemory(self._device)
+
+    def note_peak(self) -> None:
+        if (taken := self._peak.taken()) is not None:
+            self.text = f"{self._needed}, took {gib(taken)}"
 
 
-def memory_plan(rehearsed: Rehearsed, device: torch.device, optimizer_bytes: int) -> MemoryPlan:
-    """device: that the training shall run on. optimizer_bytes: of state per trained number."""
-    encoder, denoiser, images = rehearsed.encoder, rehearsed.denoiser, rehearsed.images
-    trained = rehearsed.loop.recipe.parameters
-    own = [images.latents, *([] if images.masks is None else [images.masks]), *trained]
-    copies = copied_bytes(denoiser.unet, denoiser.host_weights, device)
-    text = copied_bytes(encoder.module, encoder.host_weights, device)
+def rehearsed_plan(
+    models: TrainingModels,
+    latents: TrainingLatents,
+    loop: TrainingLoop,
+    device: torch.device,
+    optimizer_bytes: int,
+    encoder_stays: bool = True,
+) -> MemoryPlan:
+    """Of a training that was assembled on the meta device, by its first step.
+
+    device: that it shall run on. optimizer_bytes: of state per trained number. encoder_stays: prompts are encoded in
+    every step.
+    """
+    trained = loop.recipe.parameters
+    own = [latents.latents, *([] if latents.masks is None else [latents.masks]), *trained]
+    copies = copied_bytes(models.denoiser.unet, models.denoiser.host_weights, device)
+    text = copied_bytes(models.encoder.module, models.encoder.host_weights, device)
     state = optimizer_bytes * sum(parameter.numel() for parameter in trained)
-    step = step_bytes(lambda: next(iter(rehearsed.loop)))
-    if not rehearsed.encoder_stays:  # it has gone when the first step comes
+    step = step_bytes(lambda: next(iter(loop)))
+    if not encoder_stays:  # it has gone when the first step comes
         step, text = max(step, text - state), 0
     return MemoryPlan(copies + text + storage_bytes(own), state, step)
 
@@ -53,22 +76,17 @@ def without_state(parameters: Any, learning_rate: float) -> torch.optim.Optimize
     return torch.optim.SGD(list(parameters), learning_rate)
 
 
-def rehearsed_images(captioned: CaptionedPictures, copies: int, channels: int) -> TrainingImages:
-    """Shapes of what `encode_images` will make, its small tensors of numbers on the CPU."""
+def rehearsed_latents(captioned: CaptionedPictures, copies: int, channels: int) -> TrainingLatents:
+    """Shapes of what `latents.encode_pictures` will make, its small tensors of numbers on the CPU."""
     pictures, _, height, width = captioned.pictures.pixels.shape
     count, cells = pictures * max(copies, 1), (height // CELL, width // CELL)
     masks = None if captioned.pictures.masks is None else torch.empty(count, 1, *cells, device=META)
-    rows = torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1))
-    return TrainingImages(torch.empty(count, channels, *cells, device=META), captioned.captions, rows, masks)
+    caption_of_latent = torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1))
+    latents = torch.empty(count, channels, *cells, device=META)
+    return TrainingLatents(latents, captioned.captions, caption_of_latent, masks)
 
 
-def on_meta(vectors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: torch.empty_like(value, device=META) for name, value in vectors.items()}
-
-
-def what_would_help(
-    settings: Settings, changes: Iterable[Mapping[str, Any]], plan_of: Callable[[Settings], MemoryPlan], room: Room
-) -> str:
+def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of: PlanOf, room: Room) -> str:
     """A sentence on the settings that take less memory, those of most effect first, each with what it would take.
 
     changes: values of fields; those that the settings have already count for nothing.

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...core_ops.training.memory_estimate import MemoryPlan
 from ...core_ops.training.training_loop import StepReport, TrainingLoop
 from ..files import concept_files
-from ..host.models.device_memory import PeakMemory, Room, free_for, gib, make_room
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration
+from .memory_plan import PlannedMemory
 
 logger = logging.getLogger(__name__)
 STEPS_TO_PEAK = 2
@@ -27,42 +24,45 @@ STEPS_TO_PEAK = 2
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """state_name: of the file to resume from. resume_from: what the user writes to do so. every: steps, 0 for never."""
+class SessionPlan:
+    """name: of the files, and what the user writes in resume_from. state_name: of the state's file.
 
+    steps: of the whole training. preview_every, save_every: steps, 0 for never. fingerprint: of all that a resumed run
+    must share with this one. began: in `time.monotonic`'s seconds.
+    """
+
+    name: str
     state_name: str
-    resume_from: str
     steps: int
     preview_every: int
     save_every: int
     fingerprint: str
+    began: float = field(default_factory=time.monotonic)
 
 
-class TrainingRun(ABC):
-    """A subclass makes `loop`, ready to train, and says how to preview and what to keep."""
+@dataclass(frozen=True)
+class Learned:
+    """How a session shows and keeps what was learned so far.
 
-    loop: TrainingLoop
+    preview: pictures [H, W, 3] of the concept as it is. keep: writes it under a name, with a record of the training
+    for its card, and returns what to tell the user.
+    """
 
-    def __init__(self, plan: RunPlan, node_id: str | None) -> None:
-        self.plan, self.node_id = plan, node_id
+    preview: Callable[[], Tensor]
+    keep: Callable[[str, Mapping[str, Any]], str]
+
+
+class Session:
+    """losses: a curve per term and observation. shares: of the gradient norm per term, as last measured."""
+
+    def __init__(
+        self, plan: SessionPlan, loop: TrainingLoop, learned: Learned, memory: PlannedMemory, node_id: str | None
+    ) -> None:
+        self.plan, self.loop, self.node_id = plan, loop, node_id
         self.losses: dict[str, list[float]] = {}
         self.shares: dict[str, float] = {}
-        self._first_step = 0
-        self._started = time.monotonic()
-        self.memory = ""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @abstractmethod
-    def preview(self) -> Tensor:
-        """Pictures [H, W, 3] of the concept as it is."""
-
-    @abstractmethod
-    def keep_step(self) -> str:
-        """Writes what was learned so far under a name of this step; returns what to tell the user about it."""
+        self._learned, self._memory = learned, memory
+        self._first_step = loop.step
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
         """Continues from a saved state, if there is one."""
@@ -83,44 +83,43 @@ class TrainingRun(ABC):
     def train(self) -> None:
         """Runs to the end."""
         progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
-        planned = self.memory
         with autograd_mode():
             for report in self.loop:
                 self._note(report)
-                if report.step <= self._first_step + STEPS_TO_PEAK and (taken := self._peak.taken()) is not None:
-                    self.memory = f"{planned}, took {gib(taken)}"
-                preview = self.preview() if _due(report.step, self.plan.preview_every) else None
+                if report.step <= self._first_step + STEPS_TO_PEAK:
+                    self._memory.note_peak()
+                preview = self._learned.preview() if _due(report.step, self.plan.preview_every) else None
                 if _due(report.step, self.plan.save_every):
                     self.save_state()
-                    self.keep_step()
-                progress.update(report.step, self._describe(report), preview)
-
-    def make_room(self, plan: MemoryPlan, remedy: Callable[[Room], str]) -> None:
-        """Before anything is copied; raises ValueError, with the remedy, where the training would not fit.
-
-        `memory` says what was planned and, after the first steps, what was taken.
-        """
-        self.memory = make_room(plan, self.device, remedy)
-        RunProgress(self.plan.steps, self.node_id).say(f"The training {self.memory}.")
-
-    def measure_peak(self, plan: MemoryPlan) -> None:
-        """From here on; the VAE that encoded the pictures leaves, where it takes room that the plan needs."""
-        free_for(plan, self.device)
-        self._peak = PeakMemory(self.device)
+                    self._keep_step()
+                progress.update(report.step, self._described(report), preview)
 
     def last_preview(self) -> Tensor:
         """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""
-        preview = self.preview()
+        preview = self._learned.preview()
         RunProgress(self.plan.steps, self.node_id).show(self.loop.step, preview)
         return preview.unsqueeze(0)
+
+    @property
+    def memory(self) -> str:
+        """What was planned and, after the first steps, what was taken."""
+        return self._memory.text
+
+    def record(self) -> dict[str, Any]:
+        """What a file's card says of the training so far."""
+        return {
+            "steps_done": self.loop.step,
+            "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
+            "gradient_shares": self.shares,
+            "memory": self.memory,
+        }
 
     def summary(self, path: Path, phrase: str, *more: str) -> str:
         """Lines for the node when it is done. phrase: what the user writes in prompts."""
         terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
-        took = duration(time.monotonic() - self._started)
+        took = duration(time.monotonic() - self.plan.began)
         lines = [f"{path.name}: {self.loop.step} steps, {took}", f"In prompts: {phrase}", f"Last step: {terms}", *more]
-        lines += [f"The training {self.memory}."]
-        return "\n".join(lines)
+        return "\n".join([*lines, f"The training {self.memory}."])
 
     def save_state(self) -> None:
         """Writes the state to resume from; it replaces that of an earlier step."""
@@ -135,36 +134,35 @@ class TrainingRun(ABC):
             for name, value in self.shares.items():
                 self.losses.setdefault(f"gradient_share.{name}", []).append(value)
 
-    def _describe(self, report: StepReport) -> str:
+    def _described(self, report: StepReport) -> str:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
         if len(self.shares) < 2:
             return terms
         shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
         return f"{terms} · gradient: {shares}"
 
+    def _keep_step(self) -> str:
+        return self._learned.keep(f"{self.plan.name}-step{self.loop.step}", self.record())
+
+    def _keep_state(self) -> str:
+        self.save_state()
+        return f"a state to continue from with resume_from = {self.plan.name}"
+
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
             return
-        kept = [text for text in (_tried(self.keep_step), _tried(self._keep_state)) if text]
+        kept = []
+        for keep in (self._keep_step, self._keep_state):
+            try:
+                kept.append(keep())
+            except Exception:  # the error that stopped the training is the one to show
+                logger.exception("Something could not be kept; the error that stopped the training follows.")
         message = (
-            f"{self.plan.resume_from}: stopped after step {self.loop.step}. "
+            f"{self.plan.name}: stopped after step {self.loop.step}. "
             f"Kept: {', and '.join(kept) or 'nothing, for it could not be written; see the log'}."
         )
         logger.info(message)
         RunProgress(self.plan.steps, self.node_id).say(message)
-
-    def _keep_state(self) -> str:
-        self.save_state()
-        return f"a state to continue from with resume_from = {self.plan.resume_from}"
-
-
-def _tried(keep: Callable[[], str]) -> str | None:
-    """What was kept; None when that failed, too: the error that stopped the training is the one to show."""
-    try:
-        return keep()
-    except Exception:
-        logger.exception("Something could not be kept; the error that stopped the training follows.")
-        return None
 
 
 def _due(step: int, every: int) -> bool:

@@ -1,26 +1,63 @@
-"""What all training nodes check before any long work: captions, and the state that a run continues."""
+"""What both training nodes are given: their sockets, and what is checked before any long work."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from comfy_api.latest import io
 from torch import Tensor
 
+from ...core_ops.pictures import Pictures
 from ...core_ops.prompts.prompt_templates import validate_template
+from ...core_ops.prompts.token_rows import TokenRow
+from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files
+from ..host.prompts.prompt_rows import naming
 
 
-@dataclass(frozen=True)
-class HostModels:
-    """The host's objects as a node receives them."""
+def model_inputs() -> list[Any]:
+    return [
+        io.Model.Input("model", tooltip="A Stable Diffusion 1.x, 2.x or XL model. It stays as it is."),
+        io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
+        io.Vae.Input("vae", tooltip="The model's VAE."),
+    ]
 
-    model: Any
-    clip: Any
-    vae: Any
+
+def picture_inputs() -> list[Any]:
+    return [
+        io.Image.Input("images", tooltip="About four pictures of the concept, as a batch or a list, of any sizes."),
+        io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
+        io.String.Input(
+            "captions",
+            optional=True,
+            force_input=True,
+            tooltip="One caption per picture, each with {} once, as a list or one per line. Optional.",
+        ),
+    ]
+
+
+def curve_outputs() -> list[Any]:
+    return [
+        io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
+        io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
+    ]
+
+
+def captioned_pictures(
+    pictures: Pictures, captions: Sequence[str] | None, default: str, row_of: Callable[[str], TokenRow]
+) -> CaptionedPictures:
+    """Pictures with one caption each: from a list, from a text with one line per picture, or `default` for all.
+
+    row_of: a template as a token row. Raises ValueError for captions that do not fit.
+    """
+    templates = caption_templates(captions, pictures.pixels.shape[0], default)
+    distinct = list(dict.fromkeys(templates))
+    with naming("captions" if captions else "caption_template"):
+        rows = [row_of(template) for template in distinct]
+    return CaptionedPictures(pictures, rows, [distinct.index(template) for template in templates], templates)
 
 
 def caption_templates(captions: Sequence[str] | None, pictures: int, default: str) -> list[str]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
 import torch
 from core_personalization.core_ops.training.fused_backward import FusedBackward, pending_bytes
-from core_personalization.core_ops.training.objective import Term, TermGroup, TrainingStep
-from core_personalization.core_ops.training.term_weighting import FixedWeights
+from core_personalization.core_ops.training.objective import FixedWeights, TrainingStep, terms
 from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop, adamw
 from torch import nn
 
@@ -22,18 +20,18 @@ class Deep:
         torch.manual_seed(0)
         self.network = nn.Sequential(*(nn.Linear(16, 16) for _ in range(layers)))
         self.broken = False
+        self.weights = FixedWeights({})
 
     @property
     def parameters(self) -> list[torch.Tensor]:
         return list(self.network.parameters())
 
     def training_step(self, random) -> TrainingStep:
-        return TrainingStep(self._terms(random["data"]), self.parameters)
+        def both():
+            output = self.network(torch.randn(4, 16, generator=random["data"]))
+            return output.square().mean() * (float("nan") if self.broken else 1.0), output.mean().square()
 
-    def _terms(self, random: torch.Generator) -> Iterator[TermGroup]:
-        output = self.network(torch.randn(4, 16, generator=random))
-        size = output.square().mean() * (float("nan") if self.broken else 1.0)
-        yield Term("size", size), Term("drift", output.mean().square())
+        return TrainingStep(terms(("size", "drift"), both), self.parameters)
 
     def update(self, step: int):
         return nullcontext()
@@ -44,7 +42,7 @@ class Deep:
 
 def loop(fused: bool, steps: int = 6) -> TrainingLoop:
     config = LoopConfig(steps, 1e-2, measure_every=0, fused_backward=fused)
-    return TrainingLoop(Deep(), config, FixedWeights({"drift": 0.5}))
+    return TrainingLoop(Deep(), config)
 
 
 def assert_equal(mine: TrainingLoop, other: TrainingLoop) -> None:

@@ -6,12 +6,9 @@ import math
 
 import pytest
 import torch
-from core_personalization.core_ops.losses import (
-    attention_alignment_loss,
-    context_attention_loss,
-    context_embedding_loss,
-    diffusion_loss,
-)
+from core_personalization.core_ops.losses.attention_alignment import attention_alignment_loss
+from core_personalization.core_ops.losses.context_losses import context_attention_loss, context_embedding_loss
+from core_personalization.core_ops.losses.diffusion import diffusion_loss
 
 FORMULATIONS = ("paper", "reference_code")
 

@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from core_personalization.core_ops.prompts import prompt_sets
-from core_personalization.core_ops.prompts.prompt_sets import EVALUATION_SETS, PROMPT_SETS, parse_templates, prompt_set
+from core_personalization.core_ops.prompts import prompt_templates
+from core_personalization.core_ops.prompts.prompt_templates import (
+    EVALUATION_SETS,
+    PROMPT_SETS,
+    parse_templates,
+    prompt_set,
+)
 
 SHARED_TYPES = ["background", "colour", "artistic style", "style composition"]
 TYPES = {"animate": [*SHARED_TYPES, "action", "outfit"], "inanimate": SHARED_TYPES}
@@ -20,7 +25,7 @@ def templates_by_type(name: str) -> dict[str, list[str]]:
 
 
 def file_text(name: str) -> str:
-    return (Path(prompt_sets.__file__).parent / f"{name}.txt").read_text(encoding="utf-8")
+    return (Path(prompt_templates.__file__).parent / "prompt_sets" / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def words(template: str) -> tuple[str, ...]:

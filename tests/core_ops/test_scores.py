@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from core_personalization.core_ops import scores
-from core_personalization.core_ops.prompts.prompt_sets import EVALUATION_SETS, prompt_set
+from core_personalization.core_ops.prompts.prompt_templates import EVALUATION_SETS, prompt_set
 from hypothesis import given
 from hypothesis import strategies as st
 

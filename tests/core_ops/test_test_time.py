@@ -1,23 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
-from core_personalization.core_ops.concept.concept_embedding import ConceptEmbedding
-from core_personalization.core_ops.concept.trust_region import change_norms, projected
 from core_personalization.core_ops.recipes.prompt_refinement import (
-    LowestOfAll,
+    BestVectors,
     PromptRefinement,
     RefinementConfig,
     RefinementProblem,
+    change_norms,
     noised_latents,
+    projected,
 )
-from core_personalization.core_ops.training.term_weighting import FixedWeights
+from core_personalization.core_ops.training.embedding_problem import ConceptEmbedding
+from core_personalization.core_ops.training.objective import FixedWeights
 from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 
 from .toy_models import BIG, TIMESTEPS, WIDTH, ToyDenoiser, ToyTextEncoder, dog_embedding, pair
 
 TERMS = ("context_embedding", "context_attention")
-WEIGHTS = FixedWeights({"context_embedding": 1.0, "context_attention": 100.0})
+WEIGHTS = {"context_embedding": 1.0, "context_attention": 100.0}
 
 
 def far_embedding(encoder: ToyTextEncoder) -> ConceptEmbedding:
@@ -41,11 +44,12 @@ def refinement(embedding=None, config=None, noised=None, prompt=None) -> PromptR
         noised or noise(),
         far_embedding(encoder) if embedding is None else embedding,
     )
-    return PromptRefinement(config or RefinementConfig(), problem)
+    settings = config or RefinementConfig()
+    return PromptRefinement(dataclasses.replace(settings, weights=FixedWeights(WEIGHTS)), problem)
 
 
 def run(recipe: PromptRefinement, steps: int = 10, rate: float = 0.02) -> list:
-    return list(TrainingLoop(recipe, LoopConfig(steps, rate, measure_every=0), WEIGHTS))
+    return list(TrainingLoop(recipe, LoopConfig(steps, rate, measure_every=0)))
 
 
 @pytest.mark.parametrize("formulation", ["paper", "reference_code"])
@@ -61,7 +65,7 @@ def test_both_terms_fall_also_on_noise_that_was_not_seen(formulation, after):
 
 def test_only_the_vectors_get_gradients_and_there_is_no_diffusion_term():
     recipe = refinement()
-    names = [term.name for group in recipe.training_step({}).terms for term in group]
+    names = [name for each in recipe.training_step({}).objective.passes for name in each.names]
     assert tuple(names) == TERMS
     assert recipe.parameters == list(recipe.problem.embedding.vectors.values())
     run(recipe, steps=1)
@@ -119,23 +123,23 @@ def test_a_loss_that_is_not_finite_stops_before_the_vectors_change():
 
 
 def test_the_kept_vectors_are_those_at_which_no_term_has_risen():
-    lowest = LowestOfAll(("a", "b"))
+    lowest = BestVectors(("a", "b"))
     for number, terms in enumerate([(1.0, 8.0), (0.2, 9.0), (0.6, 4.0), (0.5, 7.0), (float("nan"), 0.1)]):
-        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+        lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
     assert int(lowest.vectors["toy"]) == 2
 
 
 def test_a_term_that_was_zero_may_not_rise():
-    lowest = LowestOfAll(("a", "b"))
+    lowest = BestVectors(("a", "b"))
     for number, terms in enumerate([(0.0, 8.0), (1e-9, 1.0)]):
-        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+        lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
     assert int(lowest.vectors["toy"]) == 0
 
 
 def test_a_term_of_weight_zero_may_rise():
-    lowest = LowestOfAll(("a",))
+    lowest = BestVectors(("a",))
     for number, terms in enumerate([(1.0, 8.0), (0.5, 9.0)]):
-        lowest.offer(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
+        lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
     assert int(lowest.vectors["toy"]) == 1
 
 

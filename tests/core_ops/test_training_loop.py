@@ -11,10 +11,9 @@ from core_personalization.core_ops.recipes.context_regularization import (
     ContextRegularizationConfig,
 )
 from core_personalization.core_ops.recipes.textual_inversion import TextualInversion
-from core_personalization.core_ops.terms.aligned_diffusion import Alignment
 from core_personalization.core_ops.training.embedding_problem import EmbeddingProblem
-from core_personalization.core_ops.training.term_weighting import BalancedWeights, FixedWeights
-from core_personalization.core_ops.training.training_data import TrainingImages, draw_batch
+from core_personalization.core_ops.training.objective import BalancedWeights, FixedWeights
+from core_personalization.core_ops.training.training_data import TrainingLatents, draw_batch
 from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 
 from .toy_models import DOG, ToyDenoiser, ToyTextEncoder, dog_embedding, images, pair
@@ -25,17 +24,18 @@ WEIGHTS = {"context_embedding": 0.5, "context_attention": 50.0}
 
 def context_regularization(**config) -> ContextRegularization:
     encoder = ToyTextEncoder()
-    settings = ContextRegularizationConfig(**{"batch_size": 4, "rescale_from": 3, "rescale_to": 5} | config)
+    given = {"batch_size": 4, "rescale_from": 3, "rescale_to": 5, "weights": FixedWeights(WEIGHTS)}
+    settings = ContextRegularizationConfig(**given | config)
     return ContextRegularization(settings, problem(encoder), PROMPTS)
 
 
-def problem(encoder: ToyTextEncoder, data: TrainingImages | None = None) -> EmbeddingProblem:
+def problem(encoder: ToyTextEncoder, data: TrainingLatents | None = None) -> EmbeddingProblem:
     return EmbeddingProblem(encoder, ToyDenoiser(), data or images(), dog_embedding(encoder))
 
 
-def loop(recipe=None, weighting=None, **config) -> TrainingLoop:
+def loop(recipe=None, weights=None, **config) -> TrainingLoop:
     settings = LoopConfig(**{"steps": 8, "learning_rate": 0.05, "measure_every": 2} | config)
-    return TrainingLoop(recipe or context_regularization(), settings, weighting or FixedWeights(WEIGHTS))
+    return TrainingLoop(recipe or context_regularization(weights=weights or FixedWeights(WEIGHTS)), settings)
 
 
 def vectors(training: TrainingLoop) -> torch.Tensor:
@@ -53,17 +53,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
 @pytest.mark.parametrize("stop", [1, 4, 7])
 @pytest.mark.parametrize("balanced", [False, True])
 def test_resumed_equals_uninterrupted_bit_for_bit(stop, balanced):
-    def weighting():
+    def weights():
         return BalancedWeights({"context_attention": 0.3}, WEIGHTS) if balanced else FixedWeights(WEIGHTS)
 
-    whole = loop(weighting=weighting())
+    whole = loop(weights=weights())
     reports = list(whole)
-    first = loop(weighting=weighting())
+    first = loop(weights=weights())
     for report in first:
         if report.step == stop:
             break
     state = copy.deepcopy(first.state_dict())
-    second = loop(weighting=weighting())
+    second = loop(weights=weights())
     second.load_state_dict(state)
     assert list(second) == reports[stop:]
     assert torch.equal(vectors(second), vectors(whole))
@@ -100,9 +100,9 @@ def test_the_gradient_is_that_of_the_weighted_sum():
     training._accumulate(measure=False)
 
     recipe, streams = context_regularization(), loop().random
-    batch = draw_batch(recipe.problem.images, recipe.problem.denoiser.schedule, 4, streams["data"])
+    batch = draw_batch(recipe.problem.latents, recipe.problem.denoiser.schedule, 4, streams["data"])
     drawn = PROMPTS[int(torch.randint(3, (), generator=streams["prompts"]))]
-    text = recipe.problem.encoder.encode([*batch.rows, drawn.concept], recipe.problem.embedding.vectors)
+    text = recipe.problem.encoder.encode([*batch.captions, drawn.concept], recipe.problem.embedding.vectors)
     reference = recipe.problem.encoder.encode([drawn.reference], {})
     total = (
         batch.diffusion_loss(recipe.problem.denoiser, text[:1])
@@ -149,15 +149,15 @@ def test_textual_inversion_sees_the_same_batches_and_learns():
 
 def test_regularized_context_ends_closer_to_the_reference():
     def last(weights):
-        return [r.terms["context_attention"] for r in loop(weighting=FixedWeights(weights), steps=60)][-9:]
+        return [r.terms["context_attention"] for r in loop(weights=FixedWeights(weights), steps=60)][-9:]
 
     assert sum(last(WEIGHTS)) < sum(last({"context_embedding": 0.0, "context_attention": 0.0}))
 
 
 def test_attndreambooth_shares_one_forward_pass():
     encoder = ToyTextEncoder()
-    data = dataclasses.replace(images(), rows=[pair([3], [DOG]).concept])
-    recipe = AttnDreamBooth(AttnDreamBoothConfig(4, Alignment(0.1, 0.0, 1)), problem(encoder, data))
+    data = dataclasses.replace(images(), captions=[pair([3], [DOG]).concept])
+    recipe = AttnDreamBooth(AttnDreamBoothConfig(category_tokens=1, batch_size=4), problem(encoder, data))
     reports = list(loop(recipe))
     assert set(reports[0].terms) == {"diffusion", "attention_alignment"}
     assert all(report.gradient_shares["attention_alignment"] > 0 for report in reports if report.gradient_shares)
@@ -200,7 +200,7 @@ def test_masks_and_captions_reach_the_loss():
 
 def test_balanced_weights_reach_the_chosen_share():
     balanced = BalancedWeights({"context_embedding": 0.2, "context_attention": 0.3}, WEIGHTS)
-    reports = list(loop(weighting=balanced, steps=60, measure_every=1))
+    reports = list(loop(weights=balanced, steps=60, measure_every=1))
     shares = [report.gradient_shares for report in reports[20:]]
     assert abs(sum(s["context_attention"] for s in shares) / len(shares) - 0.3) < 0.12
     assert abs(sum(s["context_embedding"] for s in shares) / len(shares) - 0.2) < 0.12
@@ -241,5 +241,5 @@ def test_balanced_weights_do_not_trust_gradients_at_the_terms_minimum():
     norms = {"diffusion": 2e-2, "context_embedding": 0.1, "context_attention": 1e-4}
     for weighting in (balanced, resumed):
         weighting.update(norms)
-        parts = {term: weighting[term] * norm for term, norm in norms.items()}
+        parts = {term: weighting.weights.get(term, 1.0) * norm for term, norm in norms.items()}
         assert {term: parts[term] / sum(parts.values()) for term in shares} == pytest.approx(shares)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from core_personalization.core_ops.concept.concept_embedding import ConceptEmbedding
 from core_personalization.core_ops.conditioning import TextConditioning
-from core_personalization.core_ops.noising import NoiseSchedule
+from core_personalization.core_ops.diffusion_process import NoiseSchedule
 from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot, TokenRow
-from core_personalization.core_ops.training.training_data import TrainingImages
+from core_personalization.core_ops.training.embedding_problem import ConceptEmbedding
+from core_personalization.core_ops.training.training_data import TrainingLatents
 from torch import Tensor
 
 WIDTH, LENGTH, TIMESTEPS = 8, 10, 50
@@ -80,11 +80,11 @@ class ToyDenoiser:
         return pixels.mT.reshape(z_t.shape), results
 
 
-def images(count: int = 3, masked: bool = False) -> TrainingImages:
+def images(count: int = 3, masked: bool = False) -> TrainingLatents:
     generator = torch.Generator().manual_seed(5)
     latents = torch.randn(count, 4, 3, 3, generator=generator)
     masks = torch.rand(count, 1, 3, 3, generator=generator) if masked else None
-    return TrainingImages(latents, [pair([3], []).concept], torch.zeros(count, dtype=torch.long), masks)
+    return TrainingLatents(latents, [pair([3], []).concept], torch.zeros(count, dtype=torch.long), masks)
 
 
 def dog_embedding(encoder: ToyTextEncoder, vectors: int = 1) -> ConceptEmbedding:

@@ -21,7 +21,7 @@ class Event:
     kind: "wait", "to card", "to host", either of these with ", not waited for", or "scalar": a number in the host's
     memory that an operation on the card reads, for which nothing waits.
     operation: of aten or of the runtime. place and line: the innermost in the watched folder, with its function:
-    "nodes/host/denoiser.py: __call__".
+    "nodes/host/models/denoiser.py: __call__".
     """
 
     kind: str

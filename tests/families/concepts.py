@@ -15,7 +15,7 @@ def make_concept(models: Any, name: str, **changes: Any) -> Any:
     """A concept as training leaves it: an embedding file with its card."""
     from core_personalization.nodes.concept import Concept
     from core_personalization.nodes.files import concept_files
-    from core_personalization.nodes.host.models.model_identity import architecture, base_model_fingerprint
+    from core_personalization.nodes.host.models.host_models import architecture, base_model_fingerprint
     from core_personalization.nodes.host.models.text_encoder import encoder_widths
 
     model, clip, _ = models

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .prepared import Prepared
+
 SETTINGS: dict[str, Any] = {
     "name": "finetuned",
     "steps": 2,
@@ -90,12 +92,13 @@ def from_core(kind: str, models, path: str):
 def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
     from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.finetune.finetuning import ready_to_finetune
+    from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.training_inputs import HostModels
 
     host = HostModels(*models)
     given = GivenPictures(images or pictures(), masks, captions, class_images)
     chosen = validated(FinetuneSettings, {**SETTINGS, **settings})
     with torch.inference_mode():
-        return FinetuneRun(host, check_finetune(host, concept or a_concept(models), given, chosen))
+        checked = check_finetune(host, concept or a_concept(models), given, chosen)
+        return Prepared(ready_to_finetune(host, checked), checked)

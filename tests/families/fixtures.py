@@ -55,7 +55,7 @@ def start_comfyui(comfyui_path: Path, base: Path) -> Path:
 @pytest.fixture(autouse=True)
 def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps in place of twelve: previews are most of a short training. The server draws whole ones."""
-    from core_personalization.core_ops.ddim import DDIMConfig
+    from core_personalization.core_ops.diffusion_process import DDIMConfig
     from core_personalization.nodes.training import concept_preview as concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))

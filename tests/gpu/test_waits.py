@@ -13,17 +13,17 @@ from preparation.by_place import ROOT
 
 pytestmark = pytest.mark.skipif(not events.is_pretended(), reason="a real card does not tell of waits")
 
-BATCH = {"core_ops/training_data.py: draw_batch": 5}
+BATCH = {"core_ops/training/training_data.py: draw_batch": 5}
 """Drawn on the CPU, so that a seed means the same on every device: pictures, times, noise and rows."""
 
-TERMS = {"core_ops/training_loop.py: _accumulate": 1}
+TERMS = {"core_ops/training/training_loop.py: _accumulate": 1}
 """The curves, and whether they are finite: all terms at once."""
 
-TOKENS = "nodes/host/text_encoder.py: encode"
+TOKENS = "nodes/host/models/text_encoder.py: encode"
 """Ids and vectors of prompts: the host's own encoder, which reads lists."""
 
-NORM = {"core_ops/concept_embedding.py: mean_norm": 1}
-SCALE = {"core_ops/training_loop.py: _differentiate": 1}
+NORM = {"core_ops/training/embedding_problem.py: mean_norm": 1}
+SCALE = {"core_ops/training/training_loop.py: _differentiate": 1}
 """fp16's scale, as torch's GradScaler gives it."""
 
 EMBEDDING = BATCH | TERMS | NORM
@@ -32,7 +32,7 @@ NEEDED = {
     "CoRe (reference code)": ({"method": "CoRe (reference code)"}, EMBEDDING | {TOKENS: 9}),
     "AttnDreamBooth": (
         {"method": "AttnDreamBooth stage 1"},
-        EMBEDDING | {TOKENS: 4, "core_ops/aligned_diffusion.py: aligned_diffusion": 1},
+        EMBEDDING | {TOKENS: 4, "core_ops/terms.py: losses": 1},
     ),
     "Textual Inversion": ({"method": "Textual Inversion"}, EMBEDDING | {TOKENS: 4}),
     "CoRe in fp16": ({"method": "CoRe", "precision": "fp16"}, EMBEDDING | {TOKENS: 9} | SCALE),
@@ -42,11 +42,11 @@ NEEDED = {
     "LoKr": ({"form": "LoKr"}, BATCH | TERMS),
     "singular values": ({"form": "singular values"}, BATCH | TERMS),
     # ComfyUI's adapter asks each layer whether its rotation is small enough.
-    "OFT": ({"form": "OFT"}, BATCH | TERMS | {"nodes/host/denoiser.py: _forward": 16}),
+    "OFT": ({"form": "OFT"}, BATCH | TERMS | {"nodes/host/models/denoiser.py: _forward": 16}),
     # What is updated within the backward pass cannot be taken back: it must be finite before.
     "fused": (
         {"form": "full weights", "fused_backward": True, "precision": "bf16"},
-        BATCH | TERMS | {"core_ops/training_loop.py: <dictcomp>": 1},
+        BATCH | TERMS | {"core_ops/training/training_loop.py: <dictcomp>": 1},
     ),
     "full weights in fp16": ({"form": "full weights", "precision": "fp16"}, BATCH | TERMS | SCALE),
     "U-Net and embedding": ({"form": "LoRA", "train_embedding": True}, BATCH | TERMS | NORM | {TOKENS: 4}),

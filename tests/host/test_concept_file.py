@@ -68,7 +68,7 @@ def test_the_embeddings_keys_are_those_of_the_bundle_form(sd1):
 
 def test_the_card_is_complete_and_the_preview_comes_back(sd1):
     from core_personalization.nodes.concept import LoraModel
-    from core_personalization.nodes.host.models.model_identity import base_model_fingerprint
+    from core_personalization.nodes.host.models.host_models import base_model_fingerprint
     from safetensors import safe_open
 
     picture = torch.rand(1, 8, 8, 3).repeat_interleave(100, 1).repeat_interleave(100, 2)  # 800 pixels a side
@@ -160,7 +160,7 @@ def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
 
 def test_the_fingerprint_is_that_of_the_base_while_a_finetune_of_biases_is_in_place(sd1):
     import comfy.model_management
-    from core_personalization.nodes.host.models.model_identity import base_model_fingerprint
+    from core_personalization.nodes.host.models.host_models import base_model_fingerprint
 
     before = base_model_fingerprint(sd1[0])
     patched = sd1[0].clone()

@@ -23,29 +23,29 @@ Place = tuple[str, str, str]
 Needed = dict[Place, int]
 """How often, in one step."""
 
-LOSSES: Needed = {(READ, "core_ops/training_loop.py", "_accumulate"): 1}
-SCALE: Needed = {(READ, "core_ops/training_loop.py", "_differentiate"): 1}
-FINITE: Needed = {(READ, "core_ops/training_loop.py", "_updating"): 1}
+LOSSES: Needed = {(READ, "core_ops/training/training_loop.py", "_accumulate"): 1}
+SCALE: Needed = {(READ, "core_ops/training/training_loop.py", "_differentiate"): 1}
+FINITE: Needed = {(READ, "core_ops/training/training_loop.py", "_updating"): 1}
 """A fused backward pass updates as it goes, so it looks at the losses first."""
-NORM: Needed = {(READ, "core_ops/concept_embedding.py", "mean_norm"): 1}
+NORM: Needed = {(READ, "core_ops/training/embedding_problem.py", "mean_norm"): 1}
 
 
 def batch(draws: int = 1) -> Needed:
     """Pictures, timesteps, noise; rows of the samples, and where those are among all."""
-    return {(TO_CARD, "core_ops/training_data.py", "draw_batch"): 5 * draws}
+    return {(TO_CARD, "core_ops/training/training_data.py", "draw_batch"): 5 * draws}
 
 
 def tokens(calls: int) -> Needed:
     """The host's encoder copies the tokens, and what it makes of them, in every call."""
-    return {(TO_CARD, "nodes/host/text_encoder.py", "encode"): 5 * calls}
+    return {(TO_CARD, "nodes/host/models/text_encoder.py", "encode"): 5 * calls}
 
 
-SPANS: Needed = {(TO_CARD, "core_ops/aligned_diffusion.py", "aligned_diffusion"): 1}
+SPANS: Needed = {(TO_CARD, "core_ops/terms.py", "losses"): 1}
 CORE = LOSSES | batch() | NORM
-WEIGHTED_PROMPT: Needed = {(TO_CARD, "nodes/host/text_encoder.py", "_weigh"): 5}
+WEIGHTED_PROMPT: Needed = {(TO_CARD, "nodes/host/models/text_encoder.py", "_weigh"): 5}
 REFINED: Needed = {
-    (TO_CARD, "core_ops/trust_region.py", "within_reach"): 1,
-    (TO_HOST, "core_ops/concept_embedding.py", "snapshot"): 2,  # what is kept, and how far it moved
+    (TO_CARD, "core_ops/recipes/prompt_refinement.py", "within_reach"): 1,
+    (TO_HOST, "core_ops/training/embedding_problem.py", "snapshot"): 2,  # what is kept, and how far it moved
 }
 CASES = [
     pytest.param("sd1", nodes.train_embedding, {"method": "CoRe"}, CORE | tokens(2), id="CoRe"),

@@ -14,6 +14,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from families.build import FAMILIES
 from families.load import load_family
+from families.prepared import Prepared
 from oracles import losses as oracle
 from oracles import text, unet
 from torch import Tensor
@@ -34,14 +35,15 @@ class Reference:
 
     def loss(self, parameters: dict[str, Tensor], generators: dict[str, torch.Generator]) -> Tensor:
         run = self.run
-        total, maps = self.sample_loss(parameters, run.images, run.checked.captioned.captions[0], generators["data"])
+        total, maps = self.sample_loss(parameters, run.latents, run.checked.pictures.captions[0], generators["data"])
         if run.checked.alignment is not None:
-            row, words = run.checked.captioned.captions[0], run.checked.alignment.category_tokens
+            row, words = run.checked.pictures.captions[0], run.checked.alignment.category_tokens
             category = range(row.span.stop, row.span.stop + words)
             total = total + oracle.attention_regularizer(maps, list(row.span), list(category), 2.0, 5.0).float()
-        if run.class_images is not None:
-            row = run.checked.class_captioned.captions[0]
-            total = total + 0.7 * self.sample_loss(parameters, run.class_images, row, generators["prompts"])[0]
+        class_latents = run.loop.recipe.problem.class_latents
+        if class_latents is not None:
+            row = run.checked.class_pictures.captions[0]
+            total = total + 0.7 * self.sample_loss(parameters, class_latents, row, generators["prompts"])[0]
         return total
 
     def sample_loss(self, parameters, images, row, generator) -> tuple[Tensor, list[Tensor]]:
@@ -98,10 +100,10 @@ def prepare(family: str, **given: Any) -> Reference:
     from core_personalization.nodes.concept import Concept
     from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.finetune.finetuning import ready_to_finetune
+    from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.host.models.text_encoder import encoder_widths
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.training_inputs import HostModels
 
     generator = torch.Generator().manual_seed(2)
     models = load_family(family)
@@ -124,7 +126,8 @@ def prepare(family: str, **given: Any) -> Reference:
     host = HostModels(*models)
     chosen = validated(FinetuneSettings, {**settings, **given})
     with torch.inference_mode():
-        run = FinetuneRun(host, check_finetune(host, concept, pictures, chosen))
+        checked = check_finetune(host, concept, pictures, chosen)
+        run = Prepared(ready_to_finetune(host, checked), checked)
     return Reference(family, run, unet.load_oracle(family), text.load_oracle(family))
 
 

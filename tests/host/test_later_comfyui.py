@@ -55,7 +55,7 @@ def test_a_setting_in_the_state_dict_is_no_weight(quantized):
 
 
 def test_the_fingerprint_is_that_of_the_weights(quantized):
-    from core_personalization.nodes.host.models.model_identity import base_model_fingerprint
+    from core_personalization.nodes.host.models.host_models import base_model_fingerprint
 
     assert base_model_fingerprint(quantized) == base_model_fingerprint(load_family("sd1")[0])
 
@@ -83,7 +83,7 @@ def test_a_models_weights_are_read_without_settings(quantized):
 def test_the_probe_has_each_layer_compute_what_it_prefers(comfyui, monkeypatch):
     """The host hands a layer's preference to its attention; so must what stands in for the layer."""
     import comfy.ldm.modules.attention
-    from core_personalization.nodes.host.attention.attention_calls import host_attention
+    from core_personalization.nodes.host.attention.attention_replacement import host_attention
     from core_personalization.nodes.host.models.unet_layout import preferred_attentions
 
     preference = object()
@@ -105,7 +105,7 @@ def anothers_override(function: Any, *args: Any, **named: Any) -> Tensor:
 
 
 def test_an_override_that_training_leaves_out_is_said(caplog):
-    from core_personalization.nodes.host.attention.attention_calls import OVERRIDE, for_training
+    from core_personalization.nodes.host.attention.attention_replacement import OVERRIDE, for_training
 
     given = {OVERRIDE: anothers_override, "kept": 1}
     with caplog.at_level(logging.WARNING):
@@ -120,7 +120,7 @@ def test_an_override_that_training_leaves_out_is_said(caplog):
 
 def test_training_attention_is_differentiable_and_that_of_the_host(comfyui):
     import comfy.ldm.modules.attention as host
-    from core_personalization.nodes.host.attention.attention_calls import for_training
+    from core_personalization.nodes.host.attention.attention_replacement import for_training
 
     q, k, v = (torch.randn(1, n, 16, requires_grad=True) for n in (5, 3, 3))
     ours = host.optimized_attention(q, k, v, 2, transformer_options=for_training({}))
@@ -131,7 +131,7 @@ def test_training_attention_is_differentiable_and_that_of_the_host(comfyui):
 
 def test_tensors_in_containers_reach_it_as_tensors(comfyui):
     import comfy.ldm.modules.attention as host
-    from core_personalization.nodes.host.attention.attention_calls import for_training
+    from core_personalization.nodes.host.attention.attention_replacement import for_training
 
     container = getattr(host, "AttentionTensorContainer", None)
     if container is None:

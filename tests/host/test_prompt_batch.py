@@ -22,7 +22,7 @@ def concept(with_category: bool = False):
 
 @pytest.mark.parametrize("kind", ("animate", "inanimate"))
 def test_the_papers_twenty_prompts_each_with_every_seed(kind):
-    from core_personalization.core_ops.prompts.prompt_sets import prompt_set
+    from core_personalization.core_ops.prompts.prompt_templates import prompt_set
 
     prompts, plain, seeds = execute(concept(), prompt_set=kind, seeds_per_prompt=3, seed=7)
     templates = prompt_set(f"evaluation_{kind}")

@@ -100,7 +100,7 @@ def both_terms_fall(models, prompt: str) -> None:
 
 def held_prompts() -> tuple[str, ...]:
     """In no prompt set that one trains with."""
-    from core_personalization.core_ops.prompts.prompt_sets import prompt_set
+    from core_personalization.core_ops.prompts.prompt_templates import prompt_set
 
     return prompt_set("evaluation_animate")
 

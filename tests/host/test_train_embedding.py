@@ -9,6 +9,7 @@ import torch
 from families.build import FAMILIES
 from families.hashing import weights_hash
 from families.load import load_family
+from families.prepared import Prepared
 
 SETTINGS: dict[str, Any] = {
     "super_category": "dog",
@@ -115,16 +116,16 @@ def test_the_same_seed_gives_the_same_file_tensors(sd1):
 def cancel_after(monkeypatch, step: int) -> None:
     """The user presses cancel while step `step` runs."""
     import comfy.model_management
-    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
+    from core_personalization.nodes.training.session import Session
 
-    note = EmbeddingRun._note
+    note = Session._note
 
     def note_and_cancel(run, report):
         note(run, report)
         if report.step == step:
             comfy.model_management.interrupt_current_processing()
 
-    monkeypatch.setattr(EmbeddingRun, "_note", note_and_cancel)
+    monkeypatch.setattr(Session, "_note", note_and_cancel)
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -298,7 +299,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
             rescale_to=0,
         )
         generator = torch.Generator().manual_seed(99)
-        batches = [draw_batch(run.loop.recipe.problem.images, run.denoiser.schedule, 2, generator) for _ in range(8)]
+        batches = [draw_batch(run.loop.recipe.problem.latents, run.denoiser.schedule, 2, generator) for _ in range(8)]
         return run, batches
 
     core, batches = finish("CoRe")
@@ -309,7 +310,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
     }
     assert regularizers["core"][0] < regularizers["plain"][0]
     assert regularizers["core"][1] < regularizers["plain"][1]
-    start = core._initial_vectors(core.encoder)
+    start = core.start
     for run in (core, plain):
         assert fixed_diffusion_loss(run, run.embedding.vectors, batches) < fixed_diffusion_loss(run, start, batches)
 
@@ -317,14 +318,15 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
 def trained_run(models, **settings):
     from core_personalization.nodes.embedding.embedding_inputs import check_inputs
     from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
-    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
+    from core_personalization.nodes.embedding.embedding_training import ready_to_train
+    from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.settings import validated
-    from core_personalization.nodes.training.training_inputs import HostModels
 
     host = HostModels(*models)
     chosen = validated(EmbeddingSettings, {**SETTINGS, "concept_name": "measured", **settings})
     with torch.inference_mode():
-        run = EmbeddingRun(host, check_inputs(host, pictures(), None, None, chosen))
+        checked = check_inputs(host, pictures(), None, None, chosen)
+        run = Prepared(ready_to_train(host, checked), checked)
         run.train()
     return run
 
@@ -343,7 +345,8 @@ def regularization(recipe, embedding, batch) -> tuple[float, float]:
 
 @torch.no_grad()
 def fixed_diffusion_loss(run, vectors, batches) -> float:
-    return sum(float(batch.diffusion_loss(run.denoiser, run.encoder.encode(batch.rows, vectors))) for batch in batches)
+    texts = [run.encoder.encode(batch.captions, vectors) for batch in batches]
+    return sum(float(batch.diffusion_loss(run.denoiser, text)) for batch, text in zip(batches, texts, strict=True))
 
 
 def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
@@ -363,7 +366,7 @@ def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
 
 
 def test_whole_maps_average_to_the_token_means(sd1):
-    from core_personalization.core_ops.losses.attention_statistics import token_means, whole_maps
+    from core_personalization.core_ops.losses.context_losses import token_means
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
@@ -375,7 +378,7 @@ def test_whole_maps_average_to_the_token_means(sd1):
         inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), text
         plain = denoiser(*inputs)
         prediction, means = denoiser.with_attention(*inputs, token_means)
-        _, maps = denoiser.with_attention(*inputs, whole_maps)
+        _, maps = denoiser.with_attention(*inputs, lambda probabilities: probabilities)
     torch.testing.assert_close(prediction, plain, rtol=1e-4, atol=1e-5)
     assert len(maps) == len(means) > 1
     for layer, mean in zip(maps, means, strict=True):
@@ -394,13 +397,13 @@ def test_every_template_that_is_allowed_is_found_by_the_host(sd1, template):
 
 
 def test_a_full_disk_while_stopping_does_not_hide_why_it_stopped(sd1, monkeypatch):
-    from core_personalization.nodes.embedding.embedding_training import EmbeddingRun
     from core_personalization.nodes.host.run_control import Cancelled
+    from core_personalization.nodes.training.session import Session
 
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(EmbeddingRun, "save_state", full_disk)
+    monkeypatch.setattr(Session, "save_state", full_disk)
     cancel_after(monkeypatch, 2)
     with pytest.raises(Cancelled):
         execute(sd1, concept_name="full-disk")
@@ -450,7 +453,7 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
     import gc
     import weakref
 
-    from core_personalization.core_ops.losses.attention_statistics import token_means
+    from core_personalization.core_ops.losses.context_losses import token_means
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows

@@ -34,16 +34,16 @@ def trained_tensors(path: str) -> dict[str, torch.Tensor]:
 
 def cancel_after(monkeypatch, step: int) -> None:
     import comfy.model_management
-    from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.training.session import Session
 
-    note = FinetuneRun._note
+    note = Session._note
 
     def note_and_cancel(run, report):
         note(run, report)
         if report.step == step:
             comfy.model_management.interrupt_current_processing()
 
-    monkeypatch.setattr(FinetuneRun, "_note", note_and_cancel)
+    monkeypatch.setattr(Session, "_note", note_and_cancel)
 
 
 @pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned"])
@@ -122,11 +122,11 @@ def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch
 def test_what_cannot_end_is_not_begun(sd1, monkeypatch):
     """The memory that a step needs is measured before the first one."""
     import comfy.model_management
-    from core_personalization.nodes.finetune.finetuning import FinetuneRun
+    from core_personalization.nodes.training.session import Session
 
     before = weights_hash(sd1)
     monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_, **__: 50 * 2**20)
-    monkeypatch.setattr(FinetuneRun, "train", lambda run: pytest.fail("training was started"))
+    monkeypatch.setattr(Session, "train", lambda run: pytest.fail("training was started"))
     with pytest.raises(ValueError, match=r"memory: .*GiB.*gradient_checkpointing"):
         execute(sd1, name="too-large")
     assert weights_hash(sd1) == before

@@ -40,7 +40,7 @@ def inputs_of(models: Models, vision_models: dict[str, str], embeddings: Path, o
 @pytest.fixture
 def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Previews are drawn and memory is released elsewhere; here they would be most of the time."""
-    from core_personalization.core_ops.ddim import DDIMConfig
+    from core_personalization.core_ops.diffusion_process import DDIMConfig
     from core_personalization.nodes.host import run_control
     from core_personalization.nodes.training import concept_preview as concept_preview
 

@@ -21,9 +21,8 @@ from torch import Tensor
 from ....core_ops.attention_maps import CapturedAttention
 from ..models.unet_layout import Layer, preferred_attentions
 from ..run_control import show_text
-from .attention_calls import host_attention
+from .attention_replacement import Attention, host_attention, replace_attention
 from .attention_run import AttentionRun, WatchedCall, WatchPlan
-from .attention_tap import Attention, replace_attention
 
 NOTHING_SAMPLED = (
     "no sampling has gone through this probe's model yet. Connect the probe's model output to the sampler whose latent "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_sampling
 import torch
@@ -14,15 +14,16 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ....core_ops.conditioning import AttentionStatistic, TextConditioning
-from ....core_ops.noising import NoiseSchedule, Prediction
-from ....core_ops.weights.trainable_weights import make_trainable
-from ..attention.attention_calls import for_training
-from ..attention.attention_tap import AttentionTap
-from .module_copy import HostWeights, autograd_tensor, frozen_copy, validate_copyable
-from .precision import stays_stored
-from .trainable_unet import WeightChoice
+from ....core_ops.conditioning import TextConditioning
+from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Prediction
+from ....core_ops.weights.stored_weights import cast_frozen
+from ..attention.attention_replacement import AttentionTap, for_training
+from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
 from .unet_layout import block_depths, block_of, cross_attention_layers, recomputable_blocks
+
+if TYPE_CHECKING:
+    from ....core_ops.weights.trainable_weights import TrainableWeights
+    from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
 CPU = torch.device("cpu")
@@ -78,6 +79,7 @@ class UNetPlan:
     dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
     trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1; on a
     CPU they are there. device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
+    recomputed_levels: as `checkpoint_blocks` takes them; None keeps all activations.
     """
 
     dtype: torch.dtype
@@ -86,10 +88,14 @@ class UNetPlan:
     trained: WeightChoice | None = None
     offload: float = 0.0
     device: torch.device | None = None
+    recomputed_levels: int | None = None
 
 
 class HostDenoiser:
     """A copy of a MODEL's U-Net, differentiable in its inputs and in what the plan makes trainable."""
+
+    trainable: TrainableWeights
+    """Of a plan that trains some."""
 
     def __init__(self, model: ModelPatcher, plan: UNetPlan) -> None:
         validate_model(model)
@@ -100,13 +106,13 @@ class HostDenoiser:
         away = set() if on_cpu else offloaded_layers(weights.module, plan.offload, trained)
         unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
         stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
-        compute = self.device, self.dtype
-        self.trainable = (
-            plan.trained.apply(unet, compute, stays)
-            if plan.trained
-            else make_trainable(unet, (), None, compute, stays=stays)
-        )
+        if plan.trained:
+            self.trainable = plan.trained.apply(unet, (self.device, self.dtype), stays)
+        else:
+            cast_frozen(unet, self.dtype, stays)
         self.unet: UNetModel = unet
+        if plan.recomputed_levels is not None:
+            self.checkpoint_blocks(plan.recomputed_levels)
         sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._sizes = self._encoded_sizes(model, plan)

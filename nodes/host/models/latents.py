@@ -15,7 +15,23 @@ from comfy.sd import VAE
 from einops import rearrange
 from torch import Tensor
 
+from ....core_ops.pictures import augment, latent_masks
+from ....core_ops.training.training_data import CaptionedPictures, TrainingLatents
+from .host_models import HostModels
 from .module_copy import autograd_tensor
+
+
+def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int, seed: int) -> TrainingLatents:
+    """Latents of the pictures, encoded once; copies: augmented ones of each picture in its place, 0 for itself."""
+    pictures = captioned.pictures
+    if copies:
+        pictures = augment(pictures, copies, torch.Generator().manual_seed(seed))
+    return TrainingLatents(
+        encode(host.model, host.vae, pictures.pixels, seed),
+        captioned.captions,
+        torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
+        None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
+    )
 
 
 def encode(model: ModelPatcher, vae: VAE, pixels: Tensor, seed: int) -> Tensor:

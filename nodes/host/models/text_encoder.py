@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from ....core_ops.conditioning import Embedding, TextConditioning
 from ....core_ops.prompts.token_rows import ConceptSlot, TokenRow
-from ....core_ops.weights.trainable_weights import cast_frozen
-from .module_copy import HostWeights, frozen_copy, validate_copyable
-from .precision import stays_stored
+from ....core_ops.weights.stored_weights import cast_frozen
+from .module_copy import HostWeights, frozen_copy, stays_stored, validate_copyable
 
 ENCODERS = ("clip_l", "clip_h", "clip_g")
 """The host's names, in the order in which it concatenates their outputs."""

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ....core_ops.quoting import quoted, shortened
-from .precision import dtype_for
+from .module_copy import dtype_for
 
 DINO_TYPES = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
 """Architectures (transformers' model_type) whose first token is the picture's."""

@@ -1,4 +1,4 @@
-"""Which base model a concept was learned on: its file's name, and a fingerprint that a LoRA on it does not change.
+"""The host's models as a node receives them: which base model they are, and the copies that a training computes with.
 
 Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `backup`; the same since 0.28.0.
 """
@@ -6,14 +6,18 @@ Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 
-from .denoiser import prediction_of
-from .text_encoder import encoder_names
+from ...files.file_metadata import pack_version
+from .denoiser import HostDenoiser, UNetPlan, prediction_of
+from .text_encoder import HostTextEncoder, encoder_names
 
 ARCHITECTURES = {
     ("clip_l",): {"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
@@ -22,6 +26,46 @@ ARCHITECTURES = {
     ("clip_g",): {"epsilon": "stable-diffusion-xl-v1-refiner", "v": "stable-diffusion-xl-v1-refiner"},
 }
 """modelspec.architecture by text encoders and prediction."""
+
+
+@dataclass(frozen=True)
+class HostModels:
+    """MODEL, CLIP and VAE."""
+
+    model: Any
+    clip: Any
+    vae: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where a training computes."""
+        return self.model.load_device
+
+    def copied(self, plan: UNetPlan) -> TrainingModels:
+        """Frozen copies on the plan's device; on `meta` they are shapes alone, of what the training's device will hold.
+
+        The host unloads its own.
+        """
+        place = plan.device or self.device
+        return TrainingModels(HostTextEncoder(self.clip, place, self.device), HostDenoiser(self.model, plan))
+
+    def card(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        """What a file says about itself: the base model, and what the training adds, such as resolution and phrase."""
+        return {
+            "architecture": architecture(self.model, self.clip),
+            "base_model": base_model_name(self.model),
+            "base_model_fingerprint": base_model_fingerprint(self.model),
+            "pack_version": pack_version(),
+            **training,
+        }
+
+
+@dataclass(frozen=True)
+class TrainingModels:
+    """Copies of the host's models behind the interfaces of core_ops."""
+
+    encoder: HostTextEncoder
+    denoiser: HostDenoiser
 
 
 def architecture(model: ModelPatcher, clip: CLIP) -> str:

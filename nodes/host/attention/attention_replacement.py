@@ -1,24 +1,69 @@
-"""Cross-attention probabilities of a host U-Net, handed layer by layer to a statistic.
+"""How the host calls cross-attention, and what stands in its place: the one function for training, and a tap.
 
-The host lets a function stand in for a layer's attention. Ours computes the same softmax(qkᵀ/√d)v, and on the way shows
-the probabilities to a statistic and keeps only its result.
+`comfy.ldm.modules.attention.optimized_attention` is the host's choice for the machine. Every such function is wrapped:
+`transformer_options["optimized_attention_override"]`, a function of the wrapped one and its arguments, takes its place.
+There is room for one override; who sets his own leaves out one that is there. Between hosts differs what goes in:
 
-Leans on `transformer_options["patches_replace"]["attn2"]`, whose functions get q, k and v as plain tensors [B, N, H·d]
-in all hosts since 0.28.0: later ones wrap what they hand to attention itself (see `attention_calls`), but not this.
+- 0.28.0 to 0.33.0: q, k and v are tensors [B, N, H·d] (or [B, H, N, d] with `skip_reshape`)
+- after 0.33.0: a U-Net's layers hand them over in an `AttentionTensorContainer` each; an override without a
+  `container_function` still gets tensors. And they name a `preferred_attention`, which on quantized checkpoints takes
+  the place of the host's choice, unless there is an override; overrides never see it.
+
+`transformer_options["patches_replace"]["attn2"]` has a function for single layers, which gets q, k and v as plain
+tensors [B, N, H·d] in all hosts since 0.28.0.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import comfy.ldm.modules.attention
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ....core_ops.conditioning import AttentionStatistic
+from ....core_ops.diffusion_process import AttentionStatistic
+from ....core_ops.training.memory_estimate import rehearsed_attention
 from ..models.unet_layout import Layer
+
+OVERRIDE = "optimized_attention_override"
+
+
+def host_attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any], preferred: Any = None) -> Tensor:
+    """As the host's cross-attention calls it when nothing is patched.
+
+    extra: what a patch in its place is given. preferred: of this layer, as in `unet_layout.preferred_attentions`.
+    """
+    attention = comfy.ldm.modules.attention.optimized_attention
+    more = {} if preferred is None else {"preferred_attention": preferred}
+    return attention(
+        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra, **more
+    )
+
+
+def for_training(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `transformer_options` with torch's attention in place of the host's choice.
+
+    That choice, and overrides of other nodes, are made for inference and may not differentiate. An override that is
+    left out is said in the log.
+    """
+    if (present := options.get(OVERRIDE)) not in (None, _attention_for_training):
+        name = f"{getattr(present, '__module__', '')}.{getattr(present, '__qualname__', type(present).__qualname__)}"
+        logging.warning(
+            f"CoRe Personalization: the model's attention override {name.strip('.')} is left out while training, which "
+            "needs gradients; sampling keeps it."
+        )
+    return {**options, OVERRIDE: _attention_for_training}
+
+
+def _attention_for_training(function: Any, q: Tensor, k: Tensor, v: Tensor, heads: int, **kwargs: Any) -> Tensor:
+    if q.is_meta:
+        return rehearsed_attention(q, k, v, heads)
+    return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, **kwargs)
+
 
 Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
 

@@ -1,0 +1,110 @@
+"""Noise into latents and out of them: forward diffusion, what a model predicts of it, and sampling for previews.
+
+Ho et al. 2020 (ε), Salimans & Ho 2022 (v), Song et al. 2021 (DDIM). Latents are z [B, C, h, w], timesteps t [B] count
+from 0 to T-1. The conversions between ε, v and x0 are inverses of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from .conditioning import TextConditioning
+
+Prediction = Literal["epsilon", "v"]
+AttentionStatistic = Callable[[Tensor], Tensor]
+"""Reduces one layer's attention probabilities [B, H, P, N] to what a loss needs, such as `token_means`."""
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """ᾱ_t of a discrete schedule, [T] in fp32, and what the model predicts."""
+
+    alphas_cumprod: Tensor
+    prediction: Prediction
+
+    @property
+    def timesteps(self) -> int:
+        return self.alphas_cumprod.shape[0]
+
+    def add_noise(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """z_t = √ᾱ_t z + √(1−ᾱ_t) ε."""
+        signal, sigma = self._rates(t)
+        return signal * z + sigma * noise
+
+    def target(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the model should predict: ε, or v = √ᾱ_t ε − √(1−ᾱ_t) z."""
+        if self.prediction == "epsilon":
+            return noise
+        signal, sigma = self._rates(t)
+        return signal * noise - sigma * z
+
+    def x0(self, z_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The clean latents that a prediction at z_t implies."""
+        signal, sigma = self._rates(t)
+        if self.prediction == "epsilon":
+            return (z_t - sigma * prediction) / signal
+        return signal * z_t - sigma * prediction
+
+    def noise(self, z_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The ε that a prediction at z_t implies."""
+        if self.prediction == "epsilon":
+            return prediction
+        signal, sigma = self._rates(t)
+        return sigma * z_t + signal * prediction
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """√ᾱ_t and √(1−ᾱ_t), each [B, 1, 1, 1]."""
+        alpha = self.alphas_cumprod.to(t.device)[t].reshape(-1, 1, 1, 1)
+        return torch.sqrt(alpha), torch.sqrt(1 - alpha)
+
+
+class Denoiser(Protocol):
+    """A differentiable U-Net that predicts in its own space (ε or v)."""
+
+    schedule: NoiseSchedule
+
+    def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
+        """Prediction [B, C, h, w] for noised latents [B, C, h, w] at integer timesteps [B]."""
+        ...
+
+    def with_attention(
+        self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The prediction, and `statistic` of every cross-attention layer in forward order."""
+        ...
+
+
+@dataclass(frozen=True)
+class DDIMConfig:
+    steps: int = 12
+    guidance: float = 3.0
+
+
+@torch.no_grad()
+def ddim_sample(
+    denoiser: Denoiser,
+    text: TextConditioning,
+    unconditional: TextConditioning,
+    noise: Tensor,
+    config: DDIMConfig,
+) -> Tensor:
+    """Latents [B, C, h, w] from noise of that shape; `text` holds one row per sample, `unconditional` one row."""
+    schedule = denoiser.schedule
+    batch = noise.shape[0]
+    both = TextConditioning.concatenate([unconditional.expand(batch), text.expand(batch)])
+    times = torch.linspace(schedule.timesteps - 1, 0, config.steps + 1).round().long().tolist()
+    z = noise
+    for now, following in pairwise(times):
+        t = torch.full((2 * batch,), now, device=noise.device)
+        free, guided = denoiser(torch.cat([z, z]), t, both).chunk(2)
+        prediction = free + config.guidance * (guided - free)
+        x0 = schedule.x0(z, prediction, t[:batch])
+        epsilon = schedule.noise(z, prediction, t[:batch])
+        z = schedule.add_noise(x0, epsilon, torch.full((batch,), following, device=noise.device))
+    return z

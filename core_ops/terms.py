@@ -1,0 +1,81 @@
+"""Losses as terms of a step, between encoded prompts and noised batches; recipes share them.
+
+CoRe's two regularizers (Wu et al. 2024) compare an encoded prompt with its version with the super-category, one row
+each. AttnDreamBooth's objective (Pang et al. 2024), the same in its three stages, is the diffusion loss, and [V]
+looking where the super-category after it looks; the attention maps are those of the diffusion loss's own forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .conditioning import TextConditioning
+from .diffusion_process import Denoiser
+from .losses.attention_alignment import attention_alignment_loss, span_moments
+from .losses.context_losses import Formulation, context_attention_loss, context_embedding_loss, token_means
+from .losses.diffusion import diffusion_loss
+from .prompts.token_rows import AlignedPair, TokenRow
+from .training.objective import Objective, terms
+from .training.training_data import NoisedBatch
+
+
+def embedding_term(
+    text: TextConditioning, reference: TextConditioning, pair: AlignedPair, formulation: Formulation
+) -> Tensor:
+    """L_emb, Eq. 3; with two text encoders (SDXL) the mean of both."""
+    context, reference_context = pair.positions(text.context.device)
+    per_encoder = [
+        context_embedding_loss(output[0, context], reference.outputs[name][0, reference_context], formulation)
+        for name, output in text.outputs.items()
+    ]
+    return torch.stack(per_encoder).mean()
+
+
+def attention_means(denoiser: Denoiser, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
+    """μ of Eq. 4 at z_t [B, C, h, w] and t [B], for every token: [L, B, N] for `L` layers."""
+    return torch.stack(denoiser.with_attention(z_t, t, text, token_means)[1])
+
+
+def attention_term(means: Tensor, reference_means: Tensor, pair: AlignedPair, formulation: Formulation) -> Tensor:
+    """L_attn, Eq. 4, of two prompts' `attention_means` at the same z_t and t."""
+    context, reference_context = pair.positions(means.device)
+    return context_attention_loss(means[..., context], reference_means[..., reference_context], formulation)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Weights of the maps' mean and variance. category_tokens: how many tokens follow the concept as its category."""
+
+    mean_weight: float
+    variance_weight: float
+    category_tokens: int
+
+
+def aligned_diffusion(
+    denoiser: Denoiser, batch: NoisedBatch, text: TextConditioning, alignment: Alignment
+) -> Objective:
+    """L_diffusion + L_reg in one forward pass; `text` holds one output row for each of the batch's captions."""
+
+    def losses() -> tuple[Tensor, Tensor]:
+        spans = concept_and_category_spans(batch.captions, alignment.category_tokens).to(batch.z_t.device)
+        prediction, moments = denoiser.with_attention(
+            batch.z_t, batch.t, batch.text_of_samples(text), span_moments(spans[batch.caption_of_sample])
+        )
+        aligned = attention_alignment_loss(torch.stack(moments), alignment.mean_weight, alignment.variance_weight)
+        return diffusion_loss(prediction, batch.target, batch.mask), aligned
+
+    return terms(("diffusion", "attention_alignment"), losses)
+
+
+def concept_and_category_spans(captions: Sequence[TokenRow], category_tokens: int) -> Tensor:
+    """For `span_moments`: the concept's span and that of the super-category right after it, [captions, 2, N]."""
+    spans = torch.zeros(len(captions), 2, len(captions[0].weights))
+    for index, caption in enumerate(captions):
+        category = range(caption.span.stop, caption.span.stop + category_tokens)
+        for part, positions in enumerate((caption.span, category)):
+            spans[index, part, list(positions)] = 1 / len(positions)
+    return spans

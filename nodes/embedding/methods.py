@@ -1,0 +1,109 @@
+"""The methods of "CoRe Train Embedding", one record each: all that the node knows of a method stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
+from ...core_ops.recipes.context_regularization import (
+    ATTENTION,
+    EMBEDDING,
+    ContextRegularization,
+    ContextRegularizationConfig,
+)
+from ...core_ops.recipes.textual_inversion import TextualInversion
+from ...core_ops.training.embedding_problem import EmbeddingProblem
+from ...core_ops.training.objective import BALANCED, BalancedWeights, FixedWeights
+from ...core_ops.training.training_loop import Recipe
+
+if TYPE_CHECKING:
+    from .embedding_inputs import CheckedInputs
+    from .embedding_settings import EmbeddingSettings
+
+
+@dataclass(frozen=True)
+class EmbeddingMethod:
+    """recipe: its recipe, from the problem, the node's settings and its checked inputs.
+
+    published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
+    every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: what it reads of
+    the cross-attention maps. inputs: those of the node that only methods which name them read.
+    """
+
+    recipe: Callable[[EmbeddingProblem, EmbeddingSettings, CheckedInputs], Recipe]
+    published: Mapping[str, Any]
+    writes_category: bool = False
+    draws_prompts: bool = False
+    attention: str = "none"
+    inputs: tuple[str, ...] = field(default=())
+
+
+def _core(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+    config = ContextRegularizationConfig(
+        batch_size=settings.batch_size,
+        formulation="reference_code" if settings.method == CORE_REFERENCE else "paper",
+        rescale_from=settings.rescale_from,
+        rescale_to=settings.rescale_to,
+        regularization_batch=settings.regularization_batch,
+        weights=_weights(settings),
+    )
+    return ContextRegularization(config, problem, checked.prompts)
+
+
+def _weights(settings: EmbeddingSettings) -> FixedWeights:
+    """λ of Eq. 5."""
+    weights = {EMBEDDING: settings.embedding_weight, ATTENTION: settings.attention_weight}
+    if settings.weighting == BALANCED:
+        shares = {EMBEDDING: settings.embedding_share, ATTENTION: settings.attention_share}
+        return BalancedWeights(shares, weights, from_minimum=True)
+    return FixedWeights(weights)
+
+
+def _attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+    config = AttnDreamBoothConfig(
+        category_tokens=len(checked.rows.words(settings.super_category)[0]),
+        batch_size=settings.batch_size,
+        mean_weight=settings.alignment_mean,
+        variance_weight=settings.alignment_variance,
+    )
+    return AttnDreamBooth(config, problem)
+
+
+def _textual_inversion(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+    return TextualInversion(problem, settings.batch_size)
+
+
+CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
+CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
+_CORE_METHOD = EmbeddingMethod(
+    _core,
+    published=CORE_VALUES,
+    draws_prompts=True,
+    attention="mean over heads and pixels of each word around the concept",
+    inputs=(
+        "prompt_set", "own_prompts", "weighting", "embedding_weight", "attention_weight", "embedding_share",
+        "attention_share", "rescale_from", "rescale_to", "regularization_batch",
+    ),
+)  # fmt: skip
+
+METHODS: Mapping[str, EmbeddingMethod] = {
+    CORE: _CORE_METHOD,
+    CORE_REFERENCE: _CORE_METHOD,
+    ATTNDREAMBOOTH: EmbeddingMethod(
+        _attndreambooth,
+        # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
+        published={
+            "steps": 60,
+            "batch_size": AttnDreamBoothConfig.batch_size,
+            "learning_rate": 1e-3,
+            "augmentation": 16,
+        },
+        writes_category=True,
+        attention="mean and variance of the concept's map and of its super-category's",
+        inputs=("alignment_mean", "alignment_variance"),
+    ),
+    # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
+    "Textual Inversion": EmbeddingMethod(_textual_inversion, published=CORE_VALUES),
+}

@@ -1,0 +1,23 @@
+"""A node's training, ready for its first step, with its parts at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Prepared:
+    """training: what `ready_to_train` or `ready_to_finetune` returned. start: v before the first step, on the CPU."""
+
+    def __init__(self, training: Any, checked: Any) -> None:
+        self.checked, self.session, self.loop = checked, training.session, training.session.loop
+        self.encoder, self.denoiser = training.models.encoder, training.models.denoiser
+        self.embedding = training.learned.embedding
+        self.latents = self.loop.recipe.problem.latents
+        self.start = self.embedding.snapshot()
+
+    def train(self) -> None:
+        self.session.train()
+
+    @property
+    def memory(self) -> str:
+        return self.session.memory
