@@ -37,7 +37,16 @@ def prepare_pictures(
     if not singles:
         raise ValueError(f"{name}: none came; connect at least one picture.")
     single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
-    _validate(name, singles, single_masks, side)
+    if side < LATENT_CELL or side % LATENT_CELL:
+        raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
+    validate_pictures(name, singles)
+    if single_masks is not None:
+        validate_masks("masks", single_masks, singles)
+        for index, mask in enumerate(single_masks):
+            if not mask.max() > 0:
+                raise ValueError(
+                    f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out."
+                )
     pixels = [_to_square(rgb(picture), side, fit, border=1.0) for picture in singles]
     if single_masks is None and fit == "pad":
         single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
@@ -80,18 +89,6 @@ def _random_transform(generator: torch.Generator) -> Tensor:
     return torch.tensor(
         [[mirror * cos, -mirror * sin, (2 * shift_x - 1) * slack], [sin, cos, (2 * shift_y - 1) * slack]]
     )
-
-
-def _validate(name: str, pictures: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int) -> None:
-    if side < LATENT_CELL or side % LATENT_CELL:
-        raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
-    validate_pictures(name, pictures)
-    if masks is None:
-        return
-    validate_masks("masks", masks, pictures)
-    for index, mask in enumerate(masks):
-        if not mask.max() > 0:
-            raise ValueError(f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out.")
 
 
 def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:

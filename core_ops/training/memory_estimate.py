@@ -51,8 +51,11 @@ class Rehearsal(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if _reads_meta(func, args, kwargs):
-            return _ones(func, args[0])
+        reads_number = func is torch.ops.aten._local_scalar_dense.default
+        to_cpu = func is torch.ops.aten._to_copy.default and getattr(kwargs.get("device"), "type", "") == "cpu"
+        if (reads_number or to_cpu) and args[0].is_meta:
+            ones = torch.ones(args[0].shape, dtype=args[0].dtype)
+            return ones.item() if reads_number else ones
         result = func(*args, **kwargs)
         if _makes_new_memory(func):
             for tensor in result if isinstance(result, tuple | list) else (result,):
@@ -64,10 +67,11 @@ class Rehearsal(TorchDispatchMode):
         size = in_blocks(storage.nbytes())
         self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._ended, size)
 
-    def _ended(self, size: int) -> None:
-        self.live -= size
+        def ended() -> None:
+            self.live -= size
+
+        weakref.finalize(storage, ended)
 
 
 def in_blocks(size: int) -> int:
@@ -112,15 +116,3 @@ class _FusedAttention(torch.autograd.Function):
 def _makes_new_memory(func: Any) -> bool:
     """Not an operation in place, nor a view, whose results lie on the memory of an argument."""
     return not any(result.alias_info for result in func._schema.returns)
-
-
-def _reads_meta(func: Any, args: Any, kwargs: Any) -> bool:
-    if func is torch.ops.aten._local_scalar_dense.default:
-        return args[0].is_meta
-    to_cpu = func is torch.ops.aten._to_copy.default and getattr(kwargs.get("device"), "type", "") == "cpu"
-    return to_cpu and args[0].is_meta
-
-
-def _ones(func: Any, tensor: Tensor) -> Any:
-    values = torch.ones(tensor.shape, dtype=tensor.dtype)
-    return values.item() if func is torch.ops.aten._local_scalar_dense.default else values

@@ -162,8 +162,7 @@ class TrainingLoop:
             norms |= self._differentiate(computed, each.weight, step, measure)
             del computed  # its graph, before the next one is made
         if step.pull_back is not None:
-            pulled = step.pull_back(tuple(_gradient_or_zeros(leaf) for leaf in step.leaves))
-            _add_gradients(self.recipe.parameters, pulled)
+            _add_gradients(self.recipe.parameters, _pulled_back([leaf.grad for leaf in step.leaves], step))
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
         weights = {name: each.weight for each in step.objective.passes for name in each.names}
         return _MicroBatch(dict(zip(values, numbers, strict=True)), weights, norms)
@@ -222,27 +221,24 @@ class TrainingLoop:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state` was taken; raises ValueError when it belongs to other parameters, or is damaged."""
         try:
-            self._continue_from(state)
+            for index, parameter in enumerate(self.recipe.parameters):
+                saved = state["parameters"].get(str(index))
+                moments = [state["optimizer"].get(str(index), {}).get(name) for name in _MOMENTS]
+                if any(tensor is not None and tensor.shape != parameter.shape for tensor in [saved, *moments]):
+                    raise ValueError(f"parameter {index} has another shape")
+                parameter.data.copy_(saved)
+            optimizer = self.optimizer.state_dict()
+            optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
+            self.optimizer.load_state_dict(optimizer)
+            self._set_random(state["random"])
+            self.recipe.weights.load_state_dict(state["weighting"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.step = int(state["step"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(
                 "resume_from: the state was saved for other parameters, or is damaged "
                 f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
             ) from error
-
-    def _continue_from(self, state: Mapping[str, Any]) -> None:
-        for index, parameter in enumerate(self.recipe.parameters):
-            saved = state["parameters"].get(str(index))
-            moments = [state["optimizer"].get(str(index), {}).get(name) for name in _MOMENTS]
-            if any(tensor is not None and tensor.shape != parameter.shape for tensor in [saved, *moments]):
-                raise ValueError(f"parameter {index} has another shape")
-            parameter.data.copy_(saved)
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
-        self.optimizer.load_state_dict(optimizer)
-        self._set_random(state["random"])
-        self.recipe.weights.load_state_dict(state["weighting"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step = int(state["step"])
 
     def _set_random(self, states: Mapping[str, Tensor]) -> None:
         for name, generator in self.random.items():
@@ -264,14 +260,17 @@ def _add_gradients(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]
             tensor.grad = gradient if tensor.grad is None else tensor.grad.add_(gradient)
 
 
-def _gradient_or_zeros(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+def _pulled_back(gradients: Sequence[Tensor | None], step: TrainingStep) -> Sequence[Tensor | None]:
+    """Gradients on the trained parameters for those on the step's leaves; none counts as zeros."""
+    if step.pull_back is None:
+        return gradients
+    return step.pull_back(
+        tuple(torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, step.leaves, strict=True))
+    )
 
 
 def _norm(gradients: Sequence[Tensor | None], step: TrainingStep) -> float:
     """Norm on the trained parameters of gradients on the step's leaves."""
-    if step.pull_back is not None:
-        filled = (torch.zeros_like(leaf) if g is None else g for g, leaf in zip(gradients, step.leaves, strict=True))
-        gradients = step.pull_back(tuple(filled))
-    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in gradients if gradient is not None]
+    pulled = _pulled_back(gradients, step)
+    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in pulled if gradient is not None]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

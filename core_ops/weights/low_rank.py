@@ -58,6 +58,8 @@ def low_rank(difference: Tensor, rank: int) -> LowRank:
     squared, vectors = torch.linalg.eigh(matrix @ matrix.T)  # ascending
     squared, vectors = squared.flip(0).clamp(min=0), vectors.flip(1)[:, :rank]
     kept = float(squared[:rank].sum() / squared.sum()) if squared.any() else 1.0
+    # √σ, the fourth root of a Gram matrix's eigenvalue: `up` and `down` get one each. A σ of zero is raised to where
+    # fp64 ends, for it divides; 1 where nothing changed.
     scale = squared[:rank].clamp(min=float(squared[0]) * 1e-16).pow(0.25).where(squared[0] > 0, 1.0)
     left, right = vectors * scale, (vectors.T @ matrix) / scale.unsqueeze(1)
     up, down = (right.T, left.T) if tall else (left, right)

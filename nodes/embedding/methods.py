@@ -28,8 +28,9 @@ class EmbeddingMethod:
     """recipe: its recipe, from the problem, the node's settings and its checked inputs.
 
     published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
-    every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: what it reads of
-    the cross-attention maps. inputs: those of the node that only methods which name them read.
+    every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: which
+    cross-attention it watches, as the help page says it. inputs: those of the node that only it reads, and methods that
+    name them too.
     """
 
     recipe: Callable[[EmbeddingProblem, EmbeddingSettings, CheckedInputs], Recipe]
@@ -40,28 +41,22 @@ class EmbeddingMethod:
     inputs: tuple[str, ...] = field(default=())
 
 
-def _core(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+def context_regularization(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+    weights = {EMBEDDING: settings.embedding_weight, ATTENTION: settings.attention_weight}
+    shares = {EMBEDDING: settings.embedding_share, ATTENTION: settings.attention_share}
+    balanced = settings.weighting == BALANCED
     config = ContextRegularizationConfig(
         batch_size=settings.batch_size,
         formulation="reference_code" if settings.method == CORE_REFERENCE else "paper",
         rescale_from=settings.rescale_from,
         rescale_to=settings.rescale_to,
         regularization_batch=settings.regularization_batch,
-        weights=_weights(settings),
+        weights=BalancedWeights(shares, weights, from_minimum=True) if balanced else FixedWeights(weights),
     )
     return ContextRegularization(config, problem, checked.prompts)
 
 
-def _weights(settings: EmbeddingSettings) -> FixedWeights:
-    """λ of Eq. 5."""
-    weights = {EMBEDDING: settings.embedding_weight, ATTENTION: settings.attention_weight}
-    if settings.weighting == BALANCED:
-        shares = {EMBEDDING: settings.embedding_share, ATTENTION: settings.attention_share}
-        return BalancedWeights(shares, weights, from_minimum=True)
-    return FixedWeights(weights)
-
-
-def _attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+def attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
     config = AttnDreamBoothConfig(
         category_tokens=len(checked.rows.words(settings.super_category)[0]),
         batch_size=settings.batch_size,
@@ -71,17 +66,17 @@ def _attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, chec
     return AttnDreamBooth(config, problem)
 
 
-def _textual_inversion(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+def textual_inversion(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
     return TextualInversion(problem, settings.batch_size)
 
 
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
 CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
 _CORE_METHOD = EmbeddingMethod(
-    _core,
+    context_regularization,
     published=CORE_VALUES,
     draws_prompts=True,
-    attention="mean over heads and pixels of each word around the concept",
+    attention="of the words around the concept",
     inputs=(
         "prompt_set", "own_prompts", "weighting", "embedding_weight", "attention_weight", "embedding_share",
         "attention_share", "rescale_from", "rescale_to", "regularization_batch",
@@ -92,7 +87,7 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     CORE: _CORE_METHOD,
     CORE_REFERENCE: _CORE_METHOD,
     ATTNDREAMBOOTH: EmbeddingMethod(
-        _attndreambooth,
+        attndreambooth,
         # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
         published={
             "steps": 60,
@@ -101,9 +96,9 @@ METHODS: Mapping[str, EmbeddingMethod] = {
             "augmentation": 16,
         },
         writes_category=True,
-        attention="mean and variance of the concept's map and of its super-category's",
+        attention="of the concept and its super-category",
         inputs=("alignment_mean", "alignment_variance"),
     ),
     # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
-    "Textual Inversion": EmbeddingMethod(_textual_inversion, published=CORE_VALUES),
+    "Textual Inversion": EmbeddingMethod(textual_inversion, published=CORE_VALUES),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,68 +13,16 @@ from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
 from ..host.models.trainable_unet import (
     ADAPTERS,
-    ATTENTION,
-    CROSS_ATTENTION,
     FORMS,
     FULL,
-    KEYS_VALUES,
     SCOPES,
-    WHOLE,
     WeightChoice,
 )
 from ..settings import choice, integer, like, number, switch, text
 from ..training.optimizers import OPTIMIZERS
+from .presets import CORE, DREAMBOOTH_LORA, PRESETS
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "CoRe stage 2": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 4, "learning_rate": 2e-6},
-    "AttnDreamBooth stage 2": {
-        "scope": CROSS_ATTENTION,
-        "form": FULL,
-        "steps": 100,
-        "batch_size": 8,
-        "learning_rate": 2e-5,
-        "alignment_mean": 2.0,
-        "alignment_variance": 5.0,
-    },
-    "AttnDreamBooth stage 3": {
-        "scope": WHOLE,
-        "form": FULL,
-        "steps": 500,
-        "batch_size": 8,
-        "learning_rate": 2e-6,
-        "alignment_mean": 2.0,
-        "alignment_variance": 5.0,
-    },
-    "AttnDreamBooth stage 3 (fast)": {
-        "scope": WHOLE,
-        "form": FULL,
-        "steps": 200,
-        "batch_size": 4,
-        "learning_rate": 1e-5,
-        "alignment_mean": 2.0,
-        "alignment_variance": 5.0,
-    },
-    "DreamBooth": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 1, "learning_rate": 5e-6},
-    "DreamBooth LoRA": {"scope": ATTENTION, "form": "LoRA", "steps": 500, "batch_size": 1, "learning_rate": 1e-4},
-    "TI + DreamBooth": {
-        "scope": WHOLE,
-        "form": FULL,
-        "steps": 1000,
-        "batch_size": 4,
-        "learning_rate": 2e-6,
-        "train_embedding": True,
-    },
-    "Custom Diffusion": {
-        "scope": KEYS_VALUES,
-        "form": FULL,
-        "steps": 250,
-        "batch_size": 8,
-        "learning_rate": 8e-5,
-        "train_embedding": True,
-    },
-}
-"""Published values by method; what a preset does not name is the input's default."""
-
+PAPER = PRESETS[CORE]
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
 
@@ -110,16 +57,24 @@ class FinetuneSettings:
         high=1024,
         help="Rank of LoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full weights.",
     )
-    steps: int = integer(1000, low=1, high=1_000_000, help="Optimizer steps. CoRe stage 2: 1000.")
+    steps: int = integer(
+        PAPER["steps"], low=1, high=1_000_000, help=f"Optimizer steps. CoRe stage 2: {PAPER['steps']}."
+    )
     batch_size: int = integer(
-        4, low=1, high=256, help="Noised pictures per step. CoRe stage 2: 4. Lower it to save memory."
+        PAPER["batch_size"],
+        low=1,
+        high=256,
+        help=f"Noised pictures per step. CoRe stage 2: {PAPER['batch_size']}. Lower it to save memory.",
     )
     learning_rate: float = number(
-        2e-6,
+        PAPER["learning_rate"],
         low=1e-9,
         high=1.0,
         step=1e-7,
-        help="The optimizer's constant rate. CoRe stage 2: 0.000002; LoRA: about 0.0001.",
+        help=(
+            f"The optimizer's constant rate. CoRe stage 2: {PAPER['learning_rate']:f}; LoRA: about "
+            f"{PRESETS[DREAMBOOTH_LORA]['learning_rate']}."
+        ),
     )
     resolution: int = like(EmbeddingSettings, "resolution")
     seed: int = like(EmbeddingSettings, "seed")

@@ -36,21 +36,21 @@ class RunProgress:
         text: figures of the step; the time left is added. preview: a picture [H, W, 3].
         """
         self.show(step, preview)
-        self.say(f"step {step}/{self._total} · {self._time_left(step)} left · {text}")
+        per_step = (time.monotonic() - self._started) / max(step - self._first, 1)
+        self.say(f"step {step}/{self._total} · {duration(per_step * (self._total - step))} left · {text}")
         check_cancelled()
 
     def show(self, step: int, preview: Tensor | None = None) -> None:
         """Moves the bar, and shows a picture [H, W, 3] on the node."""
-        image = None if preview is None else ("JPEG", _to_pil(preview), PREVIEW_SIDE)
+        image = None
+        if preview is not None:
+            pixels = (preview.clamp(0, 1) * 255).round().byte().cpu().numpy()
+            image = ("JPEG", Image.fromarray(pixels), PREVIEW_SIDE)
         self._bar.update_absolute(step, self._total, image)
 
     def say(self, text: str) -> None:
         """Shows a line of text on the node, in the browser."""
         show_text(text, self._node_id)
-
-    def _time_left(self, step: int) -> str:
-        per_step = (time.monotonic() - self._started) / max(step - self._first, 1)
-        return duration(per_step * (self._total - step))
 
 
 def duration(seconds: float) -> str:
@@ -94,7 +94,3 @@ def releasing_memory(settings_to_lower: str) -> Iterator[None]:
     finally:
         gc.collect()
         comfy.model_management.soft_empty_cache()
-
-
-def _to_pil(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())

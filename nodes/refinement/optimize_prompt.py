@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ...core_ops.scores.context_similarity import context_labels
 from ..concept import Concept, ConceptIO
-from ..files import concept_files
 from ..host.models.host_models import HostModels
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from .refinement_inputs import CheckedPrompt, StartingPoint, check_inputs
+from .refinement_inputs import StartingPoint, check_inputs
 from .refinement_report import report
 from .refinement_settings import RefinementSettings
-from .refining import RefinedPrompt, encode_prompt, refine_prompt
+from .refining import encode_prompt, refine_prompt, save_refined
 
 
 class OptimizePrompt(io.ComfyNode):
@@ -87,28 +85,7 @@ class OptimizePrompt(io.ComfyNode):
             refined = refine_prompt(host, checked, node_id)
         labels = context_labels(read_prompt(clip, checked.reference_prompt), checked.pair.reference)
         conditioning = encode_prompt(host, checked, refined.vectors)
-        return io.NodeOutput(conditioning, report(checked, refined, labels), _saved(host, checked, refined))
-
-
-def _saved(host: HostModels, checked: CheckedPrompt, refined: RefinedPrompt) -> Any:
-    """The first concept as refined, written as an embedding under the name in save_as."""
-    settings, original = checked.settings, checked.concepts.concepts[0]
-    if not settings.save_as:
         # Under its old name it would be taken for the file of that name, which is as it was.
-        return blocked_output("CoRe Test-Time Optimize: give save_as a name to use the refined concept elsewhere.")
-    place = checked.concepts.place(0)
-    vectors = {encoder: value[place] for encoder, value in refined.vectors.items()}
-    path = concept_files.embedding_path(settings.save_as)
-    concept = replace(original, name=settings.save_as, vectors=vectors, path=path)
-    training = {
-        "resolution": min(checked.size),
-        "phrase": concept.phrase,
-        "super_category": concept.super_category,
-        "with_category": concept.with_category,
-        "steps_done": settings.steps,
-        "settings": asdict(settings),
-        "final_terms": dict(refined.after.terms),
-        "refined_from": original.name,
-    }
-    concept_files.save_embedding(concept.name, vectors, host.card(training), settings.overwrite)
-    return concept
+        told = "CoRe Test-Time Optimize: give save_as a name to use the refined concept elsewhere."
+        concept = save_refined(host, checked, refined) if settings.save_as else blocked_output(told)
+        return io.NodeOutput(conditioning, report(checked, refined, labels), concept)

@@ -18,10 +18,10 @@ def report(checked: CheckedPrompt, refined: RefinedPrompt, context_labels: Seque
         for concept, chosen in zip(checked.concepts.concepts, checked.concepts.refined, strict=True)
         if chosen
     )
-    terms = [
-        (label, f"{before.terms[name]:.4g}", f"{after.terms[name]:.4g}", _change(before.terms[name], after.terms[name]))
-        for label, name in (("L_emb", EMBEDDING), ("L_attn", ATTENTION))
-    ]
+    terms = []
+    for label, name in (("L_emb", EMBEDDING), ("L_attn", ATTENTION)):
+        first, last = before.terms[name], after.terms[name]
+        terms.append((label, f"{first:.4g}", f"{last:.4g}", f"{last / first - 1:+.1%}" if first > 0 else "0"))
     similarities = zip(context_labels, before.similarities, after.similarities, strict=True)
     tokens = [(label, f"{a:.4f}", f"{b:.4f}") for label, a, b in similarities]
     return "\n\n".join(
@@ -46,7 +46,3 @@ def _movement(checked: CheckedPrompt, refined: RefinedPrompt) -> str:
         )
     moved = f"‖Δv‖ = {change:.4g}, {change / norm:.1%} of ‖v‖ = {norm:.4g}"
     return f"{steps} steps in {refined.seconds:.1f} s moved the embedding by {moved}."
-
-
-def _change(before: float, after: float) -> str:
-    return f"{after / before - 1:+.1%}" if before > 0 else "0"

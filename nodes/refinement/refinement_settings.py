@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core_ops.losses.context_losses import Formulation
-from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING
+from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS
 from ...core_ops.training.objective import BALANCED, FIXED, BalancedWeights, FixedWeights
 from ..embedding.embedding_settings import EmbeddingSettings
 from ..host.models.denoiser import UNetPlan
@@ -79,15 +79,20 @@ class RefinementSettings:
         advanced=True,
     )
     embedding_weight: float = number(
-        1.5e-4,
+        PUBLISHED_WEIGHTS[EMBEDDING],
         low=0.0,
         high=1e6,
         step=1e-5,
-        help="λ_emb. Paper: 0.00015. Only its ratio to λ_attn matters.",
+        help=f"λ_emb. Paper: {PUBLISHED_WEIGHTS[EMBEDDING]}. Only its ratio to λ_attn matters.",
         advanced=True,
     )
     attention_weight: float = number(
-        0.05, low=0.0, high=1e9, step=1e-3, help="λ_attn. Paper: 0.05. Only its ratio to λ_emb matters.", advanced=True
+        PUBLISHED_WEIGHTS[ATTENTION],
+        low=0.0,
+        high=1e9,
+        step=1e-3,
+        help=f"λ_attn. Paper: {PUBLISHED_WEIGHTS[ATTENTION]}. Only its ratio to λ_emb matters.",
+        advanced=True,
     )
     attention_share: float = number(
         0.5,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from ...core_ops.recipes.prompt_refinement import (
 from ...core_ops.training.embedding_problem import ConceptEmbedding
 from ...core_ops.training.objective import BALANCED
 from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
+from ..concept import Concept
+from ..files import concept_files
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_mode
 from ..host.prompts.prompt_rows import TemplateRows
@@ -100,3 +102,24 @@ def encode_prompt(host: HostModels, checked: CheckedPrompt, vectors: Embedding) 
     rows = TemplateRows(host.clip, checked.concepts.named(vectors))
     prompt = fill(checked.settings.prompt, checked.concepts.fillings)
     return host.clip.encode_from_tokens_scheduled(rows.host_tokens(prompt))
+
+
+def save_refined(host: HostModels, checked: CheckedPrompt, refined: RefinedPrompt) -> Concept:
+    """Writes the first concept, as refined, as an embedding under the name in save_as."""
+    settings, original = checked.settings, checked.concepts.concepts[0]
+    place = checked.concepts.place(0)
+    vectors = {encoder: value[place] for encoder, value in refined.vectors.items()}
+    path = concept_files.embedding_path(settings.save_as)
+    concept = replace(original, name=settings.save_as, vectors=vectors, path=path)
+    training = {
+        "resolution": min(checked.size),
+        "phrase": concept.phrase,
+        "super_category": concept.super_category,
+        "with_category": concept.with_category,
+        "steps_done": settings.steps,
+        "settings": asdict(settings),
+        "final_terms": dict(refined.after.terms),
+        "refined_from": original.name,
+    }
+    concept_files.save_embedding(concept.name, vectors, host.card(training), settings.overwrite)
+    return concept

@@ -16,13 +16,13 @@ Make = Callable[[ParameterGroups, float], torch.optim.Optimizer]
 EIGHT_BIT = "AdamW 8-bit"
 
 
-def _adamw_8bit(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
+def adamw_8bit(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
     import bitsandbytes  # type: ignore[import-not-found]
 
     return bitsandbytes.optim.AdamW8bit(list(groups), lr=learning_rate, weight_decay=1e-2)
 
 
-def _adafactor(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
+def adafactor(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
     """At the given rate: neither relative steps nor scaling by the size of the weights."""
     from transformers.optimization import Adafactor
 
@@ -31,7 +31,7 @@ def _adafactor(groups: ParameterGroups, learning_rate: float) -> torch.optim.Opt
     )
 
 
-OPTIMIZERS: Mapping[str, Make] = {"AdamW": adamw, EIGHT_BIT: _adamw_8bit, "Adafactor": _adafactor}
+OPTIMIZERS: Mapping[str, Make] = {"AdamW": adamw, EIGHT_BIT: adamw_8bit, "Adafactor": adafactor}
 
 STATE_BYTES = {"AdamW": 8, EIGHT_BIT: 2, "Adafactor": 0}
 """Of optimizer state per trained number; Adafactor keeps a row and a column per matrix."""

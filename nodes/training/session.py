@@ -144,17 +144,16 @@ class Session:
     def _keep_step(self) -> str:
         return self._learned.keep(f"{self.plan.name}-step{self.loop.step}", self.record())
 
-    def _keep_state(self) -> str:
-        self.save_state()
-        return f"a state to continue from with resume_from = {self.plan.name}"
-
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
             return
         kept = []
-        for keep in (self._keep_step, self._keep_state):
+        for keep, told in (
+            (self._keep_step, None),
+            (self.save_state, f"a state to continue from with resume_from = {self.plan.name}"),
+        ):
             try:
-                kept.append(keep())
+                kept.append(keep() or told)
             except Exception:  # the error that stopped the training is the one to show
                 logger.exception("Something could not be kept; the error that stopped the training follows.")
         message = (

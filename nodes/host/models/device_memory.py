@@ -34,7 +34,14 @@ def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[Room], s
     """
     free_for(plan, device)
     found = int(comfy.model_management.get_free_memory(device))
-    line = f"needs about {gib(plan.total)} ({_parts(plan)}), found {gib(found)} on {device}"
+    parts = {
+        "models and trained weights": plan.weights,
+        "optimizer": plan.optimizer,
+        "a step": plan.step,
+        "working memory": plan.working,
+    }
+    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+    line = f"needs about {gib(plan.total)} ({listed}), found {gib(found)} on {device}"
     if plan.total > found:
         raise ValueError(f"memory: the training {line}. {remedy(Room(plan.total, found))}")
     logger.info("The training %s.", line)
@@ -48,16 +55,6 @@ def free_for(plan: MemoryPlan, device: torch.device) -> None:
 
 def gib(size: int) -> str:
     return f"{size / GIB:.2f} GiB"
-
-
-def _parts(plan: MemoryPlan) -> str:
-    parts = {
-        "models and trained weights": plan.weights,
-        "optimizer": plan.optimizer,
-        "a step": plan.step,
-        "working memory": plan.working,
-    }
-    return ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
 
 
 class PeakMemory:

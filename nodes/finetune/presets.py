@@ -1,0 +1,39 @@
+"""The presets of "U-Net Identity Finetune", one record each: what a method is published with, by input.
+
+What a record does not name is the input's default. The help page's table says where each is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...core_ops.recipes.identity_finetuning import IdentityFinetuningConfig
+from ..host.models.trainable_unet import ATTENTION, CROSS_ATTENTION, FULL, KEYS_VALUES, LORA, WHOLE
+
+CORE, DREAMBOOTH_LORA = "CoRe stage 2", "DreamBooth LoRA"
+_CORE = {"steps": 1000, "batch_size": IdentityFinetuningConfig.batch_size, "learning_rate": 2e-6}
+_ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    CORE: {"scope": WHOLE, "form": FULL, **_CORE},
+    "AttnDreamBooth stage 2": {
+        **{"scope": CROSS_ATTENTION, "form": FULL, "steps": 100, "batch_size": 8, "learning_rate": 2e-5},
+        **_ALIGNED,
+    },
+    "AttnDreamBooth stage 3": {
+        **{"scope": WHOLE, "form": FULL, "steps": 500, "batch_size": 8, "learning_rate": 2e-6},
+        **_ALIGNED,
+    },
+    "AttnDreamBooth stage 3 (fast)": {
+        **{"scope": WHOLE, "form": FULL, "steps": 200, "batch_size": 4, "learning_rate": 1e-5},
+        **_ALIGNED,
+    },
+    "DreamBooth": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 1, "learning_rate": 5e-6},
+    DREAMBOOTH_LORA: {"scope": ATTENTION, "form": LORA, "steps": 500, "batch_size": 1, "learning_rate": 1e-4},
+    "TI + DreamBooth": {"scope": WHOLE, "form": FULL, **_CORE, "train_embedding": True},
+    "Custom Diffusion": {
+        **{"scope": KEYS_VALUES, "form": FULL, "steps": 250, "batch_size": 8, "learning_rate": 8e-5},
+        "train_embedding": True,
+    },
+}
