@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core_ops.selective_captions import CLASS_ONLY, CLASSES, EVERYTHING, SELECTIVE, CaptionForm, instruction
 from ..files.caption_files import INPUT, OUTPUT
 from ..host.models.text_generation import Generation
 from ..settings import choice, integer, number, switch, text
+from .wording import CLASS_ONLY, CLASSES, EVERYTHING, SELECTIVE, CaptionForm, instruction
 
 CASES = {
     "Case 3: selectively informative (SID)": SELECTIVE,
@@ -105,11 +105,11 @@ class CaptionSettings:
 
     def caption_form(self) -> CaptionForm:
         return CaptionForm(
-            self.super_category.strip(),
-            CASES[self.case],
-            self.form == STYLE,
-            self.facial_expression,
-            self.start,
+            super_category=self.super_category.strip(),
+            case=CASES[self.case],
+            style=self.form == STYLE,
+            expression=self.facial_expression,
+            start=self.start,
         )
 
     def question(self) -> str:

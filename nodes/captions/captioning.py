@@ -9,13 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import rgb, validate_pictures
-from ...core_ops.selective_captions import CLASS_ONLY, CaptionForm, RepairedCaption, repair, within_words
-from ...core_ops.selective_captions.repair import Fits, validate_opening
 from ..files import caption_files
 from ..host.models.text_generation import describe, validate_reader
 from ..host.prompts.prompt_rows import PromptRows
 from ..host.run_control import RunProgress
 from .caption_settings import NOWHERE, CaptionSettings
+from .wording import CLASS_ONLY, CaptionForm, Fits, RepairedCaption, repair, validate_opening, within_words
 
 TYPED, CONNECTED, MODEL, CLASS = "typed", "captions", "model", "class only"
 LEFT_OUT = "-"

@@ -57,7 +57,7 @@ def without_descriptions(text: str, style: bool) -> tuple[str, list[str]]:
     removed: list[str] = []
     joining = ""
     for clause in clauses(re.sub(r"\s+in colou?r\b", "", text, flags=re.IGNORECASE)):
-        if _of_style(clause) if style else _of_subject(clause, kept):
+        if (style and not STYLE_WORDS.isdisjoint(words_of(clause))) or (not style and _of_subject(clause, kept)):
             follows = removed and clause.startswith(" and ")
             removed[-1:] = [removed[-1] + clause] if follows else [*removed[-1:], clause.strip(" ,")]
             opened = re.match("[ ,]*with ", clause)
@@ -77,7 +77,7 @@ def without_details(text: str) -> str:
     return with_articles(_DETAILS.sub("", text))
 
 
-def shortened(opening: str, rest: str, fits: Fits) -> str:
+def as_many_as_fit(opening: str, rest: str, fits: Fits) -> str:
     """As many of the clauses after the opening as fit, and of a first clause that is too long by itself, words."""
     if fits(opening + rest):
         return rest
@@ -107,7 +107,3 @@ def _of_subject(clause: str, before: Sequence[str]) -> bool:
 def _another_being(before: Sequence[str]) -> bool:
     """Whether the last clause ends with somebody else, whose hair and eyes then follow."""
     return bool(before) and not BEINGS.isdisjoint(words_of(before[-1])[-1:])
-
-
-def _of_style(clause: str) -> bool:
-    return bool(STYLE_WORDS & set(words_of(clause)))
