@@ -63,7 +63,7 @@ class PersonalizationScorecard(io.ComfyNode):
             card = score(checked, node_id)
         cards = [*checked.compared, card]
         text = to_json(cards)
-        path = score_files.save(card.name, csv_table(card), text, settings.overwrite)
+        path = score_files.save_scores(card.name, csv_table(card), text, settings.overwrite)
         chart, pareto = score_chart(card), pareto_chart(cards, settings.pareto_identity, settings.pareto_text)
         RunProgress(1, node_id).say(one_line(card))
         shown = [image for part in (chart, pareto) for image in ui.PreviewImage(part, cls=cls).as_dict()["images"]]

@@ -85,11 +85,19 @@ def read_concept(path: Path) -> ConceptFile:
     bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
     if not bundled:
         raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
-    split = {key: _split(path, key.removeprefix(_BUNDLE)) for key in bundled}
-    names = {name for name, _ in split.values()}
+    names: set[str] = set()
+    embedding: dict[str, Tensor] = {}
+    for bundled_key, tensor in bundled.items():
+        rest = bundled_key.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
+        key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
+        if key is None:
+            raise ValueError(
+                f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file."
+            )
+        names.add(rest.removesuffix(f".{key}"))
+        embedding[key] = tensor
     if len(names) > 1:
         raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
-    embedding = {split[key][1]: tensor for key, tensor in bundled.items()}
     lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
     return ConceptFile(names.pop(), _checked(path, embedding), lora, metadata)
 
@@ -108,14 +116,6 @@ def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tenso
             "connect the text encoder of its base model."
         )
     return {name: vectors[name].float() for name in widths}
-
-
-def _split(path: Path, rest: str) -> tuple[str, str]:
-    """Name and key; the name may have dots in it."""
-    for key in (_SINGLE, EMBEDDING_KEY, *_SDXL):
-        if rest.endswith(f".{key}"):
-            return rest.removesuffix(f".{key}"), key
-    raise ValueError(f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file.")
 
 
 def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import folder_paths
 from torch import Tensor
 
-from . import file_metadata, safe_files, unfinished_files
+from . import file_metadata, safe_files
 
 Kind = Literal["loras", "diffusion_models"]
 """The folder in the host's output folder, which core's loaders of that kind look into."""
 
 
 def new_file_path(kind: Kind, name: str) -> Path:
+    """Where a LoRA or U-Net of this name goes."""
     return Path(folder_paths.get_output_directory()) / kind / f"{name}.safetensors"
 
 
@@ -25,7 +26,7 @@ def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "
     path = new_file_path(kind, name)
     if (other := safe_files.taken(path)) and not overwrite:
         raise ValueError(f"{parameter}: {other} exists already; choose another name or switch overwrite on.")
-    unfinished_files.validate_writable(parameter, path.parent)
+    safe_files.validate_writable(parameter, path.parent)
 
 
 def save_adapter(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], overwrite: bool) -> Path:
