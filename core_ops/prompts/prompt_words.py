@@ -14,6 +14,11 @@ from ..quoting import quoted, shortened
 START, END = "(start of text)", "(end and padding)"
 
 
+def listed(text: str) -> list[str]:
+    """What a text lists, separated by commas or new lines: names, words, phrases."""
+    return [entry.strip() for line in text.splitlines() for entry in line.split(",") if entry.strip()]
+
+
 @dataclass(frozen=True)
 class PromptWord:
     """A word, or an embedding with all its vectors.

@@ -1,6 +1,6 @@
 """The scores, each per generated picture: features in, [G] out. Their mean over pictures is the published number.
 
-G generated pictures, R references, D features of one encoder; no row needs to be of unit norm.
+G generated pictures, R references, D features of one encoder; no feature needs to be of unit norm.
 """
 
 from __future__ import annotations

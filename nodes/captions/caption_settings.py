@@ -104,6 +104,7 @@ class CaptionSettings:
         self.caption_form()
 
     def caption_form(self) -> CaptionForm:
+        """What each caption should say; raises ValueError for a class or a start that cannot stand in one."""
         return CaptionForm(
             super_category=self.super_category.strip(),
             case=CASES[self.case],
@@ -121,4 +122,5 @@ class CaptionSettings:
         return filled.replace(START_PLACEHOLDER, form.spoken_opening)
 
     def generation(self) -> Generation:
-        return Generation(self.max_tokens, self.temperature, self.seed)
+        """How the answer is drawn."""
+        return Generation(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)

@@ -73,7 +73,8 @@ def save_concept(
     tensors = {**lora, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
     card, extra = about
     path = new_file_path("loras", name)
-    safe_files.write(path, tensors, file_metadata.metadata("lora", name, tensors, card) | dict(extra), overwrite)
+    metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card) | dict(extra)
+    safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
@@ -81,7 +82,8 @@ def read_concept(path: Path) -> ConceptFile:
     """A bundle, or an embedding file; raises ValueError naming what is wrong with the file."""
     tensors, metadata = safe_files.read_foreign("file", path)
     if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
-        return ConceptFile(path.stem, _checked(path, tensors), {}, metadata)
+        _validate_shapes(path, tensors)
+        return ConceptFile(embedding_name=path.stem, embedding=tensors, lora={}, metadata=metadata)
     bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
     if not bundled:
         raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
@@ -99,7 +101,8 @@ def read_concept(path: Path) -> ConceptFile:
     if len(names) > 1:
         raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
     lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
-    return ConceptFile(names.pop(), _checked(path, embedding), lora, metadata)
+    _validate_shapes(path, embedding)
+    return ConceptFile(embedding_name=names.pop(), embedding=embedding, lora=lora, metadata=metadata)
 
 
 def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tensor]:
@@ -118,7 +121,8 @@ def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tenso
     return {name: vectors[name].float() for name in widths}
 
 
-def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _validate_shapes(path: Path, embedding: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless each encoder's vectors are [vectors, width], as many for both."""
     counts = {tensor.shape[0] for tensor in embedding.values() if tensor.ndim == 2}
     if (
         any(tensor.ndim != 2 for tensor in embedding.values())
@@ -129,4 +133,3 @@ def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor
         raise ValueError(
             f"file: {path.name} has an embedding of shapes {shapes}; needed are [vectors, width], 1 to {MOST_VECTORS}."
         )
-    return embedding

@@ -51,7 +51,8 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
     """Writes the embedding with its card as metadata, and returns where."""
     path = embedding_path(name)
     tensors = embedding_tensors(vectors)
-    safe_files.write(path, tensors, file_metadata.metadata("textual-inversion", name, tensors, card), overwrite)
+    metadata = file_metadata.metadata("textual-inversion", name=name, tensors=tensors, card=card)
+    safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
@@ -94,13 +95,13 @@ def save_state(name: str, state: Mapping[str, Any]) -> Path:
     metadata = {"state": json.dumps(_split(state, "", tensors))}
     path, spare = state_path(name), _spare_state_path(name)
     try:
-        safe_files.write(path, tensors, metadata, overwrite=True)
+        safe_files.write(path, tensors, metadata=metadata, overwrite=True)
     except OSError as error:
         spare.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(spare.parent):
             raise
         logger.warning("%s The state is kept in %s.", error, spare)
-        safe_files.write(spare, tensors, metadata, overwrite=True)
+        safe_files.write(spare, tensors, metadata=metadata, overwrite=True)
         return spare
     if _is_private(spare.parent):
         spare.unlink(missing_ok=True)

@@ -14,12 +14,10 @@ def validate_vectors(parameter: str, concept: Concept, clip: Any) -> None:
     own = {name: vectors.shape[-1] for name, vectors in concept.vectors.items()}
     needed = encoder_widths(clip)
     if own != needed:
+        has, takes = (
+            " and ".join(f"{name} of width {width}" for name, width in widths.items()) for widths in (own, needed)
+        )
         raise ValueError(
-            f"{parameter}: {quoted(concept.name)} is an embedding for {_shown(own)}, this model needs "
-            f"{_shown(needed)}; "
+            f"{parameter}: {quoted(concept.name)} is an embedding for {has}, this model needs {takes}; "
             "load the base model that it was learned on, or train the concept on this one."
         )
-
-
-def _shown(widths: dict[str, int]) -> str:
-    return " and ".join(f"{name} of width {width}" for name, width in widths.items())
