@@ -25,7 +25,7 @@ def clip_i(pictures: Tensor, references: Tensor) -> Tensor:
 
 
 def dino(pictures: Tensor, references: Tensor) -> Tensor:
-    """As CLIP-I, in DINO's space (CoRe's evaluation setup; Caron et al. 2021)."""
+    """Mean cosine with the references in DINO's space, masked alike (CoRe's evaluation setup; Caron et al. 2021)."""
     return _mean_cosine(pictures, references)
 
 

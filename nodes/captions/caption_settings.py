@@ -22,6 +22,8 @@ CLASS_PLACEHOLDER, START_PLACEHOLDER = "[class]", "[start]"
 
 @dataclass(frozen=True)
 class CaptionSettings:
+    """Inputs of "Selectively Informative Captions", in the order in which they are shown."""
+
     super_category: str = text(
         "dog",
         help=(

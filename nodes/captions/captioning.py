@@ -69,7 +69,7 @@ def check_inputs(
 
 
 def given_texts(settings: CaptionSettings, captions: Sequence[str] | None, count: int) -> list[tuple[str, str]]:
-    """Of each of `count` pictures where its text comes from, and the text; a model's is still empty.
+    """Where the text of each of `count` pictures comes from, and the text; a model's is still empty.
 
     captions: one text per picture, which may be empty, or one text with a line per picture.
     """
@@ -112,7 +112,7 @@ def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[Repaire
 
 
 def report_of(checked: CheckedCaptions, made: Sequence[RepairedCaption]) -> str:
-    """Of each picture where its text came from and what was repaired; then what to look at, and what was saved."""
+    """Where each picture's text came from and what was repaired; then what to look at, and what was saved."""
     lines = [
         f"image {number} ({source}): {'; '.join(caption.repairs) or 'as it came'}"
         for number, (source, caption) in enumerate(zip(checked.sources, made, strict=True), start=1)
@@ -128,7 +128,7 @@ def report_of(checked: CheckedCaptions, made: Sequence[RepairedCaption]) -> str:
 
 
 def _fits_one_row(clip: Any, super_category: str, vectors: int) -> Fits:
-    """By the host's own tokenizers, with room for the class after {}, which AttnDreamBooth writes there."""
+    """A measure by the host's own tokenizers, with room for the class after {}, which AttnDreamBooth writes there."""
     rows = PromptRows(clip, super_category, vectors)
 
     def fits(caption: str) -> bool:

@@ -31,8 +31,8 @@ class PictureSet:
 
 @dataclass(frozen=True)
 class ScoredPrompts:
-    """Of each generated picture: the prompt, what CLIP reads of it, and without the identifier; whether it keeps the
-    concept's appearance, and so counts in the identity scores."""
+    """The prompt of each generated picture, what CLIP reads of it, and without the identifier; whether it keeps the
+    concept's appearance, so that the picture counts in the identity scores."""
 
     prompts: Sequence[str]
     read: Sequence[str]

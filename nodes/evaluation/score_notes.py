@@ -44,7 +44,7 @@ def why_missing(checked: CheckedScorecard) -> str:
 
 
 def notes_on_comparison(checked: CheckedScorecard) -> list[str]:
-    """In what the scorecards beside it were made otherwise."""
+    """What differs in how the scorecards beside it were made."""
     notes = []
     for card in checked.compared:
         if card.facts["masked"] != checked.masked:

@@ -51,6 +51,7 @@ def one_line(card: Scorecard) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
+    """The 95% interval in writing; of a single value there is none."""
     if estimate.low is None or estimate.high is None:
         return "n = 1"
     return f"{estimate.low:.3f} to {estimate.high:.3f}"

@@ -77,7 +77,7 @@ class PersonalizationScorecard(io.ComfyNode):
 
 
 def _sockets() -> list[io.Input]:
-    """Of pictures, masks, prompts, concept and other scorecards."""
+    """The inputs for pictures, masks, prompts, concept and other scorecards."""
     return [
         io.Image.Input("references", tooltip="Pictures of the concept, as a batch or a list, of any sizes."),
         io.Image.Input("generated", tooltip="Pictures drawn with the concept, as a batch or a list."),

@@ -122,7 +122,7 @@ def _pictures(
 ) -> list[Lazy]:
     """The pictures of these numbers (None: all), cut by `form` with their masks."""
     chosen = range(len(whole.pictures)) if numbers is None else numbers
-    return [partial(_picture, whole, number=number, form=form) for number in chosen]
+    return [partial(_picture, whole, number, form) for number in chosen]
 
 
 def _picture(whole: PictureSet, number: int, form: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:

@@ -72,6 +72,7 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
 
 
 def _folder(root: str, name: str) -> Path:
+    """The folder of this name, which may not exist yet; ValueError unless it lies within the host's folder."""
     base = folder_paths.get_input_directory() if root == INPUT else folder_paths.get_output_directory()
     target = Path(base) / name.strip()
     if not name.strip() or "\0" in name or not folder_paths.is_within_directory(base, str(target)):

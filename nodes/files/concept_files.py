@@ -85,7 +85,7 @@ def state_path(name: str) -> Path:
 
 
 def _spare_state_path(name: str) -> Path:
-    """On the system's own disk, for when the output folder's is full or gone."""
+    """Where a state goes on the system's own disk, when the output folder's is full or gone."""
     return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}" / f"{name}.safetensors"
 
 
@@ -144,6 +144,7 @@ def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _join(value: Any, key: str, tensors: Mapping[str, Tensor]) -> Any:
+    """Puts the tensors that `_split` moved out back into their places."""
     if isinstance(value, Mapping):
         return {name: _join(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
     return tensors.get(key, value)

@@ -107,12 +107,12 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
-    """The same for a text file in UTF-8, its line ends as they are in `text`."""
+    """`write` for a text file in UTF-8, its line ends as they are in `text`."""
     write_bytes(path, text.encode(), overwrite)
 
 
 def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
-    """The same for a file of any kind."""
+    """`write` for a file of any kind."""
     with _renamed_when_whole(path, overwrite) as temporary:
         temporary.write_bytes(content)
         _flush(temporary)
@@ -254,6 +254,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
 
 
 def _left_behind(place: Path) -> bool:
+    """Whether the process that made a workplace was killed; where that cannot be known, it was not."""
     match = _WORKPLACE.fullmatch(place.name)
     if match is None or not place.is_dir() or place.name in _in_use:
         return False
@@ -276,9 +277,11 @@ def _machine() -> str:
 
 
 def _flush(path: Path) -> None:
+    """Returns when the content is on the disk itself."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def _bytes(tensor: Tensor) -> Tensor:
+    """A tensor's content as it lies in memory, [bytes] in uint8."""
     return tensor.contiguous().flatten().view(torch.uint8)

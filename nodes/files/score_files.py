@@ -11,6 +11,7 @@ from . import safe_files
 
 
 def score_folder() -> Path:
+    """The folder of all scorecards."""
     return Path(folder_paths.get_output_directory()) / "scorecards"
 
 

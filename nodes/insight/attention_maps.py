@@ -138,7 +138,7 @@ def _panel(where: str, probe: AttentionProbe, latent: Any, images: Tensor, names
 
 
 def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:
-    """The other prompt need not have the words that were asked for: then it shows all."""
+    """The second probe's panel. Its prompt need not have the words that were asked for: then it shows all."""
     if latent is None or images is None:
         raise ValueError("second_probe: connect second_latent and second_images too, of the second probed sampler.")
     if len(images) != count:

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ...core_ops.prompts.prompt_words import listed, watch_everything, watch_phrases
 from ...core_ops.quoting import LONGEST, shortened
+from ..host.attention.attention_plan import PARTS, WatchedText, WatchPlan
 from ..host.attention.attention_probe import AttentionProbe
-from ..host.attention.attention_run import PARTS, WatchPlan
 from ..host.models.denoiser import unet_of
 from ..host.models.text_encoder import validate_clip
 from ..host.models.unet_layout import Layer, LayerPlace, layer_places
@@ -58,7 +58,7 @@ class ContextAttentionProbe(io.ComfyNode):
         needed = plan.bytes_needed((64, 64), steps=1, images=1) / 2**20
         per = " per picture and step" if plan.each_step else " per picture"
         show_text(
-            f"{len(plan.words)} words, {len(plan.layers)} layers: {needed:.2f} MiB at 512×512 pixels{per}", node_id
+            f"{len(plan.text.words)} words, {len(plan.layers)} layers: {needed:.2f} MiB at 512×512 pixels{per}", node_id
         )
         return io.NodeOutput(probe.attach(model), probe)
 
@@ -70,17 +70,19 @@ def watch_plan(settings: ProbeSettings, model: Any, clip: Any, conditioning: Any
     prompt = read_prompt(clip, settings.prompt)
     phrases = read_phrases(clip, settings.words)
     given = tuple(entry[0] for entry in conditioning or ())
-    return WatchPlan(
+    text = WatchedText(
         prompt=settings.prompt,
         words=watch_phrases(prompt, phrases) if phrases else watch_everything(prompt),
-        prompt_length=prompt.length,
+        length=prompt.length,
         row_length=prompt.length // prompt.rows,
         contexts=tuple(context.float().cpu() for context in given or encoded_texts(clip, settings.prompt)),
         contexts_given=bool(given),
+    )
+    return WatchPlan(
+        text=text,
         layers=layers,
         part=PARTS[(CONDITIONAL, UNCONDITIONAL).index(settings.part)],
-        first_step=settings.first_step,
-        last_step=settings.last_step,
+        steps=range(settings.first_step, settings.last_step + 1),
         each_step=settings.each_step,
         each_head=settings.heads == EACH_HEAD,
         memory_limit=settings.memory_limit * 2**20,

@@ -27,6 +27,8 @@ CONCEPT_NAME = "concept"
 
 @dataclass(frozen=True)
 class SimilaritySettings:
+    """Inputs of "Context Similarity", in the order in which they are shown."""
+
     prompt: str = text(
         "a photo of a {} in the desert",
         help=("A prompt with {} once, where the words are put one after the other. Spaces around it."),

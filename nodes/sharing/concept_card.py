@@ -64,7 +64,7 @@ class ConceptCard:
         return cls(**values)
 
     def entries(self, phrase: str) -> dict[str, Any]:
-        """What `model_card.metadata` writes."""
+        """What `file_metadata.metadata` writes."""
         return {**dataclasses.asdict(self), "phrase": phrase}
 
     def shown(self, phrase: str) -> str:

@@ -73,7 +73,7 @@ def without_descriptions(text: str, style: bool) -> tuple[str, list[str]]:
 
 
 def without_details(text: str) -> str:
-    """Case 2: every thing by its plain noun."""
+    """The text with every thing by its plain noun, as Case 2 wants it."""
     return with_articles(_DETAILS.sub("", text))
 
 

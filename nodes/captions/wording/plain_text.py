@@ -118,7 +118,7 @@ def _replaced(text: str, replacements: Replacements) -> str:
 
 
 def _without_hidden(text: str) -> str:
-    """Without control, private and invisible characters, and pictograms."""
+    """The text without control, private and invisible characters, and pictograms."""
     lines = re.sub(r"[\r\n\v\f\u2028\u2029\x85]+", "\n", text).replace("\t", " ")
     return "".join(c for c in lines if c == "\n" or not unicodedata.category(c).startswith(("C", "So")))
 

@@ -121,4 +121,5 @@ def _lowered(text: str) -> str:
 
 
 def _words(*parts: str) -> str:
+    """The parts as words with one space between, and "a" or "an" as it fits."""
     return with_articles(" ".join(" ".join(parts).split()))

@@ -143,11 +143,13 @@ def without_apposition(text: str) -> tuple[str, str]:
 
 
 def _category(form: CaptionForm) -> str:
+    """A regular expression of the class, with any space between its words."""
     return r"\s+".join(re.escape(word) for word in form.super_category.split())
 
 
 def _class_after(form: CaptionForm) -> str:
-    """Of "{} dog" the class is left out, where the opening does not want words there: training writes it if needed."""
+    """A regular expression of the class after {}, which goes: training writes "{} dog" if needed. Nothing, where the
+    opening wants words there."""
     return "" if form.opening.split("{}")[1] else rf"(?:\s+{_category(form)}{_NOT_COMPOUND})?"
 
 

@@ -66,4 +66,5 @@ def _fits(patch: Any, key: str, weight: Tensor) -> bool:
 
 
 def _some(keys: list[str]) -> str:
+    """The first keys, for a message."""
     return ", ".join(repr(key[:120]) for key in keys[:3]) + (", …" if len(keys) > 3 else "")

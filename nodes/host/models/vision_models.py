@@ -226,4 +226,5 @@ def _explaining(source: VisionSource) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
+    """What an error says first, for a message."""
     return shortened((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))

@@ -164,4 +164,5 @@ class PromptRows:
 
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:
+    """The position of the first end-of-text in a row."""
     return next(i for i, (token, _) in enumerate(row) if isinstance(token, int) and token == tokenizer.end_token)
