@@ -39,7 +39,7 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
     prompts, settings = checked.prompts.prompts, checked.settings
     clip = ClipEncoder(checked.clip)
     dino = DinoEncoder(checked.dino) if checked.dino else None
-    values = _values(checked, _features(checked, clip, dino, node_id))
+    values = _values(checked, _features(checked, clip=clip, dino=dino, node_id=node_id))
     pictures = {name: range(len(prompts)) if name in TEXT_SCORES else checked.counted for name in values}
     value_of = {name: dict(zip(pictures[name], part.tolist(), strict=True)) for name, part in values.items()}
     cut = [text for text in dict.fromkeys(checked.prompts.read) if clip.is_cut(text)]

@@ -14,7 +14,7 @@ from .subject import find_subject, predicate, without_apposition, without_later_
 from .vocabulary import words_of
 
 WORD_BOUND = 50
-_ROUNDS = 8
+_ROUNDS = 8  # Repairs follow from repairs, such as a sentence that is made one with another; more than this never do.
 _LONGEST = 4000  # Characters; a row of 77 tokens holds a tenth of it.
 
 
@@ -83,8 +83,9 @@ def _repaired_once(text: str, form: CaptionForm, fits: Fits) -> tuple[str, list[
     if form.case == CLASSES:
         described, rest = rest, without_details(rest)
         notes += ["removed details of other things"] if rest != described else []
+    # As it stands after {}: a space or a comma first, one comma at a time.
     rest = re.sub(r"\s+", " ", re.sub(r"(?:\s*,)+", ",", rest)).rstrip(" ,")
-    rest = rest if rest.startswith((" ", ",")) or not rest else f" {rest}"
+    rest = re.sub(r"^(?![ ,]|$)", " ", rest)
     kept = as_many_as_fit(head, rest, fits)
     if kept != rest:
         notes.append(f"shortened at a clause, from {len(words_of(rest))} to {len(words_of(kept))} words")

@@ -26,6 +26,7 @@ _MEDIUM = (
     r"photo|photograph|picture|image|shot|snapshot|portrait|close-?up|view|scene|illustration|drawing|painting|cartoon|"
     r"sketch|render|rendering|depiction|artwork"
 )
+_A_MEDIUM = rf"(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+"
 _SEEN = r"(?:seen|shown|pictured|depicted|captured|photographed)"
 _SHOWING = (
     r"(?:is\s+|that\s+|which\s+)?(?:of|shows?|showing|depicts?|depicting|featur(?:es?|ing)|captur(?:es?|ing)|presents?|"
@@ -41,8 +42,7 @@ _LEAD_IN = re.compile(
 )
 # "A photo of a golden retriever sitting": what stands in the subject's place, when the class is not named.
 _UNNAMED = re.compile(
-    rf"(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+of\s+"
-    rf"(?P<phrase>(?:(?:an?|the)\s+)?(?!\w+ing\b){_MODIFIER}(?:\s+(?!\w+ing\b){_MODIFIER})*)",
+    rf"{_A_MEDIUM}of\s+(?P<phrase>(?:(?:an?|the)\s+)?(?!\w+ing\b){_MODIFIER}(?:\s+(?!\w+ing\b){_MODIFIER})*)",
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
@@ -86,14 +86,8 @@ def find_subject(text: str, form: CaptionForm) -> Mention | None:
         lead = text[:start]
         while (shorter := _LEAD_IN.sub("", lead)) != lead:
             lead = shorter
-        return Mention(
-            start=start,
-            end=found.end(),
-            article=article,
-            modifiers=modifiers,
-            lead=lead.strip(" ,"),
-            explicit=explicit is not None,
-        )
+        lead, is_place = lead.strip(" ,"), explicit is not None
+        return Mention(start, found.end(), article=article, modifiers=modifiers, lead=lead, explicit=is_place)
     unnamed = None if form.style else _UNNAMED.match(text)
     if unnamed is None:
         return None
@@ -103,9 +97,7 @@ def find_subject(text: str, form: CaptionForm) -> Mention | None:
 
 def without_lead_in(text: str) -> str:
     """The text without "A painting of", "The image shows" at its beginning."""
-    return re.sub(
-        rf"^(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+{_SHOWING}\s+", "", text, flags=re.I
-    )
+    return re.sub(rf"^{_A_MEDIUM}{_SHOWING}\s+", "", text, flags=re.IGNORECASE)
 
 
 def without_later_mentions(text: str, form: CaptionForm) -> str:
@@ -148,8 +140,10 @@ def _category(form: CaptionForm) -> str:
 
 
 def _class_after(form: CaptionForm) -> str:
-    """A regular expression of the class after {}, which goes: training writes "{} dog" if needed. Nothing, where the
-    opening wants words there."""
+    """A regular expression of the class after {}, which goes: training writes "{} dog" where a method needs it.
+
+    Of nothing, where the opening wants words there.
+    """
     return "" if form.opening.split("{}")[1] else rf"(?:\s+{_category(form)}{_NOT_COMPOUND})?"
 
 

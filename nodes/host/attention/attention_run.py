@@ -123,7 +123,7 @@ class AttentionRun:
                     for number, entry in watched.items():
                         rows = slice(number * images, (number + 1) * images)
                         weights = self._word_weights(entry, context.shape[1], keys=k)
-                        maps = self._maps(q[rows], k[rows], weights, extra)
+                        maps = self._maps(q[rows], k[rows], weights=weights, extra=extra)
                         canvas = self._canvases[self._plan.layers[layer].halvings]
                         canvas.add(step, maps, region=entry.region, mask=entry.mask)
                 if patched is None:
