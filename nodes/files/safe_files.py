@@ -54,17 +54,15 @@ class CannotWrite(OSError):
         if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
             number = int(found[1])
         folder = path.parent
-        allow = f"Close programs that have it open, and let ComfyUI write to {folder}; then run again."
+        number = errno.EACCES if number == errno.EPERM else number
         remedies = {
             **dict.fromkeys(_FULL, f"Free space on the disk of {folder}, and run again."),
             errno.EROFS: f"{folder} is on a disk that can only be read; choose another folder in ComfyUI's settings.",
-            errno.EACCES: allow,
-            errno.EPERM: allow,
+            errno.EACCES: f"Close programs that have it open, and let ComfyUI write to {folder}; then run again.",
             errno.ENOENT: f"Something removed it, or its folder {folder}, meanwhile; stop that program, and run again.",
         }
-        reason = getattr(error, "strerror", None) or error
         remedy = remedies.get(number, "Check the disk, and run again.")
-        super().__init__(f"{path} could not be written: {reason}. {remedy}")
+        super().__init__(f"{path} could not be written: {getattr(error, 'strerror', None) or error}. {remedy}")
 
 
 def validate_name(parameter: str, name: str) -> None:
@@ -221,18 +219,21 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             temporary.chmod(permissions)  # safetensors makes files that only their owner may read
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
-            for seconds in (*_LOCKED_WAITS, None):
-                try:
-                    os.replace(temporary, path)
-                    break
-                except PermissionError:
-                    if seconds is None:
-                        raise
-                    time.sleep(seconds)
+            replace(temporary, path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:
         raise CannotWrite(path, error) from error
+
+
+def replace(source: Path, target: Path) -> None:
+    """Renames; waits a little for a program that has `target` open."""
+    for seconds in _LOCKED_WAITS:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(source, target)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ PATCHED = "model: a patch on it changes the pixels or tokens of cross-attention;
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """An evaluation that is followed. step: number of the canvas that its maps are added to."""
+    """An evaluation that is followed. step: which step of the canvases its maps are added to."""
 
     entries: Mapping[Chunk, WatchedEntry]
     step: int
