@@ -53,12 +53,13 @@ class Region:
     def on(self, size: Size) -> tuple[slice, slice]:
         """Rows and columns of the region on a canvas of another size, at least one of each."""
         return (
-            _scaled(self.top, self.height, size[0], self.whole[0]),
-            _scaled(self.left, self.width, size[1], self.whole[1]),
+            _scaled(self.top, length=self.height, size=size[0], whole=self.whole[0]),
+            _scaled(self.left, length=self.width, size=size[1], whole=self.whole[1]),
         )
 
 
 def _scaled(start: int, length: int, size: int, whole: int) -> slice:
+    """The stretch of `length` cells of a `whole` on a side of another size, at least one cell."""
     first = min(round(start * size / whole), size - 1)
     return slice(first, max(first + 1, round((start + length) * size / whole)))
 
@@ -173,6 +174,7 @@ _TINY = 1e-12
 
 
 def _step(values: Tensor, step: int | None) -> Tensor:
+    """One step of values [S, ...], or the sum of all."""
     return values.sum(dim=0) if step is None else values[step]
 
 

@@ -10,7 +10,10 @@ from .captions.selective_caption import SelectiveCaption
 from .embedding.train_embedding import TrainEmbedding
 from .evaluation.prompt_batch import EvaluationPrompts
 from .evaluation.scorecard import PersonalizationScorecard
-from .files import output_folders
+from .files.concept_files import embedding_path, state_path
+from .files.safe_files import sweep
+from .files.score_files import score_folder
+from .files.unet_files import new_file_path
 from .finetune.unet_identity_finetune import UNetIdentityFinetune
 from .host import editor_scripts
 from .insight.attention_maps import AttentionMaps
@@ -27,7 +30,7 @@ EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
 class PersonalizationExtension(ComfyExtension):
     async def on_load(self) -> None:
         editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
-        output_folders.sweep()
+        sweep_output_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
@@ -44,3 +47,9 @@ class PersonalizationExtension(ComfyExtension):
             ContextSimilarity,
             OptimizePrompt,
         ]
+
+
+def sweep_output_folders() -> None:
+    """Removes what killed processes left; folders that a user names for captions are swept when written to again."""
+    files = [embedding_path("_"), state_path("_"), new_file_path("loras", "_"), new_file_path("diffusion_models", "_")]
+    sweep([*(file.parent for file in files), score_folder()])

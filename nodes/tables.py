@@ -9,8 +9,11 @@ from collections.abc import Iterable, Sequence
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A cell may be a prompt from anybody's workflow: it is shown as it is, one line, no markup."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
+    cells = [[without_markup(" ".join(cell.split())).replace("|", "&#124;") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def _plain(cell: str) -> str:
-    return html.escape(" ".join(cell.split()), quote=False).replace("|", "&#124;").replace("](", "] (")
+def without_markup(text: str) -> str:
+    """One line that is no HTML, and no Markdown whose pictures the editor would fetch; shows no control characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return html.escape(printable, quote=False).replace("](", "] (")

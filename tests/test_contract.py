@@ -107,7 +107,7 @@ PRIVATE = {
     "Downsample": "unet_layout",
     "preferred_attention": "attention_replacement",
     "WrappersMP": "attention_probe",
-    "model_conds": "attention_run",
+    "model_conds": "watched_entries",
     "cached_patcher_init": "host_models",
     "is_within_directory": "caption_files",
     "BaseGenerate": "text_generation",

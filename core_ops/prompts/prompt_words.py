@@ -14,6 +14,11 @@ from ..quoting import quoted, shortened
 START, END = "(start of text)", "(end and padding)"
 
 
+def listed(text: str) -> list[str]:
+    """What a text lists, separated by commas or new lines: names, words, phrases."""
+    return [entry.strip() for line in text.splitlines() for entry in line.split(",") if entry.strip()]
+
+
 @dataclass(frozen=True)
 class PromptWord:
     """A word, or an embedding with all its vectors.
@@ -85,6 +90,7 @@ def token_weights(words: Sequence[WatchedWord], keys: int, period: int, start: i
 
 
 def _occurrences(prompt: PromptWords, phrase: str, words: Sequence[PromptWord]) -> list[tuple[int, ...]]:
+    """Positions of each place where the phrase stands, none of which overlap; ValueError when there is none."""
     wanted = [word.keys for word in words]
     starts = range(len(prompt.words) - len(wanted) + 1) if wanted else ()
     matches = [i for i in starts if [word.keys for word in prompt.words[i : i + len(wanted)]] == wanted]

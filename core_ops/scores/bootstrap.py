@@ -36,18 +36,13 @@ def estimate_mean(
     count = ordered.numel()
     mean = ordered.mean().item()
     if count == 1:
-        return Estimate(mean, None, None, 1)
-    means = torch.cat([_resampled_means(ordered, rows, generator) for rows in _blocks(resamples, count)])
+        return Estimate(mean, low=None, high=None, n=1)
+    means: list[Tensor] = []
+    at_once = max(BLOCK // count, 1)
+    for start in range(0, resamples, at_once):
+        draws = min(at_once, resamples - start)
+        means.append(ordered[torch.randint(count, (draws, count), generator=generator)].mean(dim=-1))
     tail = (1 - confidence) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
-    return Estimate(mean, min(low, mean), max(high, mean), count)  # rounding alone could leave equal values outside
-
-
-def _resampled_means(values: Tensor, rows: int, generator: torch.Generator) -> Tensor:
-    count = values.numel()
-    return values[torch.randint(count, (rows, count), generator=generator)].mean(dim=-1)
-
-
-def _blocks(resamples: int, count: int) -> list[int]:
-    rows = max(BLOCK // count, 1)
-    return [min(rows, resamples - start) for start in range(0, resamples, rows)]
+    low, high = torch.quantile(torch.cat(means), torch.tensor([tail, 1 - tail], dtype=ordered.dtype)).tolist()
+    # Rounding alone could leave equal values outside.
+    return Estimate(mean, low=min(low, mean), high=max(high, mean), n=count)

@@ -40,9 +40,11 @@ def changes_appearance(prompt: str, phrases: Sequence[str]) -> bool:
 
 
 def _concept(identifier: str) -> str:
+    """A regular expression of all that stands for the concept in a prompt."""
     own = rf"|(?<!\w){re.escape(identifier.strip())}(?!\w)" if identifier.strip() else ""
     return f"(?:{_EMBEDDING}|{_TEMPLATE_PLACE}{own})"
 
 
 def _tidy(text: str) -> str:
+    """The text with one space between words, and no marks left over at its ends."""
     return re.sub(r"\s+([,.;])", r"\1", re.sub(r"\s+", " ", text)).strip(" ,;")

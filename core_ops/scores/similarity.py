@@ -1,6 +1,6 @@
 """The scores, each per generated picture: features in, [G] out. Their mean over pictures is the published number.
 
-G generated pictures, R references, D features of one encoder; no row needs to be of unit norm.
+G generated pictures, R references, D features of one encoder; no feature needs to be of unit norm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def clip_i(pictures: Tensor, references: Tensor) -> Tensor:
 
 
 def dino(pictures: Tensor, references: Tensor) -> Tensor:
-    """As CLIP-I, in DINO's space (CoRe's evaluation setup; Caron et al. 2021)."""
+    """Mean cosine with the references in DINO's space, masked alike (CoRe's evaluation setup; Caron et al. 2021)."""
     return _mean_cosine(pictures, references)
 
 

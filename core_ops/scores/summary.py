@@ -28,5 +28,8 @@ def summarize(values: Tensor, prompts: Sequence[str], seed: int, resamples: int 
     def estimate(part: Tensor) -> Estimate:
         return estimate_mean(part, torch.Generator().manual_seed(seed), resamples)
 
-    groups = {prompt: [i for i, other in enumerate(prompts) if other == prompt] for prompt in dict.fromkeys(prompts)}
-    return ScoreSummary(estimate(values), {prompt: estimate(values[rows]) for prompt, rows in groups.items()})
+    pictures_of = {
+        prompt: [i for i, other in enumerate(prompts) if other == prompt] for prompt in dict.fromkeys(prompts)
+    }
+    per_prompt = {prompt: estimate(values[pictures]) for prompt, pictures in pictures_of.items()}
+    return ScoreSummary(estimate(values), per_prompt)

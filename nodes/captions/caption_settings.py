@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...core_ops.selective_captions import CLASS_ONLY, CLASSES, EVERYTHING, SELECTIVE, CaptionForm, instruction
 from ..files.caption_files import INPUT, OUTPUT
 from ..host.models.text_generation import Generation
 from ..settings import choice, integer, number, switch, text
+from .wording import CLASS_ONLY, CLASSES, EVERYTHING, SELECTIVE, CaptionForm, instruction
 
 CASES = {
     "Case 3: selectively informative (SID)": SELECTIVE,
@@ -22,6 +22,8 @@ CLASS_PLACEHOLDER, START_PLACEHOLDER = "[class]", "[start]"
 
 @dataclass(frozen=True)
 class CaptionSettings:
+    """Inputs of "Selectively Informative Captions", in the order in which they are shown."""
+
     super_category: str = text(
         "dog",
         help=(
@@ -104,12 +106,13 @@ class CaptionSettings:
         self.caption_form()
 
     def caption_form(self) -> CaptionForm:
+        """What each caption should say; raises ValueError for a class or a start that cannot stand in one."""
         return CaptionForm(
-            self.super_category.strip(),
-            CASES[self.case],
-            self.form == STYLE,
-            self.facial_expression,
-            self.start,
+            super_category=self.super_category.strip(),
+            case=CASES[self.case],
+            style=self.form == STYLE,
+            expression=self.facial_expression,
+            start=self.start,
         )
 
     def question(self) -> str:
@@ -121,4 +124,5 @@ class CaptionSettings:
         return filled.replace(START_PLACEHOLDER, form.spoken_opening)
 
     def generation(self) -> Generation:
-        return Generation(self.max_tokens, self.temperature, self.seed)
+        """How the answer is drawn."""
+        return Generation(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)

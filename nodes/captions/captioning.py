@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core_ops.pictures import rgb, validate_pictures
-from ...core_ops.selective_captions import CLASS_ONLY, CaptionForm, RepairedCaption, repair, within_words
-from ...core_ops.selective_captions.repair import Fits, validate_opening
+from ...core_ops.pictures import rgb
+from ...core_ops.prompts.prompt_templates import template_with_category
 from ..files import caption_files
 from ..host.models.text_generation import describe, validate_reader
 from ..host.prompts.prompt_rows import PromptRows
 from ..host.run_control import RunProgress
+from ..pictures import single_pictures
 from .caption_settings import NOWHERE, CaptionSettings
+from .wording import CLASS_ONLY, Fits, RepairedCaption, repair, validate_opening, within_words
 
 TYPED, CONNECTED, MODEL, CLASS = "typed", "captions", "model", "class only"
 LEFT_OUT = "-"
@@ -38,21 +39,54 @@ def check_inputs(
     images: Sequence[Tensor], captions: Sequence[str] | None, reader: Any, clip: Any, settings: CaptionSettings
 ) -> CheckedCaptions:
     """Raises ValueError for what would fail later. Images [B, H, W, C] of any sizes become pictures [3, H, W]."""
-    pictures = [picture for batch in images for picture in batch.float()]
-    if not pictures:
-        raise ValueError("images: none came; connect at least one picture.")
-    validate_pictures("images", pictures)
-    pictures = [rgb(picture) for picture in pictures]
+    pictures = [rgb(picture) for picture in single_pictures("images", images)]
     form = settings.caption_form()
-    sources, texts = _sources(settings, captions, reader, len(pictures))
+    texts = given_texts(settings, captions, len(pictures))
+    sources = [source for source, _ in texts]
     if MODEL in sources:
+        if reader is None:
+            raise ValueError(
+                f"own_captions: image {sources.index(MODEL) + 1} of {len(pictures)} has no text; type one line per "
+                "image, or connect captions or a vision_clip."
+            )
         validate_reader(reader)
-    places = []
+    places: Sequence[caption_files.CaptionPlace] = ()
     if settings.save_to != NOWHERE:
-        places = caption_files.places(settings.save_to, settings.save_folder, pictures, settings.overwrite)
-    fits = within_words if clip is None else _fits_one_row(clip, form, settings.vectors)
+        places = caption_files.places(
+            root=settings.save_to, folder=settings.save_folder, pictures=pictures, overwrite=settings.overwrite
+        )
+    fits = within_words if clip is None else _fits_one_row(clip, form.super_category, settings.vectors)
     validate_opening(form, fits)
-    return CheckedCaptions(settings, pictures, sources, texts, reader, fits, places)
+    return CheckedCaptions(
+        settings=settings,
+        pictures=pictures,
+        sources=sources,
+        texts=[text for _, text in texts],
+        reader=reader,
+        fits=fits,
+        places=places,
+    )
+
+
+def given_texts(settings: CaptionSettings, captions: Sequence[str] | None, count: int) -> list[tuple[str, str]]:
+    """Where the text of each of `count` pictures comes from, and the text; a model's is still empty.
+
+    captions: one text per picture, which may be empty, or one text with a line per picture.
+    """
+    if settings.caption_form().case == CLASS_ONLY:
+        return [(CLASS, "")] * count
+    typed = [line.strip() for line in settings.own_captions.splitlines() if line.strip()]
+    if typed and len(typed) != count:
+        raise ValueError(
+            f"own_captions: {len(typed)} lines for {count} images; write one line per image, - for one without."
+        )
+    connected = [text.strip() for text in captions or ()]
+    if len(connected) == 1 and count > 1:
+        connected = [line.strip() for line in connected[0].splitlines() if line.strip()]
+    if connected and len(connected) != count:
+        raise ValueError(f"captions: {len(connected)} came for {count} images; connect one text per image.")
+    pairs = zip(typed or [LEFT_OUT] * count, connected or [""] * count, strict=True)
+    return [(TYPED, own) if own != LEFT_OUT else (CONNECTED, given) if given else (MODEL, "") for own, given in pairs]
 
 
 def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[RepairedCaption]:
@@ -62,7 +96,12 @@ def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[Repaire
     made: list[RepairedCaption] = []
     for picture, source, text in zip(checked.pictures, checked.sources, checked.texts, strict=True):
         if source == MODEL:
-            text = describe(checked.reader, settings.question(), picture, settings.generation())
+            text = describe(
+                clip=checked.reader,
+                question=settings.question(),
+                picture=picture,
+                generation=settings.generation(),
+            )
         made.append(repair(text, form, checked.fits))
         progress.update(len(made), made[-1].text)
     if checked.places:
@@ -73,7 +112,7 @@ def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[Repaire
 
 
 def report_of(checked: CheckedCaptions, made: Sequence[RepairedCaption]) -> str:
-    """Of each picture where its text came from and what was repaired; then what to look at, and what was saved."""
+    """Where each picture's text came from and what was repaired; then what to look at, and what was saved."""
     lines = [
         f"image {number} ({source}): {'; '.join(caption.repairs) or 'as it came'}"
         for number, (source, caption) in enumerate(zip(checked.sources, made, strict=True), start=1)
@@ -88,48 +127,13 @@ def report_of(checked: CheckedCaptions, made: Sequence[RepairedCaption]) -> str:
     return "\n".join(lines)
 
 
-def _sources(
-    settings: CaptionSettings, captions: Sequence[str] | None, reader: Any, count: int
-) -> tuple[list[str], list[str]]:
-    """Of each picture where its text comes from, and the text."""
-    if settings.caption_form().case == CLASS_ONLY:
-        return [CLASS] * count, [""] * count
-    typed, connected = _typed(settings.own_captions, count), _connected(captions, count)
-    sources = [TYPED if own else CONNECTED if given else MODEL for own, given in zip(typed, connected, strict=True)]
-    if reader is None and MODEL in sources:
-        raise ValueError(
-            f"own_captions: image {sources.index(MODEL) + 1} of {count} has no text; type one line per image, or "
-            "connect captions or a vision_clip."
-        )
-    return sources, [own or given for own, given in zip(typed, connected, strict=True)]
-
-
-def _typed(text: str, count: int) -> list[str]:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and len(lines) != count:
-        raise ValueError(
-            f"own_captions: {len(lines)} lines for {count} images; write one line per image, - for one without."
-        )
-    return [line if line != LEFT_OUT else "" for line in lines] or [""] * count
-
-
-def _connected(captions: Sequence[str] | None, count: int) -> list[str]:
-    """A list with one text per picture, which may be empty, or one text with a line per picture."""
-    texts = [text.strip() for text in captions or ()]
-    if len(texts) == 1 and count > 1:
-        texts = [line.strip() for line in texts[0].splitlines() if line.strip()]
-    if texts and len(texts) != count:
-        raise ValueError(f"captions: {len(texts)} came for {count} images; connect one text per image.")
-    return texts or [""] * count
-
-
-def _fits_one_row(clip: Any, form: CaptionForm, vectors: int) -> Fits:
-    """By the host's own tokenizers, with room for the class after {}, which AttnDreamBooth writes there."""
-    rows = PromptRows(clip, form.super_category, vectors)
+def _fits_one_row(clip: Any, super_category: str, vectors: int) -> Fits:
+    """A measure by the host's own tokenizers, with room for the class after {}, which AttnDreamBooth writes there."""
+    rows = PromptRows(clip, super_category, vectors)
 
     def fits(caption: str) -> bool:
         try:
-            rows.concept(caption.replace("{}", f"{{}} {form.super_category}"))
+            rows.concept(template_with_category(caption, super_category))
         except ValueError:
             return False
         return True

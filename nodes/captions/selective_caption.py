@@ -62,8 +62,13 @@ class SelectiveCaption(io.ComfyNode):
         cls, images: Any, vision_clip: Any = None, clip: Any = None, captions: Any = None, **inputs: Any
     ) -> io.NodeOutput:
         settings = validated(CaptionSettings, inputs)
-        reader = vision_clip[0] if vision_clip else None
-        checked = check_inputs(images, captions, reader, clip[0] if clip else None, settings)
+        checked = check_inputs(
+            images=images,
+            captions=captions,
+            reader=vision_clip[0] if vision_clip else None,
+            clip=clip[0] if clip else None,
+            settings=settings,
+        )
         with releasing_memory("max_tokens or the size of the images"):
             made = make_captions(checked, node_id_of(cls))
         texts = [caption.text for caption in made]

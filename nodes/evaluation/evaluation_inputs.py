@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...core_ops.pictures import validate_masks, validate_pictures
+from ...core_ops.pictures import validate_masks
 from ...core_ops.quoting import quoted
 from ...core_ops.scores import changes_appearance, with_category, without_identifier
 from ...core_ops.scores.segments import INSIDE
@@ -16,6 +16,7 @@ from ..concept import Concept
 from ..files.safe_files import validate_name
 from ..host.models.vision_models import VisionSource
 from ..host.prompts.prompt_syntax import without_weights
+from ..pictures import single_pictures
 from .evaluation_settings import ScorecardSettings
 from .score_data import Scorecard, from_json
 
@@ -30,8 +31,8 @@ class PictureSet:
 
 @dataclass(frozen=True)
 class ScoredPrompts:
-    """Of each generated picture: the prompt, what CLIP reads of it, and without the identifier; whether it keeps the
-    concept's appearance, and so counts in the identity scores."""
+    """The prompt of each generated picture, what CLIP reads of it, and without the identifier; whether it keeps the
+    concept's appearance, so that the picture counts in the identity scores."""
 
     prompts: Sequence[str]
     read: Sequence[str]
@@ -41,6 +42,8 @@ class ScoredPrompts:
 
 @dataclass(frozen=True)
 class CheckedScorecard:
+    """All that a scorecard is made from; what can be refused has been looked at."""
+
     name: str
     settings: ScorecardSettings
     references: PictureSet
@@ -54,28 +57,37 @@ class CheckedScorecard:
         return self.references.masks is not None and self.generated.masks is not None
 
     @property
+    def counted(self) -> list[int]:
+        """Numbers of the generated pictures that count in the identity scores."""
+        return [number for number, keeps in enumerate(self.prompts.keeps_appearance) if keeps]
+
+    @property
     def clip(self) -> VisionSource:
-        settings = self.settings
-        return VisionSource("clip_model", settings.clip_model, settings.allow_downloads, settings.precision)
+        return self._source("clip_model")
 
     @property
     def dino(self) -> VisionSource | None:
-        settings = self.settings
-        if not settings.dino_model.strip():
-            return None
-        return VisionSource("dino_model", settings.dino_model, settings.allow_downloads, settings.precision)
+        return self._source("dino_model") if self.settings.dino_model.strip() else None
+
+    def _source(self, input_name: str) -> VisionSource:
+        return VisionSource(
+            input_name=input_name,
+            model=getattr(self.settings, input_name),
+            allow_downloads=self.settings.allow_downloads,
+            precision=self.settings.precision,
+        )
 
 
-def picture_set(name: str, images: Sequence[Tensor], masks_name: str, masks: Sequence[Tensor] | None) -> PictureSet:
-    """Batches [b, H, W, C], and masks [b, H, W] if any, as single ones. Raises ValueError for what cannot be scored."""
-    pictures = [picture for batch in images for picture in batch.float()]
-    if not pictures:
-        raise ValueError(f"{name}: none came; connect at least one picture.")
-    validate_pictures(name, pictures)
+def picture_set(name: str, images: Sequence[Tensor], masks: Sequence[Tensor] | None) -> PictureSet:
+    """Batches [b, H, W, C], and masks [b, H, W] if any, as single ones. Raises ValueError for what cannot be scored.
+
+    name: of the pictures' input, "references" or "generated"; its masks' is the same in the singular.
+    """
+    pictures = single_pictures(name, images)
     if masks is None:
         return PictureSet(pictures, None)
     singles = [mask for batch in masks for mask in batch.float()]
-    validate_masks(masks_name, singles, pictures)
+    validate_masks(f"{name.removesuffix('s')}_masks", singles, pictures)
     return PictureSet(pictures, singles)
 
 
@@ -104,6 +116,7 @@ def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> 
 
 
 def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_category: str) -> ScoredPrompts:
+    """The prompts as the scores read them; raises ValueError for one without a word beside the concept."""
     plain = [without_weights(prompt) for prompt in prompts]
     read = [with_category(text, settings.identifier, super_category) for text in plain]
     bare = [without_identifier(text, settings.identifier) or read[i] for i, text in enumerate(plain)]
@@ -114,10 +127,16 @@ def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_ca
                 "for it."
             )
     phrases = settings.appearance_phrases
-    return ScoredPrompts(prompts, read, bare, [not changes_appearance(text, phrases) for text in plain])
+    return ScoredPrompts(
+        prompts=prompts,
+        read=read,
+        without_identifier=bare,
+        keeps_appearance=[not changes_appearance(text, phrases) for text in plain],
+    )
 
 
 def check_references(references: PictureSet, generated: PictureSet) -> None:
+    """Raises ValueError for masks on the generated side alone, and for a reference without its subject."""
     if references.masks is None:
         if generated.masks is not None:
             raise ValueError("generated_masks: came without reference_masks; connect both, or only reference_masks.")
@@ -154,5 +173,11 @@ def check_inputs(
     super_category = settings.super_category or (concept.super_category if concept else "")
     name = settings.scorecard_name or (concept.name if concept else "scorecard")
     validate_name("scorecard_name", name)
-    scored = scored_prompts(prompts, settings, super_category)
-    return CheckedScorecard(name, settings, references, generated, scored, compared)
+    return CheckedScorecard(
+        name=name,
+        settings=settings,
+        references=references,
+        generated=generated,
+        prompts=scored_prompts(prompts, settings, super_category),
+        compared=compared,
+    )

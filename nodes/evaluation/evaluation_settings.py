@@ -13,6 +13,8 @@ IDENTITY_AXES = ("dino", "clip_i", "subject_alignment")
 
 @dataclass(frozen=True)
 class ScorecardSettings:
+    """Inputs of "Personalization Scorecard", in the order in which they are shown."""
+
     scorecard_name: str = text(
         "", help="Name in tables and charts, and of the files. Empty: the concept's name, or 'scorecard' without one."
     )

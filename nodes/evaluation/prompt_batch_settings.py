@@ -12,6 +12,8 @@ OWN_PROMPTS = "own"
 
 @dataclass(frozen=True)
 class PromptBatchSettings:
+    """Inputs of "Evaluation Prompts", in the order in which they are shown."""
+
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),
         help="The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; or your own.",

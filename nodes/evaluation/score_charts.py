@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -24,11 +23,13 @@ def score_chart(card: Scorecard) -> Tensor:
     height = FRAME_HEIGHT + ROW_HEIGHT * (len(prompts) + 1)
     figure = new_figure(LABEL_WIDTH + PANEL_WIDTH * len(card.scores), height)
     panels = figure.subplots(1, len(card.scores), sharey=True, squeeze=False)[0]
-    labels = [f"all {len(different)} prompts", *(_short(prompt) for prompt in prompts)]
+    short = [prompt if len(prompt) <= LABEL_LENGTH else prompt[: LABEL_LENGTH - 1] + "…" for prompt in prompts]
+    labels = [f"all {len(different)} prompts", *short]
     for panel, (score, summary) in zip(panels, card.scores.items(), strict=True):
         for row, estimate in enumerate([summary.overall, *(summary.per_prompt.get(prompt) for prompt in prompts)]):
             if estimate is not None:
-                _draw_bar(panel, estimate, row)
+                style = {"fmt": "o", "markersize": 4, "capsize": 2, "color": "black" if row else "tab:blue"}
+                panel.errorbar(estimate.mean, row, xerr=_arms(estimate), **style)
         panel.axvline(summary.overall.mean, color="tab:blue", linewidth=0.8, alpha=0.5)
         panel.set_title(TITLES[score])
         panel.grid(axis="x", alpha=0.3)
@@ -53,8 +54,11 @@ def pareto_chart(cards: Sequence[Scorecard], identity: str, text: str) -> Tensor
         axes.text(0.5, 0.5, "No identity score that all scorecards have", ha="center", transform=axes.transAxes)
         return as_image(figure)
     points = [(card.scores[text].overall, card.scores[shared].overall) for card in cards]
-    for name, (x, y) in zip(_distinct([card.name for card in cards]), points, strict=True):
-        axes.errorbar(x.mean, y.mean, yerr=_arms(y), xerr=_arms(x), marker="o", capsize=3, label=name)
+    names = [card.name for card in cards]
+    for number, (x, y) in enumerate(points):
+        name, earlier = names[number], names[:number].count(names[number])
+        label = f"{name} ({earlier + 1})" if earlier else name
+        axes.errorbar(x.mean, y.mean, yerr=_arms(y), xerr=_arms(x), marker="o", capsize=3, label=label)
     front = pareto_front([(x.mean, y.mean) for x, y in points])
     axes.plot(*zip(*front, strict=True), color="grey", linestyle="--", linewidth=1, zorder=0, label="Pareto front")
     axes.set_ylabel(f"{TITLES[shared]} (more of the concept)")
@@ -69,23 +73,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return sorted(p for p in set(points) if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points))
 
 
-def _draw_bar(panel: Any, estimate: Estimate, row: int) -> None:
-    colour = "tab:blue" if row == 0 else "black"
-    panel.errorbar(estimate.mean, row, xerr=_arms(estimate), fmt="o", markersize=4, capsize=2, color=colour)
-
-
 def _arms(estimate: Estimate) -> list[list[float]] | None:
+    """How far the interval reaches to both sides of the mean."""
     if estimate.low is None or estimate.high is None:
         return None
     return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
-
-
-def _short(prompt: str) -> str:
-    return prompt if len(prompt) <= LABEL_LENGTH else prompt[: LABEL_LENGTH - 1] + "…"
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Names that come twice are numbered."""
-    return [
-        name if names[:i].count(name) == 0 else f"{name} ({names[:i].count(name) + 1})" for i, name in enumerate(names)
-    ]

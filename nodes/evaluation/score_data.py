@@ -39,6 +39,7 @@ class Scorecard:
 
 
 def to_json(cards: Sequence[Scorecard]) -> str:
+    """What the output `scores` and the .json file hold; `from_json` reads it."""
     content = {"format": FORMAT, "scorecards": [asdict(card) for card in cards]}
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
 
@@ -49,21 +50,20 @@ def from_json(text: str) -> list[Scorecard]:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise KeyError(f"format {content['format']!r}")
-        return [_card(entry) for entry in content["scorecards"]]
+        cards = []
+        for entry in content["scorecards"]:
+            scores = {
+                score: ScoreSummary(
+                    overall=Estimate(**summary["overall"]),
+                    per_prompt={prompt: Estimate(**estimate) for prompt, estimate in summary["per_prompt"].items()},
+                )
+                for score, summary in entry["scores"].items()
+                if score in TITLES
+            }
+            cards.append(Scorecard(**{**entry, "scores": scores}))
+        return cards
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             "compare_with: the text is no scorecard (" + f"{type(error).__name__}: {error}"[:100] + "); connect the "
             "output scores of another Personalization Scorecard, or the text of its .json file."
         ) from error
-
-
-def _card(entry: Mapping[str, Any]) -> Scorecard:
-    scores = {
-        score: ScoreSummary(
-            Estimate(**summary["overall"]),
-            {prompt: Estimate(**estimate) for prompt, estimate in summary["per_prompt"].items()},
-        )
-        for score, summary in entry["scores"].items()
-        if score in TITLES
-    }
-    return Scorecard(**{**entry, "scores": scores})

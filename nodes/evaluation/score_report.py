@@ -13,14 +13,24 @@ from .score_data import TITLES, Scorecard
 def markdown(card: Scorecard) -> str:
     """Overall scores, scores per prompt, and what to know about them."""
     facts = card.facts
-    head = [
+    overall = [
+        (TITLES[score], f"{summary.overall.mean:.4f}", _interval(summary.overall), str(summary.overall.n))
+        for score, summary in card.scores.items()
+    ]
+    per_prompt = []
+    for prompt in dict.fromkeys(card.prompts):
+        estimates = [summary.per_prompt.get(prompt) for summary in card.scores.values()]
+        cells = [f"{estimate.mean:.3f} ({_interval(estimate)})" if estimate else "–" for estimate in estimates]
+        per_prompt.append((prompt, *cells))
+    parts = [
         f"### {card.name}",
-        "",
         f"{facts['generated']} generated pictures, {facts['references']} references. CLIP: {facts['clip_model']}. "
         f"DINO: {facts['dino_model'] or 'none'}. Intervals: 95%, over pictures ({facts['resamples']} resamples).",
+        markdown_table(("Score", "Mean", "95% interval", "n"), overall),
+        markdown_table(("Prompt", *(TITLES[score] for score in card.scores)), per_prompt),
+        "\n".join(f"- {note}" for note in card.notes),
     ]
-    notes = [f"- {note}" for note in card.notes]
-    return "\n".join([*head, "", _overall(card), "", _per_prompt(card), "", *notes]).rstrip() + "\n"
+    return "\n\n".join(parts).rstrip() + "\n"
 
 
 def csv_table(card: Scorecard) -> str:
@@ -40,27 +50,8 @@ def one_line(card: Scorecard) -> str:
     return " · ".join(f"{TITLES[score]} {summary.overall.mean:.3f}" for score, summary in card.scores.items())
 
 
-def _overall(card: Scorecard) -> str:
-    rows = []
-    for score, summary in card.scores.items():
-        estimate = summary.overall
-        rows.append((TITLES[score], f"{estimate.mean:.4f}", _interval(estimate), str(estimate.n)))
-    return markdown_table(("Score", "Mean", "95% interval", "n"), rows)
-
-
-def _per_prompt(card: Scorecard) -> str:
-    rows = [
-        (prompt, *(_cell(summary.per_prompt.get(prompt)) for summary in card.scores.values()))
-        for prompt in dict.fromkeys(card.prompts)
-    ]
-    return markdown_table(("Prompt", *(TITLES[score] for score in card.scores)), rows)
-
-
-def _cell(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.mean:.3f} ({_interval(estimate)})"
-
-
 def _interval(estimate: Estimate) -> str:
+    """The 95% interval in writing; of a single value there is none."""
     if estimate.low is None or estimate.high is None:
         return "n = 1"
     return f"{estimate.low:.3f} to {estimate.high:.3f}"

@@ -32,7 +32,13 @@ class PersonalizationScorecard(io.ComfyNode):
             is_input_list=True,
             is_output_node=True,
             inputs=[*_sockets(), *schema_inputs(ScorecardSettings)],
-            outputs=_outputs(),
+            outputs=[
+                io.String.Output("scores", display_name="scores", tooltip="Everything as JSON, for compare_with."),
+                io.String.Output("table", display_name="table", tooltip="Markdown, for Preview as Text."),
+                io.Image.Output("chart", display_name="chart", tooltip="Every score, overall and per prompt."),
+                io.Image.Output("pareto", display_name="pareto", tooltip="Identity against text alignment."),
+                io.String.Output("csv_file", display_name="csv_file", tooltip="Where the CSV was written."),
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -51,19 +57,19 @@ class PersonalizationScorecard(io.ComfyNode):
         settings = validated(ScorecardSettings, inputs)
         new_figure(8, 8)  # Without matplotlib it is here that it fails, and not after the work.
         checked = check_inputs(
-            picture_set("references", references, "reference_masks", reference_masks),
-            picture_set("generated", generated, "generated_masks", generated_masks),
-            prompt_of_each_picture(prompts, generated),
-            concept[0] if concept else None,
-            compared_scorecards(compare_with, settings),
-            settings,
+            references=picture_set("references", images=references, masks=reference_masks),
+            generated=picture_set("generated", images=generated, masks=generated_masks),
+            prompts=prompt_of_each_picture(prompts, generated),
+            concept=concept[0] if concept else None,
+            compared=compared_scorecards(compare_with, settings),
+            settings=settings,
         )
         node_id = node_id_of(cls)
         with releasing_memory("batch_size"):
             card = score(checked, node_id)
         cards = [*checked.compared, card]
         text = to_json(cards)
-        path = score_files.save(card.name, csv_table(card), text, settings.overwrite)
+        path = score_files.save_scores(card.name, table=csv_table(card), scores=text, overwrite=settings.overwrite)
         chart, pareto = score_chart(card), pareto_chart(cards, settings.pareto_identity, settings.pareto_text)
         RunProgress(1, node_id).say(one_line(card))
         shown = [image for part in (chart, pareto) for image in ui.PreviewImage(part, cls=cls).as_dict()["images"]]
@@ -71,6 +77,7 @@ class PersonalizationScorecard(io.ComfyNode):
 
 
 def _sockets() -> list[io.Input]:
+    """The inputs for pictures, masks, prompts, concept and other scorecards."""
     return [
         io.Image.Input("references", tooltip="Pictures of the concept, as a batch or a list, of any sizes."),
         io.Image.Input("generated", tooltip="Pictures drawn with the concept, as a batch or a list."),
@@ -98,14 +105,4 @@ def _sockets() -> list[io.Input]:
             force_input=True,
             tooltip="The output scores of another scorecard, which has those before it: all come into pareto.",
         ),
-    ]
-
-
-def _outputs() -> list[io.Output]:
-    return [
-        io.String.Output("scores", display_name="scores", tooltip="Everything as JSON, for compare_with."),
-        io.String.Output("table", display_name="table", tooltip="Markdown, for Preview as Text."),
-        io.Image.Output("chart", display_name="chart", tooltip="Every score, overall and per prompt."),
-        io.Image.Output("pareto", display_name="pareto", tooltip="Identity against text alignment."),
-        io.String.Output("csv_file", display_name="csv_file", tooltip="Where the CSV was written."),
     ]

@@ -46,8 +46,12 @@ def places(root: str, folder: str, pictures: Sequence[Tensor], overwrite: bool) 
     Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
     """
     target = _folder(root, folder)
-    files = sorted(_picture_files(target))
-    found = _beside(files, pictures, folder) if files else _new_places(target, len(pictures))
+    inside = sorted(target.iterdir()) if target.is_dir() else ()
+    files = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+    if files:
+        found = [CaptionPlace(file, new=False) for file in _files_of(pictures, files, folder)]
+    else:
+        found = [CaptionPlace(target / f"image_{index:05d}.png", new=True) for index, _ in enumerate(pictures)]
     taken = [place.caption for place in found if place.caption.exists()]
     if taken and not overwrite:
         raise ValueError(
@@ -61,11 +65,14 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
     """Writes each caption, and the picture [3, H, W] if it is new; what may be replaced was settled by `places`."""
     for place, picture, caption in zip(found, pictures, captions, strict=True):
         if place.new:
-            safe_files.write_bytes(place.picture, _png(picture), overwrite=False)
+            png = io.BytesIO()
+            Image.fromarray(_eight_bit(picture)).save(png, "PNG")
+            safe_files.write_bytes(place.picture, png.getvalue(), overwrite=False)
         safe_files.write_text(place.caption, caption, overwrite=True)
 
 
 def _folder(root: str, name: str) -> Path:
+    """The folder of this name, which may not exist yet; ValueError unless it lies within the host's folder."""
     base = folder_paths.get_input_directory() if root == INPUT else folder_paths.get_output_directory()
     target = Path(base) / name.strip()
     if not name.strip() or "\0" in name or not folder_paths.is_within_directory(base, str(target)):
@@ -84,32 +91,20 @@ def _folder(root: str, name: str) -> Path:
     return target
 
 
-def _beside(files: Sequence[Path], pictures: Sequence[Tensor], folder: str) -> list[CaptionPlace]:
+def _files_of(pictures: Sequence[Tensor], files: Sequence[Path], folder: str) -> Iterator[Path]:
+    """The file that holds each picture; the same picture twice has a file each, if there are as many."""
     by_content: dict[str, list[Path]] = {}
     for file in files:
         for content in _contents_as_loaded(file):
             by_content.setdefault(content, []).append(file)
-    found = []
-    for index, picture in enumerate(pictures):
+    for number, picture in enumerate(pictures, start=1):
         same = by_content.get(_content(_eight_bit(picture)))
         if not same:
             raise ValueError(
-                f"save_folder: {quoted(folder)} has pictures, but none of them is image {index + 1}; name the folder "
+                f"save_folder: {quoted(folder)} has pictures, but none of them is image {number}; name the folder "
                 "that the images were loaded from, unchanged, or a new folder."
             )
-        # The same picture twice has a file each, if there are as many.
-        found.append(CaptionPlace(same.pop(0) if len(same) > 1 else same[0], new=False))
-    return found
-
-
-def _new_places(target: Path, count: int) -> list[CaptionPlace]:
-    """Named as core's *Save Image-Text* names them by default."""
-    return [CaptionPlace(target / f"image_{index:05d}.png", new=True) for index in range(count)]
-
-
-def _picture_files(target: Path) -> Iterator[Path]:
-    if target.is_dir():
-        yield from (file for file in target.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file())
+        yield same.pop(0) if len(same) > 1 else same[0]
 
 
 def _contents_as_loaded(file: Path) -> set[str]:
@@ -134,9 +129,3 @@ def _content(pixels: np.ndarray) -> str:
 def _eight_bit(picture: Tensor) -> np.ndarray:
     """[3, H, W] in 0…1 → [H, W, 3]."""
     return (picture.clamp(0, 1) * 255).round().byte().movedim(0, -1).cpu().numpy()
-
-
-def _png(picture: Tensor) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(_eight_bit(picture)).save(content, "PNG")
-    return content.getvalue()

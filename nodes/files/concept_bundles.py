@@ -73,7 +73,8 @@ def save_concept(
     tensors = {**lora, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
     card, extra = about
     path = new_file_path("loras", name)
-    safe_files.write(path, tensors, file_metadata.metadata("lora", name, tensors, card) | dict(extra), overwrite)
+    metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card) | dict(extra)
+    safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
@@ -81,17 +82,27 @@ def read_concept(path: Path) -> ConceptFile:
     """A bundle, or an embedding file; raises ValueError naming what is wrong with the file."""
     tensors, metadata = safe_files.read_foreign("file", path)
     if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
-        return ConceptFile(path.stem, _checked(path, tensors), {}, metadata)
+        _validate_shapes(path, tensors)
+        return ConceptFile(embedding_name=path.stem, embedding=tensors, lora={}, metadata=metadata)
     bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
     if not bundled:
         raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
-    split = {key: _split(path, key.removeprefix(_BUNDLE)) for key in bundled}
-    names = {name for name, _ in split.values()}
+    names: set[str] = set()
+    embedding: dict[str, Tensor] = {}
+    for bundled_key, tensor in bundled.items():
+        rest = bundled_key.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
+        key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
+        if key is None:
+            raise ValueError(
+                f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file."
+            )
+        names.add(rest.removesuffix(f".{key}"))
+        embedding[key] = tensor
     if len(names) > 1:
         raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
-    embedding = {split[key][1]: tensor for key, tensor in bundled.items()}
     lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
-    return ConceptFile(names.pop(), _checked(path, embedding), lora, metadata)
+    _validate_shapes(path, embedding)
+    return ConceptFile(embedding_name=names.pop(), embedding=embedding, lora=lora, metadata=metadata)
 
 
 def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tensor]:
@@ -110,15 +121,8 @@ def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tenso
     return {name: vectors[name].float() for name in widths}
 
 
-def _split(path: Path, rest: str) -> tuple[str, str]:
-    """Name and key; the name may have dots in it."""
-    for key in (_SINGLE, EMBEDDING_KEY, *_SDXL):
-        if rest.endswith(f".{key}"):
-            return rest.removesuffix(f".{key}"), key
-    raise ValueError(f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file.")
-
-
-def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _validate_shapes(path: Path, embedding: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless each encoder's vectors are [vectors, width], as many for both."""
     counts = {tensor.shape[0] for tensor in embedding.values() if tensor.ndim == 2}
     if (
         any(tensor.ndim != 2 for tensor in embedding.values())
@@ -129,4 +133,3 @@ def _checked(path: Path, embedding: Mapping[str, Tensor]) -> Mapping[str, Tensor
         raise ValueError(
             f"file: {path.name} has an embedding of shapes {shapes}; needed are [vectors, width], 1 to {MOST_VECTORS}."
         )
-    return embedding

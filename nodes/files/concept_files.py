@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
-from . import file_metadata, safe_files, unfinished_files
+from . import file_metadata, safe_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept
             f"{parameter}: an embedding {other.stem!r} exists already at {other}; "
             "choose another name or switch overwrite on."
         )
-    unfinished_files.validate_writable(parameter, embedding_path(name).parent)
+    safe_files.validate_writable(parameter, embedding_path(name).parent)
 
 
 def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
@@ -51,7 +51,8 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
     """Writes the embedding with its card as metadata, and returns where."""
     path = embedding_path(name)
     tensors = embedding_tensors(vectors)
-    safe_files.write(path, tensors, file_metadata.metadata("textual-inversion", name, tensors, card), overwrite)
+    metadata = file_metadata.metadata("textual-inversion", name=name, tensors=tensors, card=card)
+    safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
@@ -66,7 +67,11 @@ def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> P
     found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
     present = sorted(path for path in found if path.exists())
     for path in present:
-        if not _holds(path, tensors):
+        try:
+            same = path.suffix == ".safetensors" and safe_files.same_tensors(path, tensors)
+        except Exception:  # damaged, and so another
+            same = False
+        if not same:
             raise ValueError(
                 f"embedding_name: another embedding {name!r} is at {path}; it stays. "
                 "Give this one a name of its own in embedding_name."
@@ -74,21 +79,13 @@ def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> P
     return present[0] if present else save_embedding(name, vectors, card, overwrite=False)
 
 
-def _holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        return safe_files.same_tensors(path, tensors)
-    except Exception:  # damaged, and so another
-        return False
-
-
 def state_path(name: str) -> Path:
+    """Where the state of this name goes: `STATE_FOLDER` in the host's output folder."""
     return Path(folder_paths.get_output_directory()) / STATE_FOLDER / f"{name}.safetensors"
 
 
 def _spare_state_path(name: str) -> Path:
-    """On the system's own disk, for when the output folder's is full or gone."""
+    """Where a state goes on the system's own disk, when the output folder's is full or gone."""
     return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}" / f"{name}.safetensors"
 
 
@@ -98,13 +95,13 @@ def save_state(name: str, state: Mapping[str, Any]) -> Path:
     metadata = {"state": json.dumps(_split(state, "", tensors))}
     path, spare = state_path(name), _spare_state_path(name)
     try:
-        safe_files.write(path, tensors, metadata, overwrite=True)
+        safe_files.write(path, tensors, metadata=metadata, overwrite=True)
     except OSError as error:
         spare.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(spare.parent):
             raise
         logger.warning("%s The state is kept in %s.", error, spare)
-        safe_files.write(spare, tensors, metadata, overwrite=True)
+        safe_files.write(spare, tensors, metadata=metadata, overwrite=True)
         return spare
     if _is_private(spare.parent):
         spare.unlink(missing_ok=True)
@@ -116,7 +113,7 @@ def load_state(name: str) -> dict[str, Any]:
     safe_files.validate_name("resume_from", name)
     spare = _spare_state_path(name)
     places = [state_path(name), *([spare] if _is_private(spare.parent) else [])]
-    path = max(places, key=_time_written)
+    path = max(places, key=lambda place: place.stat().st_mtime if place.is_file() else 0.0)
     if not path.is_file():
         raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
     try:
@@ -126,19 +123,14 @@ def load_state(name: str) -> dict[str, Any]:
         raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
 
 
-def _time_written(path: Path) -> float:
-    return path.stat().st_mtime if path.is_file() else 0.0
-
-
 def _is_private(folder: Path) -> bool:
     """Whether nobody else can have put a file there: the system's folder of temporary files is everybody's."""
     if os.name == "nt":  # a folder of the user's own
         return True
-    return not folder.is_symlink() and folder.is_dir() and folder.stat().st_uid == os.getuid() and not _is_open(folder)
-
-
-def _is_open(folder: Path) -> bool:
-    return bool(folder.stat().st_mode & 0o022)
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    about = folder.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
 def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
@@ -152,6 +144,7 @@ def _split(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _join(value: Any, key: str, tensors: Mapping[str, Tensor]) -> Any:
+    """Puts the tensors that `_split` moved out back into their places."""
     if isinstance(value, Mapping):
         return {name: _join(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
     return tensors.get(key, value)

@@ -41,23 +41,17 @@ def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping
         "ss_steps": str(card["steps_done"]),
         "ss_output_name": name,
     }
-    if form == "lora":
-        specification |= _network(tensors)
-    return specification | {f"{PREFIX}{key}": json.dumps(value) for key, value in card.items()}
-
-
-def _network(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """What kohya's trainers say of a LoRA, read off its weights; small layers may have a lower rank."""
     ranks = [tensor.shape[0] for key, tensor in tensors.items() if key.endswith(".lora_down.weight")]
-    if not ranks:
-        return {"ss_network_module": "lycoris.kohya"} if any(key.startswith("lora_") for key in tensors) else {}
-    alphas = [float(tensor) for key, tensor in tensors.items() if key.endswith(".alpha")]
-    alpha = max(alphas, default=float(max(ranks)))
-    return {
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": str(max(ranks)),
-        "ss_network_alpha": str(alpha),
-    }
+    if form == "lora" and ranks:  # as kohya's trainers say it; small layers may have a lower rank
+        alphas = [float(tensor) for key, tensor in tensors.items() if key.endswith(".alpha")]
+        specification |= {
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": str(max(ranks)),
+            "ss_network_alpha": str(max(alphas, default=float(max(ranks)))),
+        }
+    elif form == "lora" and any(key.startswith("lora_") for key in tensors):
+        specification["ss_network_module"] = "lycoris.kohya"
+    return specification | {f"{PREFIX}{key}": json.dumps(value) for key, value in card.items()}
 
 
 @cache

@@ -1,12 +1,21 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all: written beside their place, read back, renamed. What is read is checked first.
+
+Until it is whole, a file lies in a workplace: a hidden folder beside it, which names its process. So another process
+sees which of these folders were left behind by one that was killed, and removes them.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +26,43 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from ...core_ops.quoting import quoted
-from .unfinished_files import CannotWrite, replace, workplace
 
 LARGEST_HEADER = 16 * 2**20
 """Of a file from anywhere: fifty times what a LoRA with its metadata and a preview needs."""
-
 MOST_TENSORS = 50_000
 """In a file from anywhere: ten times what a LoRA on every layer of SDXL has."""
-
 MOST_BYTES = 180
 """Of a name in UTF-8: disks take 255, and "-step1000.safetensors" is added."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _DIFFERS = "what was read back differs from what was written"
+_FULL = {errno.ENOSPC, errno.EFBIG, *(getattr(errno, name) for name in ("EDQUOT",) if hasattr(errno, name))}
+_LOCKED_WAITS = (0.1, 0.4, 1.0)
+"""Seconds between attempts to rename: virus scanners and file indexes hold a new file for a moment."""
+_WORKPLACE = re.compile(r"\.core-([0-9a-f]{8})-(\d+)-[0-9a-f]{32}\.tmp")
+_SURELY_DEAD = 24 * 3600
+"""Seconds: of a workplace that a process on another machine made, and that nothing was written to since."""
+_in_use: set[str] = set()
+"""Names of this process's own workplaces."""
+
+
+class CannotWrite(OSError):
+    """A file could not be written; says why, and what to do."""
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        number = error.errno if isinstance(error, OSError) else None
+        # The safetensors library has the system's error number in its text only.
+        if isinstance(error, SafetensorError) and (found := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(found[1])
+        folder = path.parent
+        number = errno.EACCES if number == errno.EPERM else number
+        remedies = {
+            **dict.fromkeys(_FULL, f"Free space on the disk of {folder}, and run again."),
+            errno.EROFS: f"{folder} is on a disk that can only be read; choose another folder in ComfyUI's settings.",
+            errno.EACCES: f"Close programs that have it open, and let ComfyUI write to {folder}; then run again.",
+            errno.ENOENT: f"Something removed it, or its folder {folder}, meanwhile; stop that program, and run again.",
+        }
+        remedy = remedies.get(number, "Check the disk, and run again.")
+        super().__init__(f"{path} could not be written: {getattr(error, 'strerror', None) or error}. {remedy}")
 
 
 def validate_name(parameter: str, name: str) -> None:
@@ -47,6 +81,15 @@ def taken(path: Path) -> Path | None:
     return next((file for file in files if file.name.casefold() == path.name.casefold()), None)
 
 
+def validate_writable(parameter: str, folder: Path) -> None:
+    """Raises ValueError, beginning with `parameter`, when no file can be made in `folder`: said before long work."""
+    try:
+        with _workplace(folder) as place:
+            (place / "trial").write_bytes(b"trial")
+    except OSError as error:
+        raise ValueError(f"{parameter}: {CannotWrite(folder / '…', error)}") from error
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool) -> None:
     """Writes a safetensors file under a temporary name, reads it back, and renames it.
 
@@ -62,36 +105,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def write_text(path: Path, text: str, overwrite: bool) -> None:
-    """The same for a text file in UTF-8, its line ends as they are in `text`."""
+    """`write` for a text file in UTF-8, its line ends as they are in `text`."""
     write_bytes(path, text.encode(), overwrite)
 
 
 def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:
-    """The same for a file of any kind."""
+    """`write` for a file of any kind."""
     with _renamed_when_whole(path, overwrite) as temporary:
         temporary.write_bytes(content)
         _flush(temporary)
         if temporary.read_bytes() != content:
             raise OSError(_DIFFERS)
-
-
-@contextmanager
-def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty file, on the disk of `path`, that takes its name when the block ends well, and is gone otherwise."""
-    try:
-        with workplace(path.parent) as place:
-            temporary = place / "file"
-            temporary.touch()
-            permissions = temporary.stat().st_mode
-            yield temporary
-            temporary.chmod(permissions)  # safetensors makes files that only their owner may read
-            if path.exists() and not overwrite:
-                raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
-            replace(temporary, path)
-    except FileExistsError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise CannotWrite(path, error) from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -110,7 +134,14 @@ def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[st
     """
     try:
         _validate_size(path)
-        _validate_header(path)
+        with open(path, "rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > LARGEST_HEADER:  # seen before it takes much time and memory
+            raise ValueError(f"a header of {header} bytes")
+        with safe_open(path, framework="pt") as opened:
+            count = len(opened.keys())
+        if count > MOST_TENSORS:
+            raise ValueError(f"{count} tensors")
         tensors, metadata = read(path)
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ValueError(
@@ -145,49 +176,113 @@ def _validate_size(path: Path) -> None:
         raise ValueError(f"{size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free")
 
 
-def _validate_header(path: Path) -> None:
-    """Raises ValueError for a header that would take much time and memory."""
-    with open(path, "rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > LARGEST_HEADER:
-        raise ValueError(f"a header of {header} bytes")
-    with safe_open(path, framework="pt") as opened:
-        count = len(opened.keys())
-    if count > MOST_TENSORS:
-        raise ValueError(f"{count} tensors")
-
-
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of the tensor bytes as they will lie in the file, in hex (modelspec.hash_sha256)."""
+    # Their order is the library's own. It is read off a file with one number for each: whole U-Nets are large.
+    content = save({name: torch.zeros(1, dtype=tensor.dtype) for name, tensor in tensors.items()})
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     digest = hashlib.sha256()
-    for name in _order_in_file(tensors):
+    for name in sorted(tensors, key=lambda name: header[name]["data_offsets"]):
         digest.update(_bytes(tensors[name].detach().cpu()).numpy().data)
     return "0x" + digest.hexdigest()
 
 
-def _order_in_file(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names in the order of their bytes, read off a file with one number for each; whole U-Nets are large."""
-    content = save({name: torch.zeros(1, dtype=tensor.dtype) for name, tensor in tensors.items()})
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return sorted(tensors, key=lambda name: header[name]["data_offsets"])
+def same_tensors(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds exactly these, bit for bit; one at a time, for a whole U-Net is large."""
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
+
+    with safe_open(path, framework="pt") as file:
+        return set(file.keys()) == tensors.keys() and all(
+            same(file.get_tensor(name), tensor) for name, tensor in tensors.items()
+        )
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Removes the workplaces that processes left behind that were killed."""
+    for folder in folders:
+        for place in folder.glob(".core-*.tmp"):
+            if _left_behind(place):
+                shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
+    """An empty file, on the disk of `path`, that takes its name when the block ends well, and is gone otherwise."""
+    try:
+        with _workplace(path.parent) as place:
+            temporary = place / "file"
+            temporary.touch()
+            permissions = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(permissions)  # safetensors makes files that only their owner may read
+            if path.exists() and not overwrite:
+                raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
+            replace(temporary, path)
+    except FileExistsError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise CannotWrite(path, error) from error
+
+
+def replace(source: Path, target: Path) -> None:
+    """Renames; waits a little for a program that has `target` open."""
+    for seconds in _LOCKED_WAITS:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(source, target)
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """A hidden folder within `folder`, for one file in the making; gone when the block ends.
+
+    A folder, because the safetensors library makes temporary files of its own beside the file that it writes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep([folder])
+    place = folder / f".core-{_machine()}-{os.getpid()}-{uuid.uuid4().hex}.tmp"
+    _in_use.add(place.name)
+    try:
+        place.mkdir()
+        yield place
+    finally:
+        _in_use.discard(place.name)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _left_behind(place: Path) -> bool:
+    """Whether the process that made a workplace was killed; where that cannot be known, it was not."""
+    match = _WORKPLACE.fullmatch(place.name)
+    if match is None or not place.is_dir() or place.name in _in_use:
+        return False
+    try:
+        made = place.stat().st_mtime
+        if match[1] != _machine():
+            return time.time() - made > _SURELY_DEAD
+        process = int(match[2])
+        # The number may be another program's by now, or ours: containers begin to count anew.
+        return process == os.getpid() or psutil.Process(process).create_time() > made + 1
+    except psutil.NoSuchProcess:
+        return True
+    except (OSError, psutil.Error):
+        return False
+
+
+def _machine() -> str:
+    """Folders may be shared between machines, whose process numbers mean nothing here."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _flush(path: Path) -> None:
+    """Returns when the content is on the disk itself."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
-def same_tensors(path: Path, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds exactly these, bit for bit; one at a time, for a whole U-Net is large."""
-    with safe_open(path, framework="pt") as file:
-        return set(file.keys()) == tensors.keys() and all(
-            _same_bits(file.get_tensor(name), tensor) for name, tensor in tensors.items()
-        )
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
-
-
 def _bytes(tensor: Tensor) -> Tensor:
+    """A tensor's content as it lies in memory, [bytes] in uint8."""
     return tensor.contiguous().flatten().view(torch.uint8)

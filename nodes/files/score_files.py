@@ -9,12 +9,15 @@ import folder_paths
 
 from . import safe_files
 
-FOLDER = "scorecards"
+
+def score_folder() -> Path:
+    """The folder of all scorecards."""
+    return Path(folder_paths.get_output_directory()) / "scorecards"
 
 
-def save(name: str, table: str, scores: str, overwrite: bool) -> Path:
+def save_scores(name: str, table: str, scores: str, overwrite: bool) -> Path:
     """Writes NAME.csv and NAME.json, or NAME-2 and so on when one of them is there; returns the CSV's path."""
-    folder = Path(folder_paths.get_output_directory()) / FOLDER
+    folder = score_folder()
     stems = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     taken = (".csv", ".json")
     stem = next(s for s in stems if overwrite or not any((folder / f"{s}{suffix}").exists() for suffix in taken))

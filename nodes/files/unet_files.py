@@ -9,13 +9,14 @@ from typing import Any, Literal
 import folder_paths
 from torch import Tensor
 
-from . import file_metadata, safe_files, unfinished_files
+from . import file_metadata, safe_files
 
 Kind = Literal["loras", "diffusion_models"]
 """The folder in the host's output folder, which core's loaders of that kind look into."""
 
 
 def new_file_path(kind: Kind, name: str) -> Path:
+    """Where a LoRA or U-Net of this name goes."""
     return Path(folder_paths.get_output_directory()) / kind / f"{name}.safetensors"
 
 
@@ -25,13 +26,14 @@ def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "
     path = new_file_path(kind, name)
     if (other := safe_files.taken(path)) and not overwrite:
         raise ValueError(f"{parameter}: {other} exists already; choose another name or switch overwrite on.")
-    unfinished_files.validate_writable(parameter, path.parent)
+    safe_files.validate_writable(parameter, path.parent)
 
 
 def save_adapter(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], overwrite: bool) -> Path:
     """Writes LoRA, LoHa, LoKr or OFT weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them."""
     path = new_file_path("loras", name)
-    safe_files.write(path, tensors, file_metadata.metadata("lora", name, tensors, card), overwrite)
+    metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card)
+    safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
@@ -43,6 +45,7 @@ def save_unet(
     prediction: "epsilon" or "v".
     """
     path = new_file_path("diffusion_models", name)
-    about = file_metadata.metadata("model", name, weights, card) | {"modelspec.prediction_type": prediction}
-    safe_files.write(path, weights, about, overwrite)
+    metadata = file_metadata.metadata("model", name=name, tensors=weights, card=card)
+    metadata["modelspec.prediction_type"] = prediction
+    safe_files.write(path, weights, metadata=metadata, overwrite=overwrite)
     return path

@@ -12,14 +12,20 @@ from einops import rearrange
 from torch import Tensor
 
 from ...core_ops.attention_maps import CapturedAttention, word_masks
-from ...core_ops.pictures import rgb, validate_pictures
+from ...core_ops.pictures import rgb
+from ...core_ops.prompts.prompt_words import listed
 from ...core_ops.quoting import quoted, shortened
 from ..host.attention.attention_probe import AttentionProbe
+from ..pictures import single_pictures
 from ..settings import schema_inputs, validated
 from ..tables import markdown_table
 from .attention_pages import Panel, draw_frames, draw_pages
 from .attention_probe import ProbeIO
 from .attention_settings import THRESHOLD, MapSettings
+
+SMALLEST_REST = 5e-5
+"""What four decimals would show as 0."""
+_OCCURRENCE = re.compile(r" \(\d+\)$")
 
 
 class AttentionMaps(io.ComfyNode):
@@ -61,11 +67,13 @@ class AttentionMaps(io.ComfyNode):
         **inputs: Any,
     ) -> io.NodeOutput:
         settings = validated(MapSettings, inputs)
-        names = split_names(settings.words)
-        first = _panel(("probe", probe), latent, images, names)
+        names = listed(settings.words)
+        first = _panel("probe", probe=probe, latent=latent, images=images, names=names)
         panels = [first]
         if second_probe is not None:
-            panels.append(_second_panel(second_probe, second_latent, second_images, names, len(first.images)))
+            panels.append(
+                _second_panel(second_probe, second_latent, second_images, names=names, count=len(first.images))
+            )
         overlays = draw_pages(panels, settings)
         masks = word_masks(
             first.captured.maps()[:, list(first.shown)],
@@ -76,10 +84,6 @@ class AttentionMaps(io.ComfyNode):
         frames = draw_frames(panels, settings)
         shown = ui.PreviewImage(overlays, cls=cls)
         return io.NodeOutput(overlays, rearrange(masks, "T B h w -> (T B) h w"), table, frames, ui=shown)
-
-
-def split_names(words: str) -> list[str]:
-    return [name.strip() for line in words.splitlines() for name in line.split(",") if name.strip()]
 
 
 def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int, ...]:
@@ -104,48 +108,41 @@ def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int,
     return tuple(dict.fromkeys(found))
 
 
-_OCCURRENCE = re.compile(r" \(\d+\)$")
-
-
 def share_table(captured: CapturedAttention) -> str:
     """Markdown: the share of each watched word in every image, and what is left for other tokens; they sum to 1."""
     shares = captured.shares()
     rest = (1 - shares.sum(dim=1, keepdim=True)).clamp_min(0)
-    rows = [(word.label, shares[:, number]) for number, word in enumerate(captured.words)]
+    share_of = [(word.label, shares[:, number]) for number, word in enumerate(captured.words)]
     if float(rest.max()) > SMALLEST_REST:
-        rows.append(("(other tokens)", rest[:, 0]))
-    rows.append(("sum", torch.stack([row for _, row in rows]).sum(dim=0)))
+        share_of.append(("(other tokens)", rest[:, 0]))
+    share_of.append(("sum", torch.stack([share for _, share in share_of]).sum(dim=0)))
     images = [f"image {number + 1}" for number in range(captured.images)]
-    cells = [[label, *(f"{float(share):.4f}" for share in [*row, row.mean()])] for label, row in rows]
+    cells = [
+        [label, *(f"{float(share):.4f}" for share in [*in_images, in_images.mean()])] for label, in_images in share_of
+    ]
     table = markdown_table(["token", *images, "mean"], cells)
     prompt = " ".join(captured.prompt.split())
     return "\n\n".join([f"Share of attention, “{prompt}”", table, *filter(None, [captured.note])])
 
 
-SMALLEST_REST = 5e-5
-"""What four decimals would show as 0."""
-
-
-def _panel(named: tuple[str, AttentionProbe], latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
-    where, probe = named
+def _panel(where: str, probe: AttentionProbe, latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
+    """One probe's maps and pictures; `where` is its input. Raises ValueError when they do not belong together."""
     captured = probe.captured(latent["samples"], where)
     input_name = where.replace("probe", "images")
     if len(images) != captured.images:
         raise ValueError(
             f"{input_name}: {len(images)} came for {captured.images} latents; connect the decoded latents."
         )
-    pictures = list(images.float().cpu())
-    validate_pictures(input_name, pictures)
-    colours = torch.stack([rgb(picture) for picture in pictures])
-    return Panel(rearrange(colours, "B C H W -> B H W C"), captured, shown_words(captured, names))
+    pictures = torch.stack([rgb(picture) for picture in single_pictures(input_name, [images.cpu()])])
+    return Panel(rearrange(pictures, "B C H W -> B H W C"), captured, shown_words(captured, names))
 
 
 def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:
-    """The other prompt need not have the words that were asked for: then it shows all."""
+    """The second probe's panel. Its prompt need not have the words that were asked for: then it shows all."""
     if latent is None or images is None:
         raise ValueError("second_probe: connect second_latent and second_images too, of the second probed sampler.")
     if len(images) != count:
         raise ValueError(f"second_images: {len(images)} came beside {count}; use the same batch size with both probes.")
-    captured = probe.captured(latent["samples"], "second_probe")
-    labels = {word.label.casefold() for word in captured.words}
-    return _panel(("second_probe", probe), latent, images, [name for name in names if name.casefold() in labels])
+    labels = {word.label.casefold() for word in probe.captured(latent["samples"], "second_probe").words}
+    known = [name for name in names if name.casefold() in labels]
+    return _panel("second_probe", probe=probe, latent=latent, images=images, names=known)

@@ -48,7 +48,9 @@ def draw_pages(panels: Sequence[Panel], settings: MapSettings) -> Tensor:
     heats = _heats(panels, None, settings)
     return torch.stack(
         [
-            _Page([panel.labels(image) for panel in panels], panels, PAGE_CELL, settings).filled(heats, image)
+            _Page([panel.labels(image) for panel in panels], panels, cell=PAGE_CELL, settings=settings).filled(
+                heats, image
+            )
             for image in range(len(panels[0].images))
         ]
     )
@@ -56,7 +58,7 @@ def draw_pages(panels: Sequence[Panel], settings: MapSettings) -> Tensor:
 
 def draw_frames(panels: Sequence[Panel], settings: MapSettings) -> Tensor:
     """All steps of the first image, then of the next, each with a bar that shows how far, [B·S, height, width, 3]."""
-    page = _Page([panel.labels(None) for panel in panels], panels, FRAME_CELL, settings)
+    page = _Page([panel.labels(None) for panel in panels], panels, cell=FRAME_CELL, settings=settings)
     steps = max(len(panel.captured.steps) for panel in panels)
     frames = []
     for step in range(steps):
@@ -86,22 +88,36 @@ class _Page:
 
     def __init__(self, labels: list[list[str]], panels: Sequence[Panel], cell: int, settings: MapSettings) -> None:
         self._panels, self._settings = panels, settings
-        self._cells = [_cell_size(panel.images, cell) for panel in panels]
-        columns = min(settings.columns, max(map(len, labels)))
-        rows = [-(-len(texts) // columns) for texts in labels]
-        heights = [
-            count * (height + LABEL_HEIGHT) + TITLE_HEIGHT for count, (height, _) in zip(rows, self._cells, strict=True)
+        # Of each panel: its pictures' size, with this longest side and neither side very short, and its lines of them.
+        sizes = [
+            [max(SMALLEST_SIDE, round(side * cell / max(panel.images.shape[1:3]))) for side in panel.images.shape[1:3]]
+            for panel in panels
         ]
-        width = columns * (max(width for _, width in self._cells) + MARGIN)
+        columns = min(settings.columns, max(map(len, labels)))
+        lines = [-(-len(texts) // columns) for texts in labels]
+        heights = [
+            count * (height + LABEL_HEIGHT) + TITLE_HEIGHT for count, (height, _) in zip(lines, sizes, strict=True)
+        ]
+        width = columns * (max(width for _, width in sizes) + MARGIN)
         figure = new_figure(width, sum(heights))
         parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
         axes = []
-        for part, count, texts, panel, size in zip(parts, rows, labels, panels, self._cells, strict=True):
+        for part, count, texts, panel, (height, cell_width) in zip(parts, lines, labels, panels, sizes, strict=True):
             prompt = textwrap.shorten(panel.captured.prompt, width // LETTER, placeholder=" …")
             part.suptitle(prompt, fontsize=10, parse_math=False)
-            axes.append(_lettered(part.subplots(count, columns, squeeze=False).flatten(), texts, size))
+            places = part.subplots(count, columns, squeeze=False).flatten()
+            axes.append(_lettered(places, texts, (height, cell_width)))
         self._blank = as_image(figure)[0]
-        self._places = [[_pixels(place, self._blank.shape[0]) for place in group] for group in axes]
+        # Where a place lies is known once the figure is drawn; matplotlib counts from below.
+        bottom = self._blank.shape[0]
+        boxes = [[place.get_window_extent() for place in group] for group in axes]
+        self._places = [
+            [
+                (slice(bottom - round(box.y1), bottom - round(box.y0)), slice(round(box.x0), round(box.x1)))
+                for box in group
+            ]
+            for group in boxes
+        ]
 
     def filled(self, heats: Sequence[Tensor], image: int) -> Tensor:
         """The page [height, width, 3] with one image and its heats in their places."""
@@ -109,17 +125,16 @@ class _Page:
         for panel, places, heat in zip(self._panels, self._places, heats, strict=True):
             for number, (rows, columns) in enumerate(places):
                 size = rows.stop - rows.start, columns.stop - columns.start
-                picture = _resized_picture(panel.images[image], size)
+                channels = rearrange(panel.images[image], "H W C -> 1 C H W")
+                resized = F.interpolate(channels, size, mode="bilinear", antialias=True, align_corners=False)
+                picture = rearrange(resized, "1 C H W -> H W C").clamp(0, 1)
                 if number:
                     word, head = divmod(number - 1, heat.shape[2])
-                    picture = self._overlay(picture, heat[image : image + 1, word : word + 1, head : head + 1], size)
+                    overlay = resized_maps(heat[image : image + 1, word : word + 1, head : head + 1], size)[0, 0, 0]
+                    opacity = self._settings.opacity
+                    picture = (1 - opacity) * picture + opacity * colored(overlay, self._settings.color_map)
                 page[rows, columns] = picture
         return page
-
-    def _overlay(self, picture: Tensor, heat: Tensor, size: Size) -> Tensor:
-        opacity = self._settings.opacity
-        colors = colored(resized_maps(heat, size)[0, 0, 0], self._settings.color_map)
-        return (1 - opacity) * picture + opacity * colors
 
 
 def _lettered(axes, texts: Sequence[str], size: Size) -> list:
@@ -133,24 +148,3 @@ def _lettered(axes, texts: Sequence[str], size: Size) -> list:
         lines = [line for part in text.split("\n") for line in textwrap.wrap(part, max(size[1] // LETTER, 4))]
         place.set_xlabel("\n".join(lines), fontsize=9, parse_math=False)
     return list(axes[: len(texts)])
-
-
-def _pixels(place, page_height: int) -> tuple[slice, slice]:
-    """Rows and columns of the page that a place takes once the figure is drawn."""
-    box = place.get_window_extent()
-    rows = slice(page_height - round(box.y1), page_height - round(box.y0))
-    return rows, slice(round(box.x0), round(box.x1))
-
-
-def _cell_size(images: Tensor, longest: int) -> Size:
-    """Height and width of an image with this longest side, and neither side very short."""
-    scale = longest / max(images.shape[1:3])
-    height, width = (max(SMALLEST_SIDE, round(side * scale)) for side in images.shape[1:3])
-    return height, width
-
-
-def _resized_picture(picture: Tensor, size: Size) -> Tensor:
-    """[H, W, 3] at another size."""
-    channels = rearrange(picture, "H W C -> 1 C H W")
-    resized = F.interpolate(channels, size, mode="bilinear", antialias=True, align_corners=False)
-    return rearrange(resized, "1 C H W -> H W C").clamp(0, 1)

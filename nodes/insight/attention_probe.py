@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core_ops.prompts.prompt_words import watch_everything, watch_phrases
+from ...core_ops.prompts.prompt_words import listed, watch_everything, watch_phrases
 from ...core_ops.quoting import LONGEST, shortened
+from ..host.attention.attention_plan import PARTS, WatchedText, WatchPlan
 from ..host.attention.attention_probe import AttentionProbe
-from ..host.attention.attention_run import PARTS, WatchPlan
 from ..host.models.denoiser import unet_of
 from ..host.models.text_encoder import validate_clip
 from ..host.models.unet_layout import Layer, LayerPlace, layer_places
@@ -53,12 +53,12 @@ class ContextAttentionProbe(io.ComfyNode):
     def execute(cls, model: Any, clip: Any, conditioning: Any = None, **inputs: Any) -> io.NodeOutput:
         settings = validated(ProbeSettings, inputs)
         node_id = node_id_of(cls)
-        plan = watch_plan(settings, model, clip, conditioning)
+        plan = watch_plan(settings, model=model, clip=clip, conditioning=conditioning)
         probe = AttentionProbe(plan, node_id)
-        needed = plan.bytes_needed((64, 64), 1, 1) / 2**20
+        needed = plan.bytes_needed((64, 64), steps=1, images=1) / 2**20
+        per = " per picture and step" if plan.each_step else " per picture"
         show_text(
-            f"{len(plan.words)} words, {len(plan.layers)} layers: {needed:.2f} MiB at 512×512 pixels{_per(plan)}",
-            node_id,
+            f"{len(plan.text.words)} words, {len(plan.layers)} layers: {needed:.2f} MiB at 512×512 pixels{per}", node_id
         )
         return io.NodeOutput(probe.attach(model), probe)
 
@@ -70,17 +70,19 @@ def watch_plan(settings: ProbeSettings, model: Any, clip: Any, conditioning: Any
     prompt = read_prompt(clip, settings.prompt)
     phrases = read_phrases(clip, settings.words)
     given = tuple(entry[0] for entry in conditioning or ())
-    return WatchPlan(
+    text = WatchedText(
         prompt=settings.prompt,
         words=watch_phrases(prompt, phrases) if phrases else watch_everything(prompt),
-        prompt_length=prompt.length,
+        length=prompt.length,
         row_length=prompt.length // prompt.rows,
         contexts=tuple(context.float().cpu() for context in given or encoded_texts(clip, settings.prompt)),
         contexts_given=bool(given),
+    )
+    return WatchPlan(
+        text=text,
         layers=layers,
         part=PARTS[(CONDITIONAL, UNCONDITIONAL).index(settings.part)],
-        first_step=settings.first_step,
-        last_step=settings.last_step,
+        steps=range(settings.first_step, settings.last_step + 1),
         each_step=settings.each_step,
         each_head=settings.heads == EACH_HEAD,
         memory_limit=settings.memory_limit * 2**20,
@@ -90,7 +92,13 @@ def watch_plan(settings: ProbeSettings, model: Any, clip: Any, conditioning: Any
 def chosen_layers(settings: ProbeSettings, places: Mapping[Layer, LayerPlace]) -> dict[Layer, LayerPlace]:
     """The layers that the settings name; raises ValueError when there is none such, or heads cannot be kept apart."""
     if settings.layers == LISTED_LAYERS:
-        chosen = _listed(settings.layer_list, places)
+        by_name = {".".join(map(str, layer)): layer for layer in places}
+        wanted = listed(settings.layer_list)
+        unknown = [name for name in wanted if name not in by_name]
+        if unknown or not wanted:
+            came = f"{shortened(', '.join(unknown), LONGEST)} is not in this model" if unknown else "it names no layer"
+            raise ValueError(f"layer_list: {came}; write some of {', '.join(by_name)}, separated by commas.")
+        chosen = {by_name[name]: places[by_name[name]] for name in wanted}
     elif settings.layers in RESOLUTIONS:
         halvings = RESOLUTIONS.index(settings.layers)
         chosen = {layer: place for layer, place in places.items() if place.halvings == halvings}
@@ -103,17 +111,3 @@ def chosen_layers(settings: ProbeSettings, places: Mapping[Layer, LayerPlace]) -
     if settings.heads == EACH_HEAD and len(heads) > 1:
         raise ValueError(f"heads: the layers have {heads} heads; choose layers of one resolution, or heads = mean.")
     return chosen
-
-
-def _listed(names: str, places: Mapping[Layer, LayerPlace]) -> dict[Layer, LayerPlace]:
-    by_name = {".".join(map(str, layer)): layer for layer in places}
-    wanted = [name.strip() for line in names.splitlines() for name in line.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in by_name]
-    if unknown or not wanted:
-        came = f"{shortened(', '.join(unknown), LONGEST)} is not in this model" if unknown else "it names no layer"
-        raise ValueError(f"layer_list: {came}; write some of {', '.join(by_name)}, separated by commas.")
-    return {by_name[name]: places[by_name[name]] for name in wanted}
-
-
-def _per(plan: WatchPlan) -> str:
-    return " per picture and step" if plan.each_step else " per picture"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ CONCEPT_NAME = "concept"
 
 @dataclass(frozen=True)
 class SimilaritySettings:
+    """Inputs of "Context Similarity", in the order in which they are shown."""
+
     prompt: str = text(
         "a photo of a {} in the desert",
         help=("A prompt with {} once, where the words are put one after the other. Spaces around it."),
@@ -85,28 +88,28 @@ def compare(
             f"words: {len(words)} came, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat."
         )
     rows = TemplateRows(clip, {} if concept is None else {CONCEPT_NAME: concept.vectors})
-    row_of = {word: _row(rows, settings.prompt, word, filling) for word, filling in words.items()}
-    base, *_ = row_of
-    pairs = {word: _pair(row, row_of[base], word) for word, row in row_of.items()}
-    text_of = {word: host_outputs(clip, row) for word, row in row_of.items()}
-    similarities = {word: context_similarities(text_of[word], text_of[base], pair) for word, pair in pairs.items()}
-    labels = context_labels(read_prompt(clip, fill(settings.prompt, [words[base]])), row_of[base])
-    return ContextTokens(tuple(labels), row_of[base].span.start), similarities
+    pairs: dict[str, AlignedPair] = {}
+    for word, filling in words.items():
+        try:
+            row = rows.row(settings.prompt, [filling])
+        except ValueError as error:
+            raise ValueError(f"words: {quoted(word)} cannot be put into the prompt. {error}") from error
+        if not row.span:
+            raise ValueError(f"words: {quoted(word)} gives no token; write a word or embedding:NAME.")
+        pairs[word] = _pair_with_first(row, pairs, word)
+    first = next(iter(pairs))
+    text_of = {word: host_outputs(clip, pair.concept) for word, pair in pairs.items()}
+    similarities = {word: context_similarities(text_of[word], text_of[first], pair) for word, pair in pairs.items()}
+    row = pairs[first].concept
+    labels = context_labels(read_prompt(clip, fill(settings.prompt, [words[first]])), row)
+    return ContextTokens(labels=tuple(labels), before=row.span.start), similarities
 
 
-def _row(rows: TemplateRows, prompt: str, word: str, filling: str) -> TokenRow:
+def _pair_with_first(row: TokenRow, pairs: Mapping[str, AlignedPair], word: str) -> AlignedPair:
+    """The row of a word beside that of the first word, which is its own partner."""
+    first = next((pair.concept for pair in pairs.values()), row)
     try:
-        row = rows.row(prompt, [filling])
-    except ValueError as error:
-        raise ValueError(f"words: {quoted(word)} cannot be put into the prompt. {error}") from error
-    if not row.span:
-        raise ValueError(f"words: {quoted(word)} gives no token; write a word or embedding:NAME.")
-    return row
-
-
-def _pair(row: TokenRow, base: TokenRow, word: str) -> AlignedPair:
-    try:
-        return AlignedPair(row, base)
+        return AlignedPair(row, first)
     except ValueError as error:
         raise ValueError(
             f"words: {quoted(word)} changes how the words around it are split; keep spaces around {{}} in the prompt, "

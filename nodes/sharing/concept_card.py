@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import json
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..files.file_metadata import PREFIX
+from ..tables import without_markup
 
 LARGEST_ENTRY = 200_000
 """Characters that are read of one entry; settings may hold prompts."""
@@ -45,7 +45,8 @@ class ConceptCard:
     def read(cls, parameter: str, metadata: Mapping[str, str]) -> ConceptCard:
         """Raises ValueError when an entry is missing or of another type than the pack writes."""
         try:
-            found = {key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items() if _ours(key)}
+            ours = {f"{PREFIX}{name}": name for name in _KINDS}
+            found = {ours[key]: json.loads(text) for key, text in metadata.items() if key in ours}
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{parameter}: its card cannot be read ({error}); choose another file.") from error
         settings = found.get("settings")
@@ -63,29 +64,29 @@ class ConceptCard:
         return cls(**values)
 
     def entries(self, phrase: str) -> dict[str, Any]:
-        """What `model_card.metadata` writes."""
+        """What `file_metadata.metadata` writes."""
         return {**dataclasses.asdict(self), "phrase": phrase}
 
     def shown(self, phrase: str) -> str:
         """For people, one entry a line; nothing in it is markup."""
         entries = {"trigger": phrase, **dataclasses.asdict(self)}
-        return "\n".join(f"{name}: {_plain(value)}" for name, value in entries.items() if value not in ("", {}))
+        texts = {
+            name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            for name, value in entries.items()
+            if value not in ("", {})
+        }
+        return "\n".join(f"{name}: {without_markup(text[:SHOWN])}" for name, text in texts.items())
 
 
-def _kind(entry: dataclasses.Field[Any]) -> type:
-    if entry.default is not dataclasses.MISSING:
-        return type(entry.default)
-    return dict if entry.default_factory is not dataclasses.MISSING else str
-
-
-_KINDS = {entry.name: _kind(entry) for entry in dataclasses.fields(ConceptCard)}
-
-
-def _ours(key: str) -> bool:
-    return key.startswith(PREFIX) and key.removeprefix(PREFIX) in _KINDS
+_KINDS: Mapping[str, type] = {
+    entry.name: {"str": str, "bool": bool, "int": int}.get(str(entry.type), dict)
+    for entry in dataclasses.fields(ConceptCard)
+}
+"""Of each entry, the type that it must have in a file."""
 
 
 def _check(parameter: str, name: str, value: Any) -> None:
+    """Raises ValueError for an entry that the pack would not have written so."""
     if type(value) is not _KINDS[name]:
         wrong = f"{name} of its card is a {type(value).__name__}, not a {_KINDS[name].__name__}"
     elif len(json.dumps(value)) > LARGEST_ENTRY:
@@ -95,10 +96,3 @@ def _check(parameter: str, name: str, value: Any) -> None:
     else:
         return
     raise ValueError(f"{parameter}: {wrong}; choose another file.")
-
-
-def _plain(value: Any) -> str:
-    """One line without markup, HTML or Markdown (whose pictures the editor would fetch), or control characters."""
-    text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:SHOWN]
-    text = "".join(letter if letter.isprintable() else " " for letter in text).replace("](", "] (")
-    return html.escape(text, quote=False)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
-from torch import Tensor
 
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
@@ -22,6 +20,11 @@ from .concept_card import ConceptCard
 from .thumbnail import KEY, decode_thumbnail
 
 logger = logging.getLogger(__name__)
+
+ANY_BASE = (
+    "Also take a concept of another fine-tune of the same family (SD 1.x, 2.x or XL). Off: only of this very base "
+    "model."
+)
 
 
 class LoadConcept(io.ComfyNode):
@@ -55,13 +58,7 @@ class LoadConcept(io.ComfyNode):
                     advanced=True,
                     tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
                 ),
-                io.Boolean.Input(
-                    "any_base_of_same_family",
-                    default=False,
-                    advanced=True,
-                    tooltip="Also take a concept of another fine-tune of the same family (SD 1.x, 2.x or XL). "
-                    "Off: only of this very base model.",
-                ),
+                io.Boolean.Input("any_base_of_same_family", default=False, advanced=True, tooltip=ANY_BASE),
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, where the file has one."),
@@ -88,27 +85,25 @@ class LoadConcept(io.ComfyNode):
             raise ValueError(f"strength: {quoted(strength)} is not a number to multiply by; give one, such as 1.")
         stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file))
         card = ConceptCard.read("file", stored.metadata)
-        _validate_base(card, model, clip, any_base_of_same_family)
+        _validate_base(card, model, clip, any_of_family=any_base_of_same_family)
         vectors = concept_bundles.vectors_for(stored, encoder_widths(clip))
-        preview = _preview(stored)
+        uri = stored.metadata.get(KEY)
+        preview = torch.ones(1, 64, 64, 3) if uri is None else decode_thumbnail("file", uri)
         if stored.lora:
-            model, clip = apply_lora(model, clip, stored.lora, strength)
-        concept = _placed(embedding_name.strip() or stored.embedding_name, card, vectors)
+            model, clip = apply_lora(model, clip, lora=stored.lora, strength=strength)
+        name = embedding_name.strip() or stored.embedding_name
+        concept = Concept(
+            name=name,
+            super_category=card.super_category,
+            vectors=vectors,
+            path=concept_files.embedding_path(name),
+            with_category=card.with_category,
+        )
+        # Where the host's tokenizer finds it: perhaps a file of another folder that holds the same already.
+        path = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
+        concept = dataclasses.replace(concept, path=path)
         shown = ui.PreviewImage(preview, cls=cls)
         return io.NodeOutput(model, clip, concept, concept.phrase, card.shown(concept.phrase), preview, ui=shown)
-
-
-def _placed(name: str, card: ConceptCard, vectors: Mapping[str, Tensor]) -> Concept:
-    """The concept, with its embedding where the host's tokenizer finds it."""
-    path = concept_files.embedding_path(name)
-    concept = Concept(name, card.super_category, vectors, path, card.with_category)
-    path = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
-    return dataclasses.replace(concept, path=path)
-
-
-def _preview(stored: concept_bundles.ConceptFile) -> Tensor:
-    uri = stored.metadata.get(KEY)
-    return torch.ones(1, 64, 64, 3) if uri is None else decode_thumbnail("file", uri)
 
 
 def _validate_base(card: ConceptCard, model: Any, clip: Any, any_of_family: bool) -> None:

@@ -74,13 +74,24 @@ class SaveConcept(io.ComfyNode):
                 f"description: it has {len(description)} characters; shorten it to {LONGEST_DESCRIPTION} at most."
             )
         weights = dict(lora or {})
-        _validate_lora(weights)
+        for key, weight in weights.items():
+            if not isinstance(weight, torch.Tensor) or key.startswith("bundle_emb."):
+                raise ValueError(f"lora: {key[:120]!r} is no LoRA weight; connect a LORA_MODEL output.")
+            if not bool(weight.isfinite().all()):
+                raise ValueError(
+                    f"lora: {key[:120]!r} holds NaN or infinity; train it again with a lower learning rate."
+                )
         card = dataclasses.replace(_card_of(concept, lora), description=description.strip())
         extra = {"modelspec.description": card.description}
         if preview is not None:
             extra[KEY] = encode_thumbnail(preview)
         path = concept_bundles.save_concept(
-            name, concept.name, concept.vectors, weights, (card.entries(concept.phrase), extra), overwrite
+            name,
+            concept_name=concept.name,
+            embedding=concept.vectors,
+            lora=weights,
+            about=(card.entries(concept.phrase), extra),
+            overwrite=overwrite,
         )
         return io.NodeOutput(
             str(path), ui=ui.PreviewText(f"{path.name}: {len(weights)} LoRA weights, {concept.phrase}")
@@ -107,11 +118,3 @@ def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard
     return dataclasses.replace(
         card, super_category=concept.super_category, with_category=concept.with_category, lora=training
     )
-
-
-def _validate_lora(weights: Mapping[str, Tensor]) -> None:
-    for key, weight in weights.items():
-        if not isinstance(weight, torch.Tensor) or key.startswith("bundle_emb."):
-            raise ValueError(f"lora: {key[:120]!r} is no LoRA weight; connect a LORA_MODEL output.")
-        if not bool(weight.isfinite().all()):
-            raise ValueError(f"lora: {key[:120]!r} holds NaN or infinity; train it again with a lower learning rate.")

@@ -58,7 +58,7 @@ def test_watching_everything_covers_every_token_once():
     assert [word.label for word in watched if not word.in_prompt] == [START, END]
 
 
-def test_a_phrase_is_found_wherever_it_stands_with_all_its_tokens():
+def test_a_phrase_is_found_wherever_it_stands_with_all_tokens():
     watched = watch_phrases(TEDDY, {"bear": phrase(("bear",)), "teddy": phrase(("Teddy", "ted", "dy"))})
     assert labels(watched) == {"bear": (4,), "bear (2)": (7,), "teddy": (2, 3)}
     together = watch_phrases(TEDDY, {"teddy bear": phrase(("teddy", "ted", "dy"), ("bear",))})
@@ -70,7 +70,7 @@ def test_the_end_of_a_longer_word_is_not_that_word():
         watch_phrases(TEDDY, {"dy": phrase(("dy",))})
 
 
-def test_the_words_that_are_there_are_named_without_control_characters():
+def test_words_of_the_prompt_are_named_without_control_letters():
     with pytest.raises(ValueError, match=r"The words that are: a, \\x00, 狗\."):
         watch_phrases(prompt(("a",), ("\0",), ("狗",)), {"dog": phrase(("dog",))})
 
@@ -89,7 +89,7 @@ def test_an_embedding_is_found_by_its_bare_name():
     assert labels(watch_phrases(text, {"my-cat": phrase(("my",), ("-",), ("cat",))})) == {"my-cat": (2, 3)}
 
 
-def test_token_weights_follow_a_context_that_is_repeated_or_begins_later():
+def test_token_weights_follow_a_repeated_or_later_context():
     weights = token_weights([WatchedWord("dog", (2, 3))], 12, 6)
     assert weights[:, 0].nonzero().flatten().tolist() == [2, 3, 8, 9]
     assert token_weights([WatchedWord("dog", (2,))], 8, 8, 4)[:, 0].nonzero().flatten().tolist() == [6]
@@ -116,7 +116,7 @@ def qk() -> tuple[Tensor, Tensor]:
     return torch.randn(2, 6, 8, generator=generator), torch.randn(2, 5, 8, generator=generator)
 
 
-def test_word_attention_is_the_softmax_summed_over_the_words_tokens(qk, monkeypatch):
+def test_word_attention_is_softmax_summed_over_a_words_tokens(qk, monkeypatch):
     q, k = qk
     words = [WatchedWord("a", (1,)), WatchedWord("b", (2, 4))]
     weights = token_weights(words, 5, 5)

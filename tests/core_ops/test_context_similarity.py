@@ -18,7 +18,7 @@ def random_text(seed: int, encoders: tuple[str, ...] = ("toy",)) -> TextConditio
     return TextConditioning(outputs, torch.cat(list(outputs.values()), dim=-1))
 
 
-def test_each_token_is_compared_with_its_partner_behind_spans_of_other_length():
+def test_tokens_meet_their_partners_behind_spans_of_any_length():
     aligned = pair([3, 4], [5, 6], vectors=3, category=[BIG, DOG])
     a, b = random_text(0), random_text(1)
     expected = [
@@ -31,7 +31,7 @@ def test_each_token_is_compared_with_its_partner_behind_spans_of_other_length():
     assert context_similarities(a, b, aligned).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_it_is_one_for_the_same_prompt_and_does_not_depend_on_length():
+def test_similarity_is_one_for_the_same_prompt_of_any_norm():
     encoder = ToyTextEncoder()
     dog = row(3, DOG, 4, span=range(1, 2))
     text = encoder.encode([dog], {})

@@ -38,7 +38,7 @@ def most_clip_tokens(prompt: str) -> int:
 
 
 @pytest.mark.parametrize("name", PROMPT_SETS)
-def test_a_hundred_different_templates_none_of_them_for_evaluation(name):
+def test_a_hundred_templates_none_of_them_for_evaluation(name):
     templates = [words(template) for template in prompt_set(name)]
     evaluation = {words(template) for other in EVALUATION_SETS for template in prompt_set(other)}
     assert len(set(templates)) == len(templates) == 100
@@ -50,7 +50,7 @@ def test_twenty_evaluation_prompts_each():
 
 
 @pytest.mark.parametrize("name", PROMPT_SETS)
-def test_every_type_of_the_paper_has_prompts_and_every_prompt_a_type(name):
+def test_each_type_of_the_paper_has_prompts_each_prompt_a_type(name):
     grouped = {kind: [line for line in body if line] for kind, body in templates_by_type(name).items()}
     assert list(grouped) == TYPES[name]
     assert min(len(templates) for templates in grouped.values()) >= 10

@@ -51,14 +51,14 @@ def test_a_picture_against_itself_scores_one(score):
     assert score(one.expand(3, -1), 7 * one.expand(2, -1)).tolist() == pytest.approx([1.0] * 3)
 
 
-def test_a_picture_that_is_nothing_but_the_references_surroundings_disentangles_nothing():
+def test_a_picture_of_nothing_but_surroundings_scores_zero_nsd():
     one = random(1, 16)
     assert scores.non_subject_disentanglement(one, one).tolist() == pytest.approx([0.0])
     assert scores.non_subject_disentanglement(one, -one).tolist() == pytest.approx([2.0])
 
 
 @pytest.mark.parametrize("score", SET_SCORES)
-def test_the_references_order_does_not_matter_and_the_pictures_order_is_kept(score):
+def test_references_in_any_order_pictures_in_their_own(score):
     pictures, references = random(6, 8), random(4, 8, seed=1)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     expected = score(pictures, references)
@@ -112,7 +112,7 @@ def test_the_interval_covers_the_mean(values, seed):
     assert estimate.n == len(values)
 
 
-def test_the_same_seed_gives_the_same_interval_whatever_the_order():
+def test_the_same_seed_gives_the_same_interval_in_any_order():
     values = random(40)
     first = scores.estimate_mean(values, seeded(3))
     assert scores.estimate_mean(values.flip(0), seeded(3)) == first
@@ -144,7 +144,7 @@ def test_nothing_and_what_is_not_finite_have_no_mean(values):
         scores.estimate_mean(torch.tensor(values), seeded())
 
 
-def test_a_summary_holds_every_prompt_and_does_not_depend_on_the_others():
+def test_a_summary_holds_every_prompt_independent_of_others():
     values, prompts = random(6), ["b", "a", "b", "b", "a", "c"]
     summary = scores.summarize(values, prompts, seed=1)
     assert list(summary.per_prompt) == ["b", "a", "c"]
@@ -180,7 +180,7 @@ def test_without_a_super_category_both_texts_are_the_same():
     assert scores.with_category(prompt, "", " ") == scores.without_identifier(prompt, "")
 
 
-def test_of_the_papers_prompts_styles_and_outfits_are_left_out_and_colours_are_not():
+def test_of_the_papers_prompts_styles_and_outfits_are_left_out():
     left_out = {
         name: [prompt for prompt in prompt_set(name) if scores.changes_appearance(prompt, scores.APPEARANCE_PHRASES)]
         for name in EVALUATION_SETS

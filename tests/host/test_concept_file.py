@@ -38,7 +38,7 @@ def test_what_is_loaded_draws_what_was_saved(family, caplog):
     loaded.path.unlink()
 
 
-def test_core_loads_its_lora_and_names_only_the_embedding_as_not_loaded(sd1, caplog):
+def test_core_loads_the_lora_and_leaves_only_the_embedding(sd1, caplog):
     from nodes import LoraLoader
 
     path = save(make_concept(sd1, "in-core"), make_lora(sd1[0]))
@@ -49,7 +49,7 @@ def test_core_loads_its_lora_and_names_only_the_embedding_as_not_loaded(sd1, cap
     assert not torch.allclose(sample(model, sd1[1], prompt), sample(sd1[0], sd1[1], prompt), atol=1e-3)
 
 
-def test_core_reads_the_file_as_an_embedding_where_it_lies_among_them(family, embeddings):
+def test_core_reads_a_bundle_among_embeddings_as_an_embedding(family, embeddings):
     concept = make_concept(family, "among-them")
     path = save(concept, make_lora(family[0]))
     (embeddings / "renamed.safetensors").write_bytes(path.read_bytes())
@@ -102,7 +102,7 @@ def test_a_loaded_concept_can_be_saved_again(sd1):
     assert load(sd1, f"loras/{second.name}")[3] == f"embedding:again-two {WORD}"
 
 
-def test_what_the_training_node_learned_is_shared_with_its_settings(sd1):
+def test_what_training_learned_is_shared_with_its_settings(sd1):
     from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     settings = {"concept_name": "trained", "super_category": WORD, "steps": 1, "batch_size": 1, "resolution": 64}
@@ -147,7 +147,7 @@ def test_an_embedding_of_that_name_in_a_folder_below_is_seen_too(sd1, embeddings
         load(sd1, f"loras/{path.name}")
 
 
-def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
+def test_a_concept_of_another_base_is_refused_with_its_name(sd1):
     path = save(make_concept(sd1, "strict", base_model_fingerprint="0" * 64))
     with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \('stable-diffusion-v1'\); load that base"):
         load(sd1, f"loras/{path.name}")
@@ -158,7 +158,7 @@ def test_a_concept_of_another_base_model_is_refused_with_its_name(sd1):
             load(sd1, f"loras/{path.name}", any_base_of_same_family=switch)
 
 
-def test_the_fingerprint_is_that_of_the_base_while_a_finetune_of_biases_is_in_place(sd1):
+def test_the_fingerprint_is_the_bases_under_a_finetune_of_biases(sd1):
     import comfy.model_management
     from core_personalization.nodes.host.models.host_models import base_model_fingerprint
 

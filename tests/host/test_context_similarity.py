@@ -107,7 +107,7 @@ def test_prompt_weights_do_not_count(sd1_clip):
     assert plain == weighted
 
 
-def test_repeated_words_punctuation_and_split_words_have_a_row_each(sd1_clip):
+def test_repeated_and_split_words_and_marks_have_a_row_each(sd1_clip):
     labels, _ = columns(execute(sd1_clip, "a dog beside a {} ; photorealism | really!")[1])
     assert labels[:6] == ["(start of text)", "a", "dog", "beside", "a", ";"]
     assert labels[6:8] == ["photorealism·1", "photorealism·2"]

@@ -74,7 +74,7 @@ def everything(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize("where", INPUTS)
-def test_a_name_that_is_none_is_refused_by_its_input_and_nothing_is_written(where, sd1, concept, comfyui):
+def test_a_hostile_name_is_refused_and_nothing_is_written(where, sd1, concept, comfyui):
     before = everything(comfyui)
     for name in NAMES:
         with pytest.raises(ValueError, match=f"^{where.split()[0]}: ") as refused:
@@ -133,7 +133,7 @@ def test_captions_are_saved_in_no_folder_outside(root, outside, comfyui):
     assert list(outside.iterdir()) == []
 
 
-def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(sd1, concept, comfyui, outside):
+def test_a_link_in_a_files_place_is_replaced_and_not_followed(sd1, concept, comfyui, outside):
     precious = outside / "precious.txt"
     precious.write_text("precious")
     link = concept.path.with_name("linked.safetensors")
@@ -146,7 +146,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(sd1, concept
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows gives every user a temporary folder")
-def test_no_state_is_taken_from_a_temporary_folder_that_others_could_write(comfyui, tmp_path, monkeypatch):
+def test_no_state_comes_from_a_folder_that_others_could_write(comfyui, tmp_path, monkeypatch):
     import getpass
     import tempfile
 

@@ -115,7 +115,7 @@ def change(case: str, good: bytes, path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [*DAMAGED, *CHANGED_PLAIN, *CHANGED_TENSORS, "no metadata", "brackets without end"])
-def test_a_broken_state_is_refused_with_the_reason_before_any_step(case, state, good, sd1, comfyui, monkeypatch):
+def test_a_broken_state_is_refused_with_reason_before_any_step(case, state, good, sd1, comfyui, monkeypatch):
     from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     change(case, good, state)

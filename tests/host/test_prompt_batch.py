@@ -49,7 +49,7 @@ def test_a_text_stands_for_a_concept_that_is_not_connected():
     assert set(plain) == {"a dog asleep"}
 
 
-def test_the_scorecard_reads_the_same_texts_as_from_the_plain_prompts():
+def test_the_scorecard_reads_the_texts_of_the_plain_prompts():
     from core_personalization.core_ops.scores import with_category
 
     for learned in (concept(), concept(True)):

@@ -102,7 +102,7 @@ def test_the_hash_is_that_of_the_tensor_bytes_in_the_file(files, tmp_path):
     assert files.tensor_hash(TENSORS) == "0x" + hashlib.sha256(content[start:]).hexdigest()
 
 
-def test_a_text_is_written_byte_for_byte_and_never_over_another_unasked(files, tmp_path):
+def test_a_text_is_written_byte_for_byte_over_none_unasked(files, tmp_path):
     path = tmp_path / "scores.csv"
     files.write_text(path, "score,mean\nλ,1\n", overwrite=False)
     assert path.read_bytes() == "score,mean\nλ,1\n".encode()

@@ -70,7 +70,7 @@ def test_the_pareto_chart_shows_every_scorecard(charts):
     assert len({image.numpy().tobytes() for image in images}) == 3
 
 
-def test_an_identity_score_that_one_lacks_is_replaced_by_one_that_all_have(charts):
+def test_an_identity_score_that_one_lacks_gives_way_to_a_shared(charts):
     without = card({score: mean for score, mean in MEANS.items() if score != "dino"})
     cards = [card(MEANS), without]
     assert torch.equal(charts.pareto_chart(cards, "dino", "clip_t"), charts.pareto_chart(cards, "clip_i", "clip_t"))

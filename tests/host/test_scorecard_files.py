@@ -49,7 +49,7 @@ def test_empty_generated_masks_are_counted(vision_models):
     assert any("1 generated masks are empty" in note for note in card["notes"])
 
 
-def test_without_dino_masks_or_identity_prompts_the_rest_is_scored(vision_models):
+def test_what_can_be_scored_without_dino_or_masks_is_scored(vision_models):
     assert list(overall(execute(vision_models, dino_model=""))) == ["clip_t", "text_alignment", "clip_i"]
     card = card_of(execute(vision_models, prompts=[STYLED], **MASKS))
     assert list(card["scores"]) == ["clip_t", "text_alignment"]

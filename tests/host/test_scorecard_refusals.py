@@ -56,7 +56,7 @@ def test_bad_input_is_refused_with_its_name(vision_models, scorecards, change, m
     assert not list(scorecards.glob("*"))
 
 
-def test_a_model_of_another_kind_or_without_its_weights_is_refused(vision_models, tmp_path):
+def test_a_model_of_another_kind_or_without_weights_is_refused(vision_models, tmp_path):
     with pytest.raises(ValueError, match=r"clip_model: .* is of type 'vit'"):
         execute(vision_models, clip_model=vision_models["dino"])
     with pytest.raises(ValueError, match=r"dino_model: .* is of type 'clip'"):
@@ -171,7 +171,7 @@ def test_a_folder_inside_comfyuis_models_is_found_by_its_name(vision_models):
     assert overall(execute(vision_models, clip_model="clip_vision/small-clip")) == overall(execute(vision_models))
 
 
-def test_the_host_holds_the_models_while_they_are_used_and_not_longer(vision_models):
+def test_the_host_holds_the_models_only_while_they_are_used(vision_models):
     import comfy.model_management as management
     from core_personalization.nodes.host.models.vision_models import DinoEncoder, VisionSource
 

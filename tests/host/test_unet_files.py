@@ -46,7 +46,7 @@ KOHYA = {
 }  # fmt: skip
 
 
-def test_modules_are_named_as_kohyas_trainers_do_and_core_maps_every_name_back(family):
+def test_modules_have_kohyas_names_and_core_maps_each_back(family):
     import comfy.lora
     from core_personalization.nodes.host.models.unet_weights import kohya_names
 
@@ -197,7 +197,7 @@ def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_f
     assert relative(predict(family, loaded), expected) < 1e-6
 
 
-def test_v_prediction_with_zero_terminal_snr_is_marked_where_the_host_reads_it(family):
+def test_v_prediction_with_zero_terminal_snr_is_marked(family):
     """For SDXL it reads two keys, and names them as unexpected; for SD 1.x and 2.x it knows no mark."""
     from comfy.model_base import ModelType
     from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
@@ -257,7 +257,7 @@ def test_the_file_says_what_it_is(sd1):
     assert json.loads(metadata["core_personalization.settings"]) == {"rank": 4}
 
 
-def test_a_taken_name_or_one_with_a_path_is_refused_before_the_work(output_folder):
+def test_a_taken_name_or_one_with_a_path_is_refused_first(output_folder):
     from core_personalization.nodes.files.unet_files import validate_new_file
 
     (output_folder / "loras" / "taken.safetensors").touch()

@@ -80,7 +80,7 @@ def test_report_similarity_and_shares_are_shown(workflow, execution):
     assert len(shown(workflow, execution, "As it is above, mended below")["images"]) == 2
 
 
-def test_mending_reports_its_steps_and_is_not_run_again_for_another_sampler(server, workflow, execution):
+def test_mending_reports_steps_and_runs_once_for_two_samplers(server, workflow, execution):
     (mending,) = of_type(workflow, MENDING)
     progress = [m["data"] for m in execution.messages if m["type"] == "progress" and m["data"]["node"] == mending]
     assert {(data["value"], data["max"]) for data in progress} >= {(step, STEPS) for step in range(1, STEPS + 1)}

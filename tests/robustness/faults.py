@@ -164,9 +164,9 @@ def not_permitted(scene: Scene) -> None:
 
 def locked(scene: Scene) -> None:
     """As Windows answers while another program has the file open."""
-    from core_personalization.nodes.files import unfinished_files
+    from core_personalization.nodes.files import safe_files
 
-    scene.patch.setattr(unfinished_files, "_LOCKED_WAITS", (0.0, 0.0))
+    scene.patch.setattr(safe_files, "_LOCKED_WAITS", (0.0, 0.0))
     scene.fails_here(os, "replace", errno.EACCES)
 
 

@@ -177,7 +177,7 @@ def test_a_disk_that_is_really_full(models, undisturbed, scene, said, small_disk
 
 
 @pytest.mark.parametrize("subject", [each for each in SUBJECTS if each.file], ids=lambda subject: subject.title)
-def test_a_folder_that_cannot_be_written_is_refused_before_the_work(models, scene, subject: Subject):
+def test_a_folder_that_cannot_be_written_is_refused_first(models, scene, subject: Subject):
     from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     scene.armed = True

@@ -59,10 +59,10 @@ def main() -> None:
     from robustness.subjects import SUBJECTS
 
     base = start_comfyui(Path(os.environ["COMFYUI_PATH"]), Path(orders["base"]))
-    from core_personalization.nodes.files import output_folders
+    from core_personalization.nodes.extension import sweep_output_folders
 
     found = len(list(base.rglob(".core-*")))
-    output_folders.sweep()
+    sweep_output_folders()
     models = load_checkpoint(SMALLEST, load_file(orders["checkpoint"]), str(base / "models" / "embeddings"))
     if orders["strike"]:
         kill_while_writing(*orders["strike"])

@@ -11,6 +11,7 @@ guider of a sampling, the U-Net of a call); the same in all hosts since 0.28.0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,10 +20,9 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....core_ops.attention_maps import CapturedAttention
-from ..models.unet_layout import Layer, preferred_attentions
 from ..run_control import show_text
-from .attention_replacement import Attention, host_attention, replace_attention
-from .attention_run import AttentionRun, WatchedCall, WatchPlan
+from .attention_plan import WatchPlan
+from .attention_run import AttentionRun
 
 NOTHING_SAMPLED = (
     "no sampling has gone through this probe's model yet. Connect the probe's model output to the sampler whose latent "
@@ -47,13 +47,13 @@ class AttentionProbe:
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the MODEL that fills this probe; the model itself and its weights stay as they are."""
         probed = model.clone()
-        wrappers: dict[str, Callable] = {
-            WrappersMP.OUTER_SAMPLE: self._sample,
-            WrappersMP.PREDICT_NOISE: self._predict,
-            WrappersMP.CALC_COND_BATCH: self._evaluate,
-            WrappersMP.DIFFUSION_MODEL: self._call_unet,
+        stages: dict[str, Callable] = {
+            WrappersMP.PREDICT_NOISE: AttentionRun.predict,
+            WrappersMP.CALC_COND_BATCH: AttentionRun.evaluate,
+            WrappersMP.DIFFUSION_MODEL: AttentionRun.call_unet,
         }
-        for kind, wrapper in wrappers.items():
+        wrappers = {kind: partial(self._follow, stage) for kind, stage in stages.items()}
+        for kind, wrapper in {WrappersMP.OUTER_SAMPLE: self._sample, **wrappers}.items():
             probed.add_wrapper_with_key(kind, "core_attention_probe", wrapper)
         return probed
 
@@ -61,7 +61,9 @@ class AttentionProbe:
         """The maps of the sampling that made `latents`; raises ValueError when the probe holds no or other maps."""
         if self._captured is None or self._latents is None:
             raise ValueError(f"{where}: {self._missing}")
-        if not _same(latents.float().cpu(), self._latents):
+        given, sampled = latents.float().cpu(), self._latents
+        tolerance = SAME_LATENT_TOLERANCE * float(sampled.nan_to_num(0, 0, 0).abs().max())
+        if given.shape != sampled.shape or not torch.allclose(given, sampled, rtol=0, atol=tolerance, equal_nan=True):
             latent = where.replace("probe", "latent")
             raise ValueError(
                 f"{latent}: it is not what the last sampling through the {where}'s model ended with. Connect the "
@@ -77,7 +79,9 @@ class AttentionProbe:
         outer = self._run
         self._captured = self._latents = None
         self._missing = NOT_FINISHED
-        run = self._run = AttentionRun(self.plan, executor.class_obj, sigmas, tuple(noise.shape))
+        run = self._run = AttentionRun(
+            self.plan, guider=executor.class_obj, sigmas=sigmas, latent_shape=tuple(noise.shape)
+        )
         show_text(run.summary, self._node_id)
         try:
             output = executor(noise, latent, sampler, sigmas, *args, **more)
@@ -89,46 +93,6 @@ class AttentionProbe:
         self._latents = output.detach().float().cpu().clone()
         return output
 
-    def _predict(self, executor: Any, *args: Any, **more: Any) -> Any:
-        """One prediction: its first evaluation of the watched part counts; later ones are a guidance method's."""
-        if self._run is not None:
-            self._run.awaiting = True
-        return executor(*args, **more)
-
-    def _evaluate(self, executor: Any, model: Any, conds: Any, x: Tensor, sigma: Tensor, *args: Any) -> Any:
-        run = self._run
-        if run is None or not run.awaiting:
-            return executor(model, conds, x, sigma, *args)
-        run.awaiting = not run.begin_evaluation(conds, x, float(sigma.flatten()[0]))
-        try:
-            return executor(model, conds, x, sigma, *args)
-        finally:
-            run.end_evaluation()
-
-    def _call_unet(
-        self, executor: Any, x: Tensor, timesteps: Any, context: Tensor, y: Any, control: Any, options: Any, **more: Any
-    ) -> Tensor:
-        """One call of the U-Net, for a batch of parts and regions that the host put together."""
-        call = self._run and self._run.watched_call(x, context, options)
-        if call:
-            preferred = preferred_attentions(executor.class_obj)
-            options = replace_attention(
-                options, self.plan.layers, lambda layer, patch: _tapped(call, layer, patch, preferred.get(layer))
-            )
-        return executor(x, timesteps, context, y, control, options, **more)
-
-
-def _tapped(call: WatchedCall, layer: Layer, patched: Attention | None, preferred: Any) -> Attention:
-    def attention(q: Tensor, k: Tensor, v: Tensor, extra: Any) -> Tensor:
-        with torch.no_grad():
-            call.note(layer, q, k, extra)
-        return host_attention(q, k, v, extra, preferred) if patched is None else patched(q, k, v, extra)
-
-    return attention
-
-
-def _same(latents: Tensor, sampled: Tensor) -> bool:
-    if latents.shape != sampled.shape:
-        return False
-    tolerance = SAME_LATENT_TOLERANCE * float(sampled.nan_to_num(0, 0, 0).abs().max())
-    return torch.allclose(latents, sampled, rtol=0, atol=tolerance, equal_nan=True)
+    def _follow(self, stage: Callable, executor: Any, *args: Any, **more: Any) -> Any:
+        """A stage of the sampling that is under way; what the host calls outside of one is left alone."""
+        return executor(*args, **more) if self._run is None else stage(self._run, executor, *args, **more)

@@ -23,11 +23,6 @@ def apply_lora(
     model: ModelPatcher, clip: CLIP, lora: Mapping[str, Tensor], strength: float
 ) -> tuple[ModelPatcher, CLIP]:
     """Patched clones; raises ValueError when a weight of the LoRA has no counterpart, or one of another shape."""
-    _validate(model, clip, dict(lora))
-    return comfy.sd.load_lora_for_models(model, clip, dict(lora), strength, strength)
-
-
-def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, names)
     stray = [key for key in lora if not any(key[: dot.start()] in names for dot in re.finditer(r"\.", key))]
@@ -37,7 +32,7 @@ def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
         )
     weights = {**model.model.state_dict(), **clip.cond_stage_model.state_dict()}
     try:
-        patches = comfy.lora.load_lora(lora, names, log_missing=False)
+        patches = comfy.lora.load_lora(dict(lora), names, log_missing=False)
     except Exception as error:
         raise ValueError(f"file: its LoRA cannot be read ({error}); choose another file.") from error
     wrong = [key for key, patch in patches.items() if not _fits(patch, key, weights[key])]
@@ -46,6 +41,7 @@ def _validate(model: ModelPatcher, clip: CLIP, lora: dict[str, Tensor]) -> None:
             f"file: its LoRA does not fit the shapes of this model ({_some(wrong or list(lora))}); "
             "load the base model that it was made for."
         )
+    return comfy.sd.load_lora_for_models(model, clip, lora=dict(lora), strength_model=strength, strength_clip=strength)
 
 
 def _fits(patch: Any, key: str, weight: Tensor) -> bool:
@@ -70,4 +66,5 @@ def _fits(patch: Any, key: str, weight: Tensor) -> bool:
 
 
 def _some(keys: list[str]) -> str:
+    """The first keys, for a message."""
     return ", ".join(repr(key[:120]) for key in keys[:3]) + (", …" if len(keys) > 3 else "")

@@ -7,7 +7,6 @@ which hosts have since 0.15.0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +36,11 @@ def validate_reader(clip: CLIP) -> None:
     generators = [module for module in clip.cond_stage_model.modules() if isinstance(module, BaseGenerate)]
     if not generators:
         raise ValueError(f"vision_clip: {kind} generates no text; {remedy}")
-    sees = any(hasattr(module, "preprocess_embed") for module in generators)
-    if not sees or not any(map(_is_picture, _entries(_tokenize(clip, "x", torch.zeros(1, 64, 64, 3))))):
+    tokenized = _tokenize(clip, "x", torch.zeros(1, 64, 64, 3))
+    rows = [row for rows in (tokenized.values() if isinstance(tokenized, dict) else [tokenized]) for row in rows]
+    tokens = [entry[0] for row in rows for entry in row]
+    has_picture = any(isinstance(token, dict) and token.get("type") == "image" for token in tokens)
+    if not has_picture or not any(hasattr(module, "preprocess_embed") for module in generators):
         raise ValueError(f"vision_clip: {kind} reads no pictures; {remedy}")
 
 
@@ -55,32 +57,19 @@ def describe(clip: CLIP, question: str, picture: Tensor, generation: Generation)
             "repetition_penalty": 1.05,
             "seed": generation.seed,
         }
-    tokens = _tokenize(clip, question, _at_most(picture.unsqueeze(0), MOST_PIXELS).movedim(1, -1))
+    image = picture.unsqueeze(0)
+    height, width = picture.shape[-2:]
+    if height * width > MOST_PIXELS:
+        scale = math.sqrt(MOST_PIXELS / (height * width))
+        image = comfy.utils.common_upscale(
+            image, width=round(width * scale), height=round(height * scale), upscale_method="area", crop="disabled"
+        )
+    tokens = _tokenize(clip, question, image.movedim(1, -1))
     return clip.decode(clip.generate(tokens, max_length=generation.max_tokens, **sampling))
 
 
 def _tokenize(clip: CLIP, question: str, image: Tensor) -> Any:
-    """image: [1, H, W, 3]."""
+    """Rows of tokens, or such rows by a tokenizer's name, of a question about an image [1, H, W, 3]."""
     return clip.tokenize(
         question, image=image, skip_template=False, min_length=1, thinking=False, video=None, audio=None
     )
-
-
-def _entries(tokens: Any) -> Iterator[Any]:
-    """All entries of all rows of what a tokenizer gives: rows, or rows by name."""
-    for rows in tokens.values() if isinstance(tokens, dict) else [tokens]:
-        for row in rows:
-            yield from (entry[0] for entry in row)
-
-
-def _is_picture(token: Any) -> bool:
-    return isinstance(token, dict) and token.get("type") == "image"
-
-
-def _at_most(image: Tensor, pixels: int) -> Tensor:
-    """[1, 3, H, W], made smaller in its proportions when it has more pixels."""
-    height, width = image.shape[-2:]
-    if height * width <= pixels:
-        return image
-    scale = math.sqrt(pixels / (height * width))
-    return comfy.utils.common_upscale(image, round(width * scale), round(height * scale), "area", "disabled")

@@ -63,9 +63,15 @@ def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
     try:
         config = source.load_with(AutoConfig)
     except _LOADING_ERRORS as error:
-        raise ValueError(
-            f"{source.input_name}: {quoted(source.model)} cannot be loaded: {_not_found(source, error)}"
-        ) from error
+        why = f"{_first_line(error)}; check the id and the network."
+        if source.is_folder:
+            why = f"{_first_line(error)}; the folder needs a config.json, as save_pretrained writes it."
+        elif not source.allow_downloads:
+            why = (
+                "there is no such folder, and no such model in Hugging Face's cache; name a folder (absolute, or "
+                "inside ComfyUI's models folder), or switch allow_downloads on to fetch it from Hugging Face."
+            )
+        raise ValueError(f"{source.input_name}: {quoted(source.model)} cannot be loaded: {why}") from error
     if config.model_type not in model_types:
         raise ValueError(
             f"{source.input_name}: {quoted(source.model)} is of type {config.model_type!r}; "
@@ -172,10 +178,17 @@ class _Network(nn.Module):
 def _load_model(source: VisionSource) -> nn.Module:
     """Raises ValueError when the file lacks weights, which transformers would fill with random ones."""
     from transformers import AutoModel
+    from transformers.utils import logging
 
-    # Weights that are missing are drawn from the global generator before this can refuse them.
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), _only_errors_logged():
-        model, report = source.load_with(AutoModel, use_safetensors=True, output_loading_info=True)
+    # transformers warns of the pooling layer that DINO's files do not have and that nothing here uses.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        # Weights that are missing are drawn from the global generator before this can refuse them.
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            model, report = source.load_with(AutoModel, use_safetensors=True, output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
     missing = [name for name in report["missing_keys"] if not name.startswith(_UNUSED)]
     if missing:
         raise ValueError(f"its weights lack {len(missing)} tensors, such as {min(missing)!r}")
@@ -212,29 +225,6 @@ def _explaining(source: VisionSource) -> Iterator[None]:
         ) from error
 
 
-def _not_found(source: VisionSource, error: Exception) -> str:
-    if source.is_folder:
-        return f"{_first_line(error)}; the folder needs a config.json, as save_pretrained writes it."
-    if not source.allow_downloads:
-        return (
-            "there is no such folder, and no such model in Hugging Face's cache; name a folder (absolute, or inside "
-            "ComfyUI's models folder), or switch allow_downloads on to fetch it from Hugging Face."
-        )
-    return f"{_first_line(error)}; check the id and the network."
-
-
 def _first_line(error: Exception) -> str:
+    """What an error says first, for a message."""
     return shortened((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    """transformers warns of the pooling layer that DINO's files do not have and that nothing here uses."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

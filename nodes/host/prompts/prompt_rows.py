@@ -89,18 +89,24 @@ class TemplateRows:
         ]
 
     def _spans(self, template: str, fillings: Sequence[str], end: int) -> list[range]:
-        """Where the fillings stand: each place is found by a mark of one token, and made as long as its filling."""
+        """Where the fillings stand in a row whose first end-of-text is at `end`: each place's range of positions.
+
+        Each place is found by a mark of one token, and made as long as its filling.
+        """
+        # The filled row itself does not show where a filling stands: its tokens may be in the prompt elsewhere too.
+        # So the template is split once more, with marks that are vectors of ours and found nowhere else.
         marked = fill(template, [f"embedding:{mark}" for mark in _MARKS[: len(fillings)]])
         tokens = self._marking_tokenizer.tokenize_with_weights(marked, tokenizer_options=self._options)
         row = self._checked(tokens, template)[self.encoders[0]]
         lengths = [len(self.words(filling)[0]) for filling in fillings]
         spans: dict[int, range] = {}
-        moved = 0
+        moved = 0  # by how much fillings of other lengths than one token have moved what comes after them
         for position, (token, _) in enumerate(row):
             if isinstance(token, ConceptSlot):
                 start = position + moved
                 spans[token.index] = range(start, start + lengths[token.index])
                 moved += lengths[token.index] - 1
+        # If the two rows do not end together, a filling became one word with its neighbours, and no span is true.
         if end != _first_end(row, self._host_tokenizer()) + moved:
             raise PromptError(
                 f"{quoted(fill(template, fillings))} joins a word with the characters after it; put a space between."
@@ -110,18 +116,15 @@ class TemplateRows:
     def _checked(
         self, tokens: Mapping[str, list[list[tuple[Any, float]]]], shown: str
     ) -> dict[str, list[tuple[Any, float]]]:
-        """One row per encoder; `shown` is the prompt as the user knows it."""
-        return {
-            encoder: self._only_row(encoder, tokens[encoder.removeprefix("clip_")], shown) for encoder in self.encoders
-        }
-
-    def _only_row(self, encoder: str, rows: list[list[tuple[Any, float]]], shown: str) -> list[tuple[Any, float]]:
-        tokenizer = self._host_tokenizer(encoder)
-        if len(rows) != 1:
-            raise PromptError(
-                f"{quoted(shown)} needs {len(rows)} rows of {tokenizer.max_length} tokens; shorten it to one row."
-            )
-        return rows[0]
+        """The only row of each encoder; raises PromptError for several. shown: the prompt as the user knows it."""
+        only: dict[str, list[tuple[Any, float]]] = {}
+        for encoder in self.encoders:
+            rows = tokens[encoder.removeprefix("clip_")]
+            if len(rows) != 1:
+                longest = self._host_tokenizer(encoder).max_length
+                raise PromptError(f"{quoted(shown)} needs {len(rows)} rows of {longest} tokens; shorten it to one row.")
+            only[encoder] = rows[0]
+        return only
 
     def _host_tokenizer(self, encoder: str = "") -> SDTokenizer:
         return getattr(self._tokenizer, encoder or self.encoders[0])
@@ -161,4 +164,5 @@ class PromptRows:
 
 
 def _first_end(row: Sequence[tuple[Any, float]], tokenizer: SDTokenizer) -> int:
+    """The position of the first end-of-text in a row."""
     return next(i for i, (token, _) in enumerate(row) if isinstance(token, int) and token == tokenizer.end_token)

@@ -78,6 +78,7 @@ def with_embeddings(
 
 
 def _own(own: Mapping[str, Any], text: str) -> Found | None:
+    """What `own` has for the name that the text begins with; None leaves it to the host."""
     written, *rest = text.split() or [""]
     if not written:
         raise PromptError("'embedding:' has no name after it; write one, without a space between.")
@@ -88,6 +89,7 @@ def _own(own: Mapping[str, Any], text: str) -> Found | None:
 
 
 def _looking_in(tokenizer: SDTokenizer, folders: list[str] | str) -> SDTokenizer:
+    """A copy of the tokenizer that looks for embeddings in these folders."""
     duplicate = copy.copy(tokenizer)
     duplicate.embedding_directory = folders
     return duplicate

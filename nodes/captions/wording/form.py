@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..prompts.prompt_templates import validate_template
-from ..quoting import quoted
+from ....core_ops.prompts.prompt_templates import validate_template
+from ....core_ops.quoting import quoted
 
 CLASS_ONLY, CLASSES, SELECTIVE, EVERYTHING = 1, 2, 3, 4
 """The cases of the paper's Table 1: what the caption tells of the subject and of what else is in the picture."""
@@ -66,28 +66,29 @@ def instruction(form: CaptionForm) -> str:
     Appendix C.1 prints the one for styles: one sentence, its start given, and "You should not describe the style of
     the painting/cartoon itself". Ours keeps these three parts, and names what the paper wants described.
     """
-    subject = "style of the picture" if form.style else form.super_category
-    things = (
-        "every object and person that is seen, where they are, the background and what happens"
-        if form.style
-        else "the background, the objects nearby, everything it wears, holds or is tied to, and its pose"
+    if form.style:
+        subject = "style of the picture"
+        things = "every object and person that is seen, where they are, the background and what happens"
+        forbidden = "no technique, brushwork, medium or mood of colour"
+    else:
+        subject = form.super_category
+        things = "the background, the objects nearby, everything it wears, holds or is tied to, and its pose"
+        things += " and facial expression" if form.expression else ""
+        forbidden = "no colour, breed, kind, material, shape, size, age or parts of it"
+    detail = " in detail"
+    wanted = f"Describe {things}: with colours, materials, number and place."
+    left_out = f" Do not describe the {subject} itself: {forbidden}. Mention it only once."
+    if form.case == CLASSES:
+        detail = ""
+        wanted = f"Name {things}, each with its plain noun only, without colours, materials or other details."
+    if form.case == EVERYTHING:
+        wanted = f"Describe {things}, and also the {subject} itself: colours, materials and all details."
+        left_out = ""
+    return (
+        f'Describe the image in one sentence{detail}. Start the sentence with "{form.spoken_opening}". '
+        f"{wanted}{left_out} Answer in English with this one sentence only, of at most {MAXIMUM_WORDS} words: "
+        "no list, no heading, no quotation marks, nothing before or after it."
     )
-    if form.expression and not form.style:
-        things += " and facial expression"
-    parts = [
-        f"Describe the image in one sentence{'' if form.case == CLASSES else ' in detail'}. "
-        f'Start the sentence with "{form.spoken_opening}".',
-        {
-            CLASSES: f"Name {things}, each with its plain noun only, without colours, materials or other details.",
-            EVERYTHING: f"Describe {things}, and also the {subject} itself: colours, materials and all details.",
-        }.get(form.case, f"Describe {things}: with colours, materials, number and place."),
-        ""
-        if form.case == EVERYTHING
-        else f"Do not describe the {subject} itself: {_forbidden(form)}. Mention it only once.",
-        f"Answer in English with this one sentence only, of at most {MAXIMUM_WORDS} words: "
-        "no list, no heading, no quotation marks, nothing before or after it.",
-    ]
-    return " ".join(filter(None, parts))
 
 
 def with_articles(text: str) -> str:
@@ -98,9 +99,3 @@ def with_articles(text: str) -> str:
         return article + match["space"] + match["next"]
 
     return re.sub(r"\b(?P<article>an?)(?P<space>\s+)(?P<next>[a-z{])", fitting, text, flags=re.IGNORECASE)
-
-
-def _forbidden(form: CaptionForm) -> str:
-    if form.style:
-        return "no technique, brushwork, medium or mood of colour"
-    return "no colour, breed, kind, material, shape, size, age or parts of it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .form import CaptionForm
@@ -27,6 +26,7 @@ _MEDIUM = (
     r"photo|photograph|picture|image|shot|snapshot|portrait|close-?up|view|scene|illustration|drawing|painting|cartoon|"
     r"sketch|render|rendering|depiction|artwork"
 )
+_A_MEDIUM = rf"(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+"
 _SEEN = r"(?:seen|shown|pictured|depicted|captured|photographed)"
 _SHOWING = (
     r"(?:is\s+|that\s+|which\s+)?(?:of|shows?|showing|depicts?|depicting|featur(?:es?|ing)|captur(?:es?|ing)|presents?|"
@@ -42,8 +42,7 @@ _LEAD_IN = re.compile(
 )
 # "A photo of a golden retriever sitting": what stands in the subject's place, when the class is not named.
 _UNNAMED = re.compile(
-    rf"(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+of\s+"
-    rf"(?P<phrase>(?:(?:an?|the)\s+)?(?!\w+ing\b){_MODIFIER}(?:\s+(?!\w+ing\b){_MODIFIER})*)",
+    rf"{_A_MEDIUM}of\s+(?P<phrase>(?:(?:an?|the)\s+)?(?!\w+ing\b){_MODIFIER}(?:\s+(?!\w+ing\b){_MODIFIER})*)",
     re.IGNORECASE,
 )
 _PHRASE = re.compile(
@@ -56,6 +55,8 @@ _APPOSITION = re.compile(
     rf"(?=\s(?:is|was|that|{'|'.join(sorted([*PROGRESSIVES, *PROGRESSIVES.values()]))})\b)",
     re.IGNORECASE,
 )
+# What looks like an adjective by its ending, where a comma follows: "shy", "curled", "playful".
+_ADJECTIVE = re.compile(r"(?=.{5}).*(?:y|ed|ish|ful|less|ing)", re.IGNORECASE)
 _BARE_MODIFIERS = re.compile(rf"(?:(?<![\w'-]){_MODIFIER}\s+)+$", re.IGNORECASE)
 
 
@@ -76,23 +77,27 @@ class Mention:
 
 def find_subject(text: str, form: CaptionForm) -> Mention | None:
     """The first mention of the subject: {}, or the class, or what "a photo of" is of; None when there is none."""
+    named = re.finditer(rf"(?<![\w'-]){_category(form)}(?='s\b|{_NOT_COMPOUND})", text, re.IGNORECASE)
     explicit = re.search(rf"\{{\}}{_class_after(form)}", text, re.IGNORECASE)
-    found = explicit or next(_class_mentions(text, form), None)
-    if found is not None:
+    for found in [explicit] if explicit else named:
         start, article, modifiers = _phrase_start(text, found.start())
-        lead = _strip_lead_in(text[:start])
-        return Mention(start, found.end(), article, modifiers, lead, explicit is not None)
+        if explicit is None and OTHERS & set(words_of(modifiers)):  # "another dog"
+            continue
+        lead = text[:start]
+        while (shorter := _LEAD_IN.sub("", lead)) != lead:
+            lead = shorter
+        lead, is_place = lead.strip(" ,"), explicit is not None
+        return Mention(start, found.end(), article=article, modifiers=modifiers, lead=lead, explicit=is_place)
     unnamed = None if form.style else _UNNAMED.match(text)
     if unnamed is None:
         return None
-    return Mention(unnamed.start("phrase"), unnamed.end("phrase"), "", unnamed["phrase"], "", False)
+    start, end = unnamed.span("phrase")
+    return Mention(start, end, article="", modifiers=unnamed["phrase"], lead="", explicit=False)
 
 
 def without_lead_in(text: str) -> str:
     """The text without "A painting of", "The image shows" at its beginning."""
-    return re.sub(
-        rf"^(?:an?\s+|the\s+|this\s+)?(?:[\w-]+\s+){{0,3}}?(?:{_MEDIUM})\s+{_SHOWING}\s+", "", text, flags=re.I
-    )
+    return re.sub(rf"^{_A_MEDIUM}{_SHOWING}\s+", "", text, flags=re.IGNORECASE)
 
 
 def without_later_mentions(text: str, form: CaptionForm) -> str:
@@ -109,13 +114,6 @@ def without_later_mentions(text: str, form: CaptionForm) -> str:
 
     text = re.sub(named, pronoun, text, flags=re.IGNORECASE)
     return re.sub(rf"(?:\b(?:an?|the)\s+)?\{{\}}{_class_after(form)}", "it", text, flags=re.IGNORECASE)
-
-
-def _strip_lead_in(lead: str) -> str:
-    """What comes before the subject without "a photo of", "in this image", "there is", "stands"."""
-    while (shorter := _LEAD_IN.sub("", lead)) != lead:
-        lead = shorter
-    return lead.strip(" ,")
 
 
 def predicate(text: str) -> str:
@@ -137,34 +135,26 @@ def without_apposition(text: str) -> tuple[str, str]:
 
 
 def _category(form: CaptionForm) -> str:
+    """A regular expression of the class, with any space between its words."""
     return r"\s+".join(re.escape(word) for word in form.super_category.split())
 
 
 def _class_after(form: CaptionForm) -> str:
-    """Of "{} dog" the class is left out, where the opening does not want words there: training writes it if needed."""
+    """A regular expression of the class after {}, which goes: training writes "{} dog" where a method needs it.
+
+    Of nothing, where the opening wants words there.
+    """
     return "" if form.opening.split("{}")[1] else rf"(?:\s+{_category(form)}{_NOT_COMPOUND})?"
-
-
-def _class_mentions(text: str, form: CaptionForm) -> Iterator[re.Match[str]]:
-    for found in re.finditer(rf"(?<![\w'-]){_category(form)}(?='s\b|{_NOT_COMPOUND})", text, re.IGNORECASE):
-        *_, modifiers = _phrase_start(text, found.start())
-        if not OTHERS & set(words_of(modifiers)):
-            yield found
 
 
 def _phrase_start(text: str, noun: int) -> tuple[int, str, str]:
     """Where the noun phrase begins whose noun stands at `noun`, its article, and its words between the two."""
     phrase = _PHRASE.search(text[:noun])
-    if phrase and all(_adjective_like(word) for word in re.findall(r"([\w'-]+),", phrase["modifiers"])):
+    listed = re.findall(r"([\w'-]+),", phrase["modifiers"].lower()) if phrase else []
+    if phrase and all(describes(word) or _ADJECTIVE.fullmatch(word) for word in listed):
         return phrase.start(), phrase["article"], phrase["modifiers"].strip()
     bare = _BARE_MODIFIERS.search(text[:noun])
     words = words_of(bare[0]) if bare else []
     if bare and words and ((bare.start() == 0 and len(words) <= 4) or all(map(describes, words))):
         return bare.start(), "", bare[0].strip()
     return noun, "", ""
-
-
-def _adjective_like(word: str) -> bool:
-    return describes(word.lower()) or (
-        len(word) > 4 and word.lower().endswith(("y", "ed", "ish", "ful", "less", "ing"))
-    )

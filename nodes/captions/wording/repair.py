@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..prompts.prompt_templates import validate_template
-from ..quoting import quoted
-from .clauses import Fits, shortened, without_descriptions, without_details
-from .cleaning import plain_text, sentences, unusable
+from ....core_ops.prompts.prompt_templates import validate_template
+from ....core_ops.quoting import quoted
+from .clauses import Fits, as_many_as_fit, without_descriptions, without_details
 from .form import CLASS_ONLY, CLASSES, EVERYTHING, CaptionForm, with_articles
+from .plain_text import plain_text, sentences, why_unusable
 from .subject import find_subject, predicate, without_apposition, without_later_mentions, without_lead_in
 from .vocabulary import words_of
 
 WORD_BOUND = 50
-_ROUNDS = 8
+_ROUNDS = 8  # Repairs follow from repairs, such as a sentence that is made one with another; more than this never do.
 _LONGEST = 4000  # Characters; a row of 77 tokens holds a tenth of it.
 
 
@@ -49,7 +49,7 @@ def repair(answer: str, form: CaptionForm, fits: Fits = within_words) -> Repaire
     caption, repairs = answer, list[str]()
     for _ in range(_ROUNDS):
         previous = caption
-        caption, notes = _once(previous, form, fits)
+        caption, notes = _repaired_once(previous, form, fits)
         repairs += [note for note in notes if note not in repairs]
         if caption == previous or caption == form.opening:
             break
@@ -60,29 +60,40 @@ def repair(answer: str, form: CaptionForm, fits: Fits = within_words) -> Repaire
     return RepairedCaption(caption, tuple(repairs), usable=caption != form.opening)
 
 
-def _once(text: str, form: CaptionForm, fits: Fits) -> tuple[str, list[str]]:
+def _repaired_once(text: str, form: CaptionForm, fits: Fits) -> tuple[str, list[str]]:
+    """A caption, and what was changed in words; the form's opening where the text says nothing."""
     plain, notes = plain_text(text)
-    reason = unusable(plain)
-    if reason:
+    if reason := why_unusable(plain):
         return form.opening, [f"not used: {reason}"]
     first, *others = sentences(plain[:_LONGEST]) or [""]
     head, rest, more = _from_subject(first, form)
     notes += more
     if others:
         notes.append(f"{len(others) + 1} sentences made one")
-    rest = "".join([rest, *(_as_clause(sentence, form) for sentence in others)])
-    rest, more = _selected(without_later_mentions(rest, form), form)
-    notes += more
-    rest = _attached(rest)
-    kept = shortened(head, rest, fits)
+    for sentence in others:
+        sentence = without_later_mentions(sentence, form)
+        if about_subject := re.match(r"(?:it|he|she|they)\b(?!')", sentence, re.IGNORECASE):
+            sentence = predicate(sentence[about_subject.end() :]).strip()
+        rest += f", {_lowered(sentence)}"
+    rest = without_later_mentions(rest, form)
+    if form.case != EVERYTHING:
+        rest, removed = without_descriptions(rest, form.style)
+        if removed:
+            notes.append(f"removed about the {'style' if form.style else 'subject'}: {', '.join(removed)}")
+    if form.case == CLASSES:
+        described, rest = rest, without_details(rest)
+        notes += ["removed details of other things"] if rest != described else []
+    # As it stands after {}: a space or a comma first, one comma at a time.
+    rest = re.sub(r"\s+", " ", re.sub(r"(?:\s*,)+", ",", rest)).rstrip(" ,")
+    rest = re.sub(r"^(?![ ,]|$)", " ", rest)
+    kept = as_many_as_fit(head, rest, fits)
     if kept != rest:
         notes.append(f"shortened at a clause, from {len(words_of(rest))} to {len(words_of(kept))} words")
-    caption = head + kept
     try:
-        validate_template("caption", caption)
+        validate_template("caption", head + kept)
     except ValueError:
         return form.opening, ["not used: it cannot be read as a caption"]
-    return caption, notes
+    return head + kept, notes
 
 
 def _from_subject(sentence: str, form: CaptionForm) -> tuple[str, str, list[str]]:
@@ -106,35 +117,10 @@ def _from_subject(sentence: str, form: CaptionForm) -> tuple[str, str, list[str]
     return _words(form.opening.replace("{}", f"{kept} {{}}")), rest + lead, notes
 
 
-def _as_clause(sentence: str, form: CaptionForm) -> str:
-    """A further sentence, as it goes on from the first."""
-    sentence = without_later_mentions(sentence, form)
-    about_subject = re.match(r"(?:it|he|she|they)\b(?!')", sentence, re.IGNORECASE)
-    if about_subject:
-        sentence = predicate(sentence[about_subject.end() :]).strip()
-    return f", {_lowered(sentence)}"
-
-
-def _selected(rest: str, form: CaptionForm) -> tuple[str, list[str]]:
-    """What the case lets the caption say."""
-    if form.case == EVERYTHING:
-        return rest, []
-    rest, removed = without_descriptions(rest, form.style)
-    notes = [f"removed about the {'style' if form.style else 'subject'}: {', '.join(removed)}"] if removed else []
-    if form.case == CLASSES and (plain := without_details(rest)) != rest:
-        return plain, [*notes, "removed details of other things"]
-    return rest, notes
-
-
-def _attached(rest: str) -> str:
-    """The rest as it is put after {}: a space or a comma first, one comma at a time."""
-    rest = re.sub(r"\s+", " ", re.sub(r"(?:\s*,)+", ",", rest)).rstrip(" ,")
-    return rest if not rest or rest[0] in " ," else f" {rest}"
-
-
 def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
 def _words(*parts: str) -> str:
+    """The parts as words with one space between, and "a" or "an" as it fits."""
     return with_articles(" ".join(" ".join(parts).split()))

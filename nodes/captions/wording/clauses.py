@@ -38,8 +38,7 @@ _DANGLING = re.compile(
     rf"(?:[\s,]+(?:{'|'.join(sorted(PREPOSITIONS | DETERMINERS | JOINING | _VERBS | {'of', 'to', 'is'}))}))*[\s,]*$",
     re.IGNORECASE,
 )
-
-
+# Describing words in a run, before what they describe: of anything, and of a part of a body.
 _WORD = r"(?:\w+-)*(?:" + "|".join(sorted(DESCRIBING, key=len, reverse=True)) + r")"
 _RUN = rf"(?<![\w-])(?:very\s+)?{_WORD}(?:(?:,\s*|\s+and\s+|\s+){_WORD})*(?:,\s*|\s+)"
 _DETAILS = re.compile(rf"{_RUN}(?=[a-z])", re.IGNORECASE)
@@ -57,9 +56,12 @@ def without_descriptions(text: str, style: bool) -> tuple[str, list[str]]:
     removed: list[str] = []
     joining = ""
     for clause in clauses(re.sub(r"\s+in colou?r\b", "", text, flags=re.IGNORECASE)):
-        if _of_style(clause) if style else _of_subject(clause, kept):
-            follows = removed and clause.startswith(" and ")
-            removed[-1:] = [removed[-1] + clause] if follows else [*removed[-1:], clause.strip(" ,")]
+        if not STYLE_WORDS.isdisjoint(words_of(clause)) if style else _of_subject(clause, kept):
+            if removed and clause.startswith(" and "):
+                removed[-1] += clause
+            else:
+                removed.append(clause.strip(" ,"))
+            # What "and" joined to a clause that is gone begins as that clause began: "with brown fur and a red collar".
             opened = re.match("[ ,]*with ", clause)
             joining = opened[0] if opened else joining
             continue
@@ -73,11 +75,11 @@ def without_descriptions(text: str, style: bool) -> tuple[str, list[str]]:
 
 
 def without_details(text: str) -> str:
-    """Case 2: every thing by its plain noun."""
+    """The text with every thing by its plain noun, as Case 2 wants it."""
     return with_articles(_DETAILS.sub("", text))
 
 
-def shortened(opening: str, rest: str, fits: Fits) -> str:
+def as_many_as_fit(opening: str, rest: str, fits: Fits) -> str:
     """As many of the clauses after the opening as fit, and of a first clause that is too long by itself, words."""
     if fits(opening + rest):
         return rest
@@ -107,7 +109,3 @@ def _of_subject(clause: str, before: Sequence[str]) -> bool:
 def _another_being(before: Sequence[str]) -> bool:
     """Whether the last clause ends with somebody else, whose hair and eyes then follow."""
     return bool(before) and not BEINGS.isdisjoint(words_of(before[-1])[-1:])
-
-
-def _of_style(clause: str) -> bool:
-    return bool(STYLE_WORDS & set(words_of(clause)))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from core_personalization.core_ops.prompts.prompt_templates import validate_template
-from core_personalization.core_ops.selective_captions import WORD_BOUND, CaptionForm, instruction, repair, within_words
-from core_personalization.core_ops.selective_captions.vocabulary import BODY_PARTS, describes, words_of
+from core_personalization.nodes.captions.wording import WORD_BOUND, CaptionForm, instruction, repair, within_words
+from core_personalization.nodes.captions.wording.vocabulary import BODY_PARTS, describes, words_of
 from hypothesis import given
 from hypothesis import strategies as st
 
