@@ -139,7 +139,7 @@ class Observer:
         return self._host.encode(template.replace("{}", subject.phrase))
 
     def _sample(self, model: Any, conditioning: Any) -> Tensor:
-        from nodes import common_ksampler  # ComfyUI's
+        from nodes import common_ksampler  # type: ignore[attr-defined] - ComfyUI's
 
         latent = {"samples": torch.zeros(self._pictures, 4, SIDE // 8, SIDE // 8)}
         steps, guidance = self._protocol.sampling_steps, self._protocol.guidance

@@ -1,7 +1,7 @@
 """The judge's view of every picture: what the prompt names, what leaked in from the references, and identity.
 
 The mini world's renderer knows no masks of generated pictures, so the foreground is where things of that kind are on
-average: on drawn pictures this tells one coat from another as well as their true masks do (see docs/quality.md).
+average.
 """
 
 from __future__ import annotations

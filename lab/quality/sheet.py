@@ -44,7 +44,7 @@ def sheet(protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str]
         image.paste(block, (0, top))
         top += block.height
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, quality=90)
+    image.save(file, quality=60, optimize=True, progressive=True)
     return True
 
 

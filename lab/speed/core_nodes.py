@@ -29,7 +29,7 @@ def generation(task: Task) -> Step:
 
 
 def sample(task: Task, model: Any, clip: Any, prompt: str) -> None:
-    from nodes import common_ksampler
+    from nodes import common_ksampler  # type: ignore[attr-defined] - ComfyUI's
 
     with torch.inference_mode():
         positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, ""))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 from preparation.by_place import ROOT
@@ -16,7 +15,7 @@ from lab.quality.methods import METHODS
 from lab.quality.summary import SCORES, Line, summarized
 
 PAGE = ROOT / "docs" / "quality.md"
-RESULTS = ROOT / "benchmarks" / "quality" / "results"
+RESULTS = ROOT / "lab" / "quality" / "results"
 
 
 def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -31,23 +30,19 @@ def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
         elif head is None:
             head = cells
         elif set(head) & set(SCORES) and not set(cells[0]) <= {"-"}:
-            baseline = re.match("against (.*), paired", head[0])
-            label = f"{cells[0]} against {baseline[1]}" if baseline else cells[0].removesuffix(", paired")
-            yield heading, label, {name: cell for name, cell in zip(head, cells, strict=True) if name in SCORES}
+            yield heading, cells[0].removesuffix(", paired"), dict(zip(head[1:], cells[1:], strict=True))
 
 
 @cache
-def lines(file: Path) -> dict[tuple[str, str], Line]:
-    return {(line.references, line.method): line for line in summarized(records.read(file, Scored), list(METHODS))}
+def lines() -> dict[tuple[str, str], Line]:
+    scored = records.read(RESULTS / "reduced_pictures.csv", Scored)
+    return {(line.references, line.method): line for line in summarized(scored, list(METHODS))}
 
 
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
-    later = re.match("With the (second|third|fourth) checkpoint", heading)
-    folder = RESULTS / f"{later[1]}_checkpoint" if later else RESULTS
     method, _, baseline = label.partition(" against ")
-    references = "diverse" if heading == "Diverse references" else "biased"
-    line = lines(folder / "reduced_pictures.csv")[references, method]
+    line = lines()[heading.removesuffix(" references").lower(), method]
     for name, cell in cells.items():
         estimate = line.differences[baseline][name] if baseline else line.scores[name]
         mean, *interval = (float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d*\.\d+", cell))

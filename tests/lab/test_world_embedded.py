@@ -67,7 +67,7 @@ def test_a_rebuilt_text_encoder_equals_the_trained_one_within_its_quantization(p
 
 def test_export_writes_what_expands_to_its_checksum(parts, tmp_path):
     core = tmp_path / "core.safetensors"
-    export_core(*parts, {"training.date": "today"}, core)
+    export_core(*parts, provenance={"training.date": "today"}, core=core)
     destination = tmp_path / "deep" / "model.safetensors"
     checksum = tmp_path / embedded.CHECKSUM.name
     assert embedded.expand(destination, core, checksum) == destination
@@ -86,7 +86,7 @@ def test_export_writes_what_expands_to_its_checksum(parts, tmp_path):
 def test_what_was_exported_can_be_trained_further(parts, tmp_path):
     """Taken apart and packed once more, it is the same; only the first packing rounds."""
     core = tmp_path / "core.safetensors"
-    export_core(*parts, {}, core)
+    export_core(*parts, provenance={}, core=core)
     first, second = load_file(core), pack(*unpack(core))
     assert first.keys() == second.keys()
     for name, weight in first.items():

@@ -30,7 +30,7 @@ SECOND_COLOUR_WORDS = dict(
 )  # fmt: skip
 """The second colour has words of its own, so that what a word means does not depend on its place in the sentence:
 a single learned embedding can then say both colours at once."""
-PATTERN_WORDS = dict(zip(PATTERNS, ("halves", "stripes", "dots", "patches"), strict=True))
+PATTERN_WORDS: dict[str, str] = dict(zip(PATTERNS, ("halves", "stripes", "dots", "patches"), strict=True))
 KEYWORDS = (
     *OBJECTS,
     *(context.split()[-1] for context in CONTEXTS),

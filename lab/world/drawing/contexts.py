@@ -102,8 +102,8 @@ def garden(layer: Layer, chance: random.Random) -> None:
 
 
 def plain(layer: Layer, chance: random.Random) -> None:
-    shade = chance.choice([(215, 220, 225), (235, 220, 200), (200, 220, 205), (225, 205, 225)])
-    _sky(layer, shade, tuple(value - 28 for value in shade), 74)
+    r, g, b = chance.choice([(215, 220, 225), (235, 220, 200), (200, 220, 205), (225, 205, 225)])
+    _sky(layer, (r, g, b), (r - 28, g - 28, b - 28), 74)
 
 
 CONTEXTS: dict[str, Scenery] = {

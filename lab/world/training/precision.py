@@ -7,7 +7,7 @@ without them ten times slower.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
@@ -28,7 +28,7 @@ def faster_format(device: torch.device) -> torch.dtype:
     return fastest({dtype: _workload(device, dtype) for dtype in FORMATS})
 
 
-def fastest(workloads: dict[torch.dtype, Callable[[], object]]) -> torch.dtype:
+def fastest(workloads: Mapping[torch.dtype, Callable[[], object]]) -> torch.dtype:
     """The format whose workload took the least time, at its best of a few tries taken in turn."""
     best = dict.fromkeys(workloads, float("inf"))
     for _ in range(TRIES):
