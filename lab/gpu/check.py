@@ -51,10 +51,10 @@ def surroundings() -> dict[str, Any]:
     """What the figures depend on."""
     import torch
 
-    from ..speed import results
+    from ..surroundings import surroundings as found
 
     properties = torch.cuda.get_device_properties(0)
-    known = results.surroundings("cuda")
+    known = found("cuda")
     return {
         **{name: known[name] for name in ("commit", "date", "hardware")},
         "memory": f"{properties.total_memory / 2**30:.1f} GiB",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def table(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row.figures))
     lines = [["", *columns, "verdict"], ["---"] * (len(columns) + 2)]
     lines += [[row.name, *(written(row.figures.get(name)) for name in columns), row.verdict] for row in rows]
-    return "\n".join(_line(cells) for cells in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '¦') for cell in cells)} |" for cells in lines)
 
 
 def written(value: float | str | None) -> str:
@@ -90,18 +90,10 @@ def written(value: float | str | None) -> str:
     return value if isinstance(value, str) else f"{value:.3g}"
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '¦') for cell in cells)} |"
-
-
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no infinity, and no other value that is no number."""
-    figures = {name: value if isinstance(value, str) else _finite(value) for name, value in row["figures"].items()}
-    return {**row, "figures": figures}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    infinite = {name for name, value in row["figures"].items() if isinstance(value, float) and not math.isfinite(value)}
+    return {**row, "figures": row["figures"] | dict.fromkeys(infinite)}
 
 
 def _replace(path: Path, text: str) -> None:

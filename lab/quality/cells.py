@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from .. import ROOT
+from ..surroundings import commit
 from .drawing import is_done, run_cell, save
 from .host import Host
 from .protocol import Cell, Protocol, cells
@@ -52,12 +51,6 @@ def claim(protocol: Protocol, folder: Path) -> None:
         raise ValueError(f"folder: {folder} holds runs of a protocol with other settings; remove it or name another.")
     folder.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings, indent=2), "utf-8")
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 def hardware() -> str:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-import platform
-import re
-import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import date
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
-from .. import ROOT
-from ..comfyui import comfyui_folder, load_pack
+from ..comfyui import load_pack
+from ..surroundings import surroundings
 from .comparisons import BY_NAME, time_limit
 from .measuring import Outcome
 
@@ -53,20 +44,6 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
         "all_ours_seconds": _listed(outcome.times(outcome.ours)),
         "all_other_seconds": _listed(outcome.times(outcome.other)),
         **surroundings(task.device),
-    }
-
-
-@cache
-def surroundings(device: str) -> dict[str, Any]:
-    """What the figures depend on beside the code."""
-    return {
-        "commit": _commit(),
-        "date": date.today().isoformat(),
-        "hardware": torch.cuda.get_device_name() if device == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-        "comfyui": _comfyui_version(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "diffusers", "transformers")},
     }
 
 
@@ -110,21 +87,3 @@ def _or_empty(value: float | None) -> float | str:
 
 def _listed(seconds: Sequence[float]) -> str:
     return " ".join(f"{value:.3f}" for value in seconds)
-
-
-def _commit() -> str:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return answer.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    return f"{found[1] if found else platform.processor()}, {os.cpu_count()} cores"
-
-
-def _comfyui_version() -> str:
-    text = (comfyui_folder() / "comfyui_version.py").read_text()
-    found = re.search(r'__version__ = "(.+)"', text)
-    return found[1] if found else "unknown"

@@ -49,9 +49,8 @@ def save_sheet(pictures: Tensor, file: Path) -> None:
     rows = rearrange(pictures, "(r c) d h w -> (r h) (c w) d", c=SHEET_COLUMNS)
     sheet = Image.fromarray((rows * 255).round().byte().numpy())
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.resize((sheet.width * SHEET_SCALE, sheet.height * SHEET_SCALE), Image.Resampling.NEAREST).save(
-        file, quality=85
-    )
+    size = sheet.width * SHEET_SCALE, sheet.height * SHEET_SCALE
+    sheet.resize(size, Image.Resampling.NEAREST).save(file, quality=85)
 
 
 def evaluate(given: argparse.Namespace) -> None:

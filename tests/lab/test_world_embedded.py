@@ -83,7 +83,7 @@ def test_export_writes_what_expands_to_its_checksum(parts, tmp_path):
     assert [file.name for file in destination.parent.iterdir()] == [destination.name]
 
 
-def test_what_was_exported_can_be_trained_further(parts, tmp_path):
+def test_what_is_unpacked_packs_to_the_same(parts, tmp_path):
     """Taken apart and packed once more, it is the same; only the first packing rounds."""
     core = tmp_path / "core.safetensors"
     export_core(*parts, provenance={}, core=core)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...surroundings import commit
 from ..drawing import dataset
 from ..embedded import CORE
 from ..export import export_core
@@ -128,12 +128,11 @@ def _vae(settings: Settings) -> TinyVAE:
 
 
 def _provenance(settings: Settings, unet_state: dict[str, Any]) -> dict[str, str]:
-    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
     minutes = " ".join(f"--{stage}-minutes {minutes:g}" for stage, minutes in settings.minutes.items())
     options = f"--captions {settings.captions} --seed {settings.seed} --device {settings.device} {minutes}"
     return {
         "training.command": f"python -m lab world train {options}",
-        "training.commit": revision.stdout.strip() or "unknown",
+        "training.commit": commit(),
         "training.unet_steps": str(unet_state["step"]),
         "training.unet_minutes": f"{unet_state['seconds'] / 60:.1f}",
         "training.date": time.strftime("%Y-%m-%d", time.gmtime()),

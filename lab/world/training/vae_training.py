@@ -37,7 +37,8 @@ def train_vae(
     step = 0
     while (progress := budget.progress(step)) < 1:
         if progress >= DECODER_ONLY_FROM:
-            _freeze_encoder(vae)
+            vae.taesd_encoder.requires_grad_(False)
+            vae.whitening.eval()
         target = _batch(images, progress >= whole_from, draw, device)
         with autocast(device):
             latents = vae.encode(target)
@@ -86,11 +87,6 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, rate: float) -> Non
     loss.backward()
     torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
     optimizer.step()
-
-
-def _freeze_encoder(vae: TinyVAE) -> None:
-    vae.taesd_encoder.requires_grad_(False)
-    vae.whitening.eval()
 
 
 def _batch(images: np.ndarray, whole: bool, draw: torch.Generator, device: torch.device) -> Tensor:
