@@ -43,10 +43,11 @@ def start(base: Path, cpu: bool | None = None, **options: bool) -> Path:
     wanted = os.environ.get("COMFYUI_OPTIONS", "").split()
     for name, value in {**dict.fromkeys(wanted, True), **options}.items():
         setattr(args, name.removeprefix("--").replace("-", "_"), value)
-    if "--enable-dynamic-vram" in wanted:
+    if wanted:
         from families import dynamic_vram
 
-        dynamic_vram.switch_on()
+        if dynamic_vram.is_on():
+            dynamic_vram.switch_on()
     _make_folders()
     load_pack()
     return base
