@@ -25,8 +25,8 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Without COMFYUI_PATH a ComfyUI is prepared as by scripts/demo.py, and the command runs in its Python."""
-    parser = argparse.ArgumentParser(prog="python -m lab", description="What measures the pack.")
+    said = "What measures the pack. Without COMFYUI_PATH a ComfyUI is prepared, and the command runs in its Python."
+    parser = argparse.ArgumentParser(prog="python -m lab", description=said)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         text = module.__doc__ or ""
