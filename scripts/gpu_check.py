@@ -7,7 +7,7 @@ it is given back. Writes gpu_check.json and gpu_check.md; the exit status is 0 i
 COMFYUI_PYTHON) to use a ComfyUI that you have; nothing in it is changed.
 """
 
-import os
+import argparse
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older one
@@ -16,19 +16,21 @@ if sys.version_info < (3, 10):  # noqa: UP036 - for who starts it with an older 
 from preparation.foreground import run_prepared
 from preparation.installation import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
-from on_gpu.options import options
+sys.path.append(str(ROOT))  # last: ComfyUI's "nodes" goes before our folder of that name
+from lab.commands import gpu
 
 MODULES = ("torch", "diffusers", "einops", "pytest")
 """The peers are diffusers', and the small models are those of the tests."""
 
 
 def main() -> int:
-    chosen = options()
+    parser = argparse.ArgumentParser(
+        description="Measure on a CUDA device what the other tests cannot. See docs/gpu.md."
+    )
+    gpu.add_arguments(parser)
+    chosen = parser.parse_args()
     words = ["--only", *chosen.only, "--output", str(chosen.output.resolve()), *["--small"] * chosen.small]
-    paths = [str(ROOT / folder) for folder in ("benchmarks", "scripts", "tests")]
-    paths += filter(None, [os.environ.get("PYTHONPATH")])
-    return run_prepared(MODULES, ["-m", "on_gpu", *words], ROOT / "benchmarks", {"PYTHONPATH": os.pathsep.join(paths)})
+    return run_prepared(MODULES, ["-m", "lab", "gpu", *words], ROOT)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def with_addresses(pyproject: str, repository: str) -> str:
         raise ValueError(f"{repository!r} is not the address of a repository on GitHub: https://github.com/OWNER/NAME")
     owner, name = found.groups()
     address = f"https://github.com/{owner}/{name}"
-    raw = f"https://raw.githubusercontent.com/{owner}/{name}/{BRANCH}/assets"
+    raw = f"https://raw.githubusercontent.com/{owner}/{name}/{BRANCH}/docs/images"
     urls = {"Repository": address, "Documentation": f"{address}#readme", "Issues": f"{address}/issues"}
     text = re.sub(r"\[project\.urls\]\n(?:\w+ = .*\n)*\n?", "", pyproject)
     text = re.sub(r"^(?:Icon|Banner) = .*\n", "", text, flags=re.MULTILINE)

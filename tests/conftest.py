@@ -1,4 +1,4 @@
-"""The pack, loaded as ComfyUI loads it, under the name `core_personalization`; the tiers; and a ComfyUI server.
+"""The pack under the name `core_personalization`, and `lab`; the tiers; and a ComfyUI server.
 
 from core_personalization.core_ops.losses.context_losses import context_embedding_loss
 """
@@ -30,13 +30,14 @@ TIERS = {
     TESTS / "gpu": ("host", "gpu"),
 }
 
-LONGEST_FIRST = ("robustness", "host", "browser", "mini_world", "benchmarks")
+LONGEST_FIRST = ("robustness", "host", "browser", "lab")
 """Folders whose files several processes take first, so that none of them is left alone with a long one at the end."""
 
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 
 load_package("core_personalization", ROOT)
+load_package("lab", ROOT / "lab")
 
 # A busy machine is no fault of the code's.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

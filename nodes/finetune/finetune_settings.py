@@ -11,13 +11,7 @@ from ...core_ops.pictures import Fit
 from ..embedding.embedding_settings import EmbeddingSettings
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import (
-    ADAPTERS,
-    FORMS,
-    FULL,
-    SCOPES,
-    WeightChoice,
-)
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, SCOPES, WeightChoice
 from ..settings import choice, integer, like, number, switch, text
 from ..training.optimizers import OPTIMIZERS
 from .presets import CORE, DREAMBOOTH_LORA, PRESETS

@@ -10,7 +10,7 @@ from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
 # The mini world's checkpoint, expanded from the core that the repository holds; the destination is added.
-BUILD_COMMAND, SOURCES = ("-m", "mini_world.embedded"), ("mini_world", "assets/mini_world")
+BUILD_COMMAND, SOURCES = ("-m", "lab", "world", "expand"), ("lab/world", "lab/assets/world")
 
 
 def provide_checkpoint(destination: Path) -> None:

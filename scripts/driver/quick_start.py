@@ -18,7 +18,7 @@ from .checkpoint import provide_checkpoint
 from .client import Execution, Workflow
 
 WORKFLOW = ROOT / "example_workflows" / "quick_start.json"
-CONCEPT_IMAGES = ROOT / "assets" / "concepts"
+CONCEPT_IMAGES = ROOT / "lab" / "assets" / "concepts"
 CHECKPOINT = "core_mini_world.safetensors"
 TRAINING_NODE, LOSS_PLOT_NODE = "CoReTrainEmbedding", "LossGraphNode"
 

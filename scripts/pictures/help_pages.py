@@ -100,10 +100,10 @@ def load_concept(runs: Runs) -> Image.Image:
 def scorecard(_: Runs) -> Image.Image:
     """What the identity scores look at; the scores themselves need CLIP and DINO, which the project has not."""
     load_package("core_personalization", ROOT)
-    load_package("mini_world", ROOT / "mini_world")
+    load_package("lab", ROOT / "lab")
     from core_personalization.core_ops.scores import non_subject_segment, subject_segment
 
-    from mini_world import concepts, render
+    from lab.world.drawing import concepts, render
 
     scenes = [render.render(scene) for scene in concepts.references(CONCEPT.name)]
     sheet = Sheet(WIDTH).line("references", 15, accent=True).row([scene.image for scene in scenes])

@@ -19,6 +19,7 @@ from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
 WORKFLOWS = ROOT / "example_workflows"
+PROMPTS = ROOT / "lab" / "world" / "drawing" / "prompts" / "animate.txt"
 TRAINING, LOADING = "CoReTrainEmbedding", "CoReLoadConcept"
 BEFORE = {"why_is_my_word_ignored": "quick_start", "load_shared_concept": "core_full"}
 """Workflows that open what another leaves."""
@@ -36,7 +37,7 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "CoReEvaluationPrompts": {
             "seeds_per_prompt": 1,
             "prompt_set": "own",
-            "own_prompts": (ROOT / "mini_world" / "prompts" / "animate.txt").read_text(encoding="utf-8").strip(),
+            "own_prompts": PROMPTS.read_text(encoding="utf-8").strip(),
         }
     },
     "why_is_my_word_ignored": {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
@@ -168,6 +169,6 @@ def node_titled(workflow: Workflow, title: str) -> str:
 
 
 def _key(workflow: Workflow) -> str:
-    model = (ROOT / "assets" / "mini_world" / "core.safetensors").read_bytes()
+    model = (ROOT / "lab" / "assets" / "world" / "core.safetensors").read_bytes()
     computed = {key: (node["class_type"], node["inputs"]) for key, node in workflow.items()}
     return hashlib.sha256(model + json.dumps(computed, sort_keys=True).encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from .sheet import Sheet
 
 SIDE = 440
 """Shown 254 pixels wide, on some screens with twice as many dots."""
-CONCEPT = ROOT / "assets" / "concepts" / "patchwork-dog"
+CONCEPT = ROOT / "lab" / "assets" / "concepts" / "patchwork-dog"
 
 
 def references() -> list[Image.Image]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from . import dynamic_vram
-from .dynamic_vram import DYNAMIC_VRAM
+from lab.comfyui import start
 
 __all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_models"]
 
@@ -20,36 +17,7 @@ def comfyui(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     Returns the base folder, in which models/, input/ and output/ are.
     """
-    return start_comfyui(comfyui_path, tmp_path_factory.mktemp("comfyui"))
-
-
-def start_comfyui(comfyui_path: Path, base: Path) -> Path:
-    """`base` as ComfyUI's base folder, unless this process has one already; returns the one it has.
-
-    COMFYUI_OPTIONS, such as "--novram", are switched on; DYNAMIC_VRAM among them is what ComfyUI does by itself on
-    NVIDIA's cards.
-    """
-    if "folder_paths" in sys.modules:
-        return Path(sys.modules["folder_paths"].base_path)
-    sys.path.insert(0, str(comfyui_path))
-    import torch
-    from comfy.cli_args import args
-
-    args.cpu = bool(os.environ.get("TEST_ON_CPU")) or not torch.cuda.is_available()
-    args.base_directory = str(base)
-    options = os.environ.get("COMFYUI_OPTIONS", "").split()
-    for option in options:
-        setattr(args, option.removeprefix("--").replace("-", "_"), True)
-    if DYNAMIC_VRAM in options:
-        dynamic_vram.switch_on()
-    import folder_paths
-
-    output = Path(folder_paths.get_output_directory())
-    for kind in ("loras", "diffusion_models"):  # ComfyUI's main.py has its loaders look into the output folder, too
-        folder_paths.add_model_folder_path(kind, str(output / kind))
-    for folder in (*folder_paths.get_folder_paths("embeddings"), output, output / "loras"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    return base
+    return start(tmp_path_factory.mktemp("comfyui"))
 
 
 @pytest.fixture(autouse=True)

@@ -51,14 +51,14 @@ def main() -> None:
     root = Path(__file__).resolve().parents[2]
     sys.path[:0] = [str(root / "tests"), str(root / "scripts")]  # as pytest has them
     import conftest  # noqa: F401 - loads the pack
-    from families.fixtures import start_comfyui
     from families.load import load_checkpoint
     from safetensors.torch import load_file
 
+    from lab.comfyui import start
     from robustness.smallest import SMALLEST
     from robustness.subjects import SUBJECTS
 
-    base = start_comfyui(Path(os.environ["COMFYUI_PATH"]), Path(orders["base"]))
+    base = start(Path(orders["base"]))
     from core_personalization.nodes.extension import sweep_output_folders
 
     found = len(list(base.rglob(".core-*")))

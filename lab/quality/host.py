@@ -1,0 +1,109 @@
+"""The product in a real ComfyUI, in this process: its training runs and Test-Time Optimize, beside core's sampler.
+
+ComfyUI's folders (embeddings and so on) are in the benchmark's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..world.embedded import expand
+from ..world.sampler import HostSampler
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """MODEL and concept after a stage. seconds: of training alone. report: last terms, and gradient shares."""
+
+    model: Any
+    concept: Any
+    seconds: float = 0.0
+    report: Mapping[str, Any] | None = None
+
+
+class Host(HostSampler):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(expand(folder / "mini_world.safetensors"), folder / "comfyui")
+        # At once, so that a long run is of one version, whatever happens to the files meanwhile.
+        import core_personalization.nodes.embedding.embedding_training
+        import core_personalization.nodes.finetune.finetuning
+        import core_personalization.nodes.refinement.refining  # noqa: F401
+
+    def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
+        """One run of CoRe Train Embedding, without the preview at its end."""
+        from core_personalization.nodes.embedding.embedding_inputs import check_inputs
+        from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+        from core_personalization.nodes.embedding.embedding_training import ready_to_train
+        from core_personalization.nodes.settings import validated
+
+        chosen = validated(EmbeddingSettings, {**_common(), **settings})
+        with torch.inference_mode():
+            host = self._models(self.model)
+            training = ready_to_train(host, check_inputs(host, images, None, captions, chosen))
+            session = training.session
+            seconds = _timed(session)
+            concept = training.learned.save(chosen.concept_name, overwrite=True, record=session.record())
+        return Trained(self.model, concept, seconds, _report(session))
+
+    def finetune(
+        self, before: Trained, images: Sequence[Tensor], captions: Sequence[str] | None,
+        class_images: Sequence[Tensor] | None, settings: Mapping[str, Any],
+    ) -> Trained:  # fmt: skip
+        """One run of U-Net Identity Finetune, without files and preview."""
+        from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
+        from core_personalization.nodes.finetune.finetune_results import collect, patched_model
+        from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
+        from core_personalization.nodes.finetune.finetuning import ready_to_finetune
+        from core_personalization.nodes.settings import validated
+
+        chosen = validated(FinetuneSettings, {**_common(), **settings})
+        given = GivenPictures(images, None, captions, class_images)
+        host = self._models(before.model)
+        with torch.inference_mode():
+            training = ready_to_finetune(host, check_finetune(host, before.concept, given, chosen))
+            session = training.session
+            seconds = _timed(session)
+            weights = collect(before.model, training.models.denoiser.trainable)
+            concept = training.learned.save_concept(chosen.name, overwrite=True, record=session.record())
+            return Trained(patched_model(before.model, weights), concept, seconds, _report(session))
+
+    def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:
+        """CONDITIONING of a prompt by CoRe Test-Time Optimize."""
+        from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt
+
+        with torch.inference_mode():
+            return OptimizePrompt.execute(
+                trained.model, self.clip, trained.concept, prompt=prompt, width=SIDE, height=SIDE, **settings
+            ).args[0]
+
+    def _models(self, model: Any) -> Any:
+        from core_personalization.nodes.host.models.host_models import HostModels
+
+        return HostModels(model, self.clip, self.vae)
+
+
+def _common() -> dict[str, Any]:
+    return {"resolution": SIDE, "overwrite": True, "preview_every": 0, "save_every": 0}
+
+
+def _timed(session: Any) -> float:
+    began = time.monotonic()
+    session.train()
+    return time.monotonic() - began
+
+
+def _report(session: Any) -> dict[str, Any]:
+    """Last value of every curve, and the mean share of the gradient norm that each term had."""
+    shares = {name.removeprefix("gradient_share."): sum(values) / len(values)
+              for name, values in session.losses.items() if name.startswith("gradient_share.")}  # fmt: skip
+    last = {name: values[-1] for name, values in session.losses.items() if "." not in name and values}
+    return {"last": last, "shares": shares}

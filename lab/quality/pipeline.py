@@ -1,0 +1,65 @@
+"""From trainings to table, chart and pictures: what `python -m lab quality` does."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..comfyui import load_pack
+from ..world.networks.judge import Judge
+from . import drawing, records
+from .cells import run
+from .judging import Scored, judged
+from .methods import METHODS
+from .protocol import PROTOCOLS, Protocol, cells
+from .sheet import OTHERS, sheet
+
+
+def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
+    """given: as of the command. Raises ValueError for a concept or a method that is not in the protocol."""
+    protocol = PROTOCOLS[given.protocol]
+    known = {*protocol.concepts, *(name for tier in protocol.tiers for name in tier)}
+    if wrong := {*(given.concept or ()), *(given.method or ())} - known:
+        raise ValueError(f"not in this protocol: {', '.join(sorted(wrong))}")
+    folder = given.folder / protocol.name
+    if "run" in stages:
+        tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
+        part = dataclasses.replace(protocol, concepts=given.concept or protocol.concepts, tiers=tiers)
+        run(part, folder, time.time() + 60 * given.minutes)
+    if "score" in stages:
+        score(protocol, folder, given.results)
+    if "report" in stages:
+        report(protocol, folder, given.results, given.images)
+
+
+def score(protocol: Protocol, folder: Path, results: Path) -> None:
+    """All pictures that are there → two CSV files."""
+    load_pack()
+    judge, rows, runs = Judge.load(), [], []
+    for cell in cells(protocol):
+        if drawing.is_done(folder / "pictures", cell):
+            pictures, note = drawing.load(folder / "pictures", cell)
+            rows += judged(judge, cell, pictures)
+            runs.append(note)
+    records.write(results / f"{protocol.name}_pictures.csv", Scored, rows)
+    records.write(results / f"{protocol.name}_runs.csv", drawing.Run, runs)
+
+
+def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> None:
+    """Table and chart from the CSV files; the picture from the pictures, where they are at hand."""
+    load_pack()
+    from .report import chart, table
+    from .summary import summarized
+
+    rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
+    lines = summarized(rows, list(METHODS))
+    text = table(lines, records.read(results / f"{protocol.name}_runs.csv", drawing.Run))
+    (results / f"{protocol.name}.md").write_text(text, "utf-8")
+    chart(lines, images / f"quality_{protocol.name}.jpg")
+    pictures, name = folder / "pictures", f"quality_{protocol.name}"
+    sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown)
+    sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, "CoRe"), concepts=1)
+    print(text)

@@ -1,0 +1,151 @@
+"""What is run: which concepts and methods, and how long. `FULL` is the default; a smaller one is an option by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..world.drawing.concepts import CONCEPTS, prompt_templates
+from ..world.drawing.objects import ANIMATE
+from .methods import CEILING, METHODS, Method
+
+DIVERSE, BIASED = "diverse", "biased"
+CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
+"""Learning rates, steps and guidance were looked at on these; they are never reported."""
+REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
+    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. shown: methods in the
+    sheet of pictures."""
+
+    name: str
+    tiers: Sequence[Sequence[str]]
+    concepts: Sequence[str] = REPORTED
+    references: Sequence[str] = (BIASED, DIVERSE)
+    seeds: Sequence[int] = (0, 1)
+    embedding_steps: int = 300
+    finetune_steps: int = 150
+    embedding_batch: int = 6
+    finetune_batch: int = 4
+    embedding_rate: float = 5e-3
+    alignment_embedding_rate: float = 1e-3
+    finetune_rate: float = 2e-4
+    regularization_batch: int = 0
+    class_images: int = 32
+    sampling_steps: int = 25
+    guidance: float = 3.0
+    pictures_per_prompt: int = 2
+    shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "CoRe, published λ", "CoRe")
+
+    def training(self) -> dict[str, Any]:
+        """What a trained result depends on, beside its stages' own settings."""
+        names = ("embedding_steps", "finetune_steps", "embedding_batch", "finetune_batch", "embedding_rate",
+                 "alignment_embedding_rate", "finetune_rate", "regularization_batch", "class_images")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The smallest unit that is run, and skipped when it is there."""
+
+    method: Method
+    concept: str
+    references: str
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        return CONCEPTS[self.concept][0]
+
+    @property
+    def prompt_set(self) -> str:
+        return "animate" if self.kind in ANIMATE else "inanimate"
+
+    @property
+    def label(self) -> str:
+        return f"{self.method.name}, {self.concept}, {self.references}, seed {self.seed}"
+
+    @property
+    def file_name(self) -> str:
+        return digest([self.method.name, self.concept, self.references, self.seed])
+
+
+def drawn_prompts(protocol: Protocol, cell: Cell) -> list[tuple[str, int]]:
+    """Prompt template and seed of every picture of a cell; every method gets the same."""
+    templates = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
+    return [(template, 1_000 * cell.seed + index) for index, template in enumerate(templates)]
+
+
+def cells(protocol: Protocol) -> Iterator[Cell]:
+    """In the order in which they are run."""
+    for tier in protocol.tiers:
+        for seed in protocol.seeds:
+            for references in protocol.references:
+                for concept in protocol.concepts:
+                    for method in tier:
+                        yield Cell(METHODS[method], concept, references, seed)
+
+
+def digest(value: Any) -> str:
+    """A short name for anything that JSON can hold; equal values give equal names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+FULL = Protocol("full", tiers=(tuple(METHODS),))
+REDUCED = Protocol(
+    "reduced",
+    tiers=(
+        ("Textual Inversion", "TI + DreamBooth", "CoRe"),
+        ("TI + frozen word", "CoRe, published λ", "CoRe, strong fixed λ"),
+        ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling"),
+        ("CoRe, stage 1", "DreamBooth", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
+        ("Custom Diffusion", "AttnDreamBooth", "CoRe, test time"),
+        ("CoRe without the prompt set", "CoRe, reference code", "CoRe, SID captions"),
+        ("CoRe, shares .1", "CoRe, shares .45"),
+    ),
+    concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
+    references=(BIASED, DIVERSE),
+    seeds=(0,),
+    embedding_steps=40,
+    finetune_steps=40,
+    embedding_batch=2,
+    finetune_batch=2,
+    regularization_batch=1,
+    class_images=8,
+    sampling_steps=8,
+    pictures_per_prompt=1,
+)
+EMBEDDED = Protocol(
+    "embedded",
+    tiers=((CEILING, "Textual Inversion", "TI + frozen word"),),
+    concepts=tuple(CONCEPTS),
+    references=(DIVERSE,),
+    seeds=(0,),
+    finetune_steps=200,
+    embedding_batch=4,
+    pictures_per_prompt=1,
+    shown=(CEILING, "Textual Inversion", "TI + frozen word"),
+)
+"""How near to each of the world's concepts the embedded checkpoint comes, as an embedding and with its U-Net."""
+SMOKE = replace(
+    REDUCED,
+    name="smoke",
+    tiers=(
+        ("TI + DreamBooth", "AttnDreamBooth", "CoRe, test time", "TI + DreamBooth, SID captions"),
+        ("DreamBooth", CEILING),
+    ),
+    concepts=CHOSEN_ON[:1],
+    references=(BIASED,),
+    embedding_steps=2,
+    finetune_steps=3,
+    class_images=2,
+    sampling_steps=1,
+)
+"""Runs everything once; its results mean nothing."""
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, SMOKE)}

@@ -1,0 +1,77 @@
+"""One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
+
+The rule: the first concepts of the protocol that the baselines and one more of the methods to be shown have drawn; of
+their prompts every third, beginning with the first; the first picture of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..world.drawing.concepts import prompt_templates
+from ..world.drawing.render import render
+from .drawing import is_done, load
+from .methods import METHODS
+from .protocol import Cell, Protocol
+from .training import reference_scenes
+
+OTHERS = ("Textual Inversion", "TI + DreamBooth")
+CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
+
+
+def sheet(protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str], concepts: int = CONCEPTS) -> bool:
+    """Writes the picture of the first `concepts`; False when there is none yet."""
+    references, seed, needed = protocol.references[0], protocol.seeds[0], set(OTHERS) & set(methods)
+    done = []
+    for concept in protocol.concepts:
+        row = [Cell(METHODS[name], concept, references, seed) for name in methods]
+        there = [cell for cell in row if is_done(pictures, cell)]
+        if {cell.method.name for cell in there} > needed:
+            done.append(there)
+    done = done[:concepts]
+    if not done:
+        return False
+    blocks = [_block(protocol, pictures, row) for row in done]
+    width = max(block.width for block in blocks)
+    image = Image.new("RGB", (width, sum(block.height for block in blocks)), "white")
+    top = 0
+    for block in blocks:
+        image.paste(block, (0, top))
+        top += block.height
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file, quality=60, optimize=True, progressive=True)
+    return True
+
+
+def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Image:
+    """One concept: its references, then a line of pictures for each method under the prompts."""
+    templates = prompt_templates(row[0].concept)
+    chosen = range(0, len(templates), EVERY)
+    across = max(len(chosen), 4)
+    image = Image.new("RGB", (LABEL + across * (TILE + MARGIN), (len(row) + 1) * (TILE + MARGIN) + TOP + GAP), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    pen.text((4, TOP + 50), f"{row[0].concept}\n{row[0].references} references", "black", font)
+    for place, scene in enumerate(reference_scenes(row[0])):
+        image.paste(_tile(render(scene).image), (LABEL + place * (TILE + MARGIN), 0))
+    top = TILE + MARGIN
+    for place, index in enumerate(chosen):
+        words = "\n".join(wrap(templates[index].replace("{}", "…"), CHARACTERS))
+        pen.text((LABEL + place * (TILE + MARGIN), top + 2), words, "black", font)
+    for line, cell in enumerate(row):
+        drawn, _ = load(pictures, cell)
+        y = top + TOP + line * (TILE + MARGIN)
+        pen.text((4, y + 50), cell.method.name.replace(", ", ",\n").replace("λ", "lambda"), "black", font)
+        for place, index in enumerate(chosen):
+            picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
+            tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
+            image.paste(_tile(tile), (LABEL + place * (TILE + MARGIN), y))
+    return image
+
+
+def _tile(picture: Image.Image) -> Image.Image:
+    return picture.resize((TILE, TILE), Image.Resampling.NEAREST)

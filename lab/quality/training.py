@@ -1,0 +1,134 @@
+"""From a cell to a trained MODEL and concept: the method's stages one after another, shared where they are the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..world.drawing.concepts import CONCEPTS, biased_references, references
+from ..world.drawing.render import Scene, pixels
+from .host import Host, Trained
+from .methods import ATTN, Finetune
+from .protocol import BIASED, Cell, Protocol, digest
+
+KEPT_MODELS = 2
+
+
+class Trainer:
+    """Embeddings are kept as files, the last few U-Nets in memory: methods that begin alike begin from the same."""
+
+    def __init__(self, host: Host, protocol: Protocol, folder: Path) -> None:
+        self.host, self.protocol, self.folder = host, protocol, folder
+        self._models: dict[str, Trained] = {}
+        self._class_images: dict[str, list[Tensor]] = {}
+
+    def train(self, cell: Cell) -> list[Trained]:
+        """Result of every stage, the last one last."""
+        if not cell.method.embedding:
+            return []
+        images = reference_pictures(cell)
+        captions = reference_captions(cell)
+        key = [self._embedding_settings(cell), captions, cell.concept, cell.references, self.protocol.training()]
+        results = [self._embedding(digest(key), images, captions, self._embedding_settings(cell))]
+        for stage in cell.method.finetunes:
+            settings = self._finetune_settings(cell, stage)
+            key = [key, settings, stage.class_images]
+            results.append(self._finetune(digest(key), results[-1], cell, stage, settings))
+        return results
+
+    def _embedding(
+        self, name: str, images: list[Tensor], captions: list[str] | None, settings: Mapping[str, Any]
+    ) -> Trained:
+        note = self.folder / "embeddings" / f"{name}.json"
+        if note.exists():
+            return self._stored(name, settings, json.loads(note.read_text("utf-8")))
+        trained = self.host.embedding(images, captions, {**settings, "concept_name": name})
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"seconds": trained.seconds, "report": trained.report}), "utf-8")
+        return trained
+
+    def _stored(self, name: str, settings: Mapping[str, Any], note: Mapping[str, Any]) -> Trained:
+        from core_personalization.nodes.concept import Concept
+        from core_personalization.nodes.files import concept_bundles, concept_files
+        from core_personalization.nodes.host.models.text_encoder import encoder_widths
+
+        path = concept_files.embedding_path(name)
+        vectors = concept_bundles.vectors_for(concept_bundles.read_concept(path), encoder_widths(self.host.clip))
+        concept = Concept(name, settings["super_category"], vectors, path, settings["method"] == ATTN)
+        return Trained(self.host.model, concept, note["seconds"], note["report"])
+
+    def _finetune(
+        self, name: str, before: Trained, cell: Cell, stage: Finetune, settings: Mapping[str, Any]
+    ) -> Trained:
+        if name not in self._models:
+            images, captions = reference_pictures(cell), reference_captions(cell)
+            others = self._others(cell.kind) if stage.class_images else None
+            trained = self.host.finetune(before, images, captions, others, {**settings, "name": name})
+            while len(self._models) >= KEPT_MODELS:
+                del self._models[next(iter(self._models))]
+            self._models[name] = trained
+        return self._models[name]
+
+    def _embedding_settings(self, cell: Cell) -> dict[str, Any]:
+        protocol, given = self.protocol, cell.method.embedding
+        rate = protocol.alignment_embedding_rate if given["method"] == ATTN else protocol.embedding_rate
+        settings = {
+            "super_category": cell.kind,
+            "prompt_set": cell.prompt_set,
+            "steps": protocol.embedding_steps,
+            "batch_size": protocol.embedding_batch,
+            "learning_rate": rate,
+            "regularization_batch": protocol.regularization_batch,
+            "rescale_from": round(0.4 * protocol.embedding_steps),
+            "rescale_to": round(0.6 * protocol.embedding_steps),
+            "seed": cell.seed,
+        }
+        if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
+            settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
+        return {**settings, **given}
+
+    def _finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
+        return {
+            "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
+            "batch_size": self.protocol.finetune_batch,
+            "learning_rate": stage.rate * self.protocol.finetune_rate,
+            "seed": cell.seed,
+            **stage.settings,
+        }
+
+    def _others(self, kind: str) -> list[Tensor]:
+        """Pictures of the super-category, drawn by the model itself (DreamBooth's prior preservation)."""
+        if kind not in self._class_images:
+            count = self.protocol.class_images
+            prompt = self.host.encode(f"a photo of a {kind}")
+            pictures = self.host.sample(
+                self.host.model, [prompt] * count, range(10_000, 10_000 + count),
+                self.protocol.sampling_steps, self.protocol.guidance,
+            )  # fmt: skip
+            self._class_images[kind] = [picture.movedim(0, -1)[None] for picture in pictures]
+        return self._class_images[kind]
+
+
+def reference_scenes(cell: Cell) -> list[Scene]:
+    return biased_references(cell.concept) if cell.references == BIASED else references(cell.concept)
+
+
+def reference_pictures(cell: Cell) -> list[Tensor]:
+    """As a loader node gives them: each [1, 64, 64, 3] in 0…1."""
+    images, _ = pixels(reference_scenes(cell))
+    return list((torch.from_numpy(images).float() / 255).split(1))
+
+
+def reference_captions(cell: Cell) -> list[str] | None:
+    """SID: what is beside the subject, in words, through the product's own check; None: the class alone."""
+    if not cell.method.sid_captions:
+        return None
+    from core_personalization.core_ops.selective_captions import CaptionForm, repair
+
+    form = CaptionForm(CONCEPTS[cell.concept][0])
+    return [repair(scene.caption(), form).text for scene in reference_scenes(cell)]

@@ -1,0 +1,68 @@
+"""ComfyUI's own loader and sampler, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..comfyui import start
+
+LATENT_SIDE, LATENT_CHANNELS = 8, 4
+AT_ONCE = 10
+
+
+class HostSampler:
+    """A checkpoint as ComfyUI loads it. base: ComfyUI's base folder; prompts find embeddings in there."""
+
+    def __init__(self, checkpoint: Path, base: Path) -> None:
+        start(base)
+        import folder_paths
+        from comfy import sample, sd
+
+        self._sample = sample
+        embeddings = folder_paths.get_folder_paths("embeddings")
+        self.model, self.clip, self.vae = sd.load_checkpoint_guess_config(
+            str(checkpoint), embedding_directory=embeddings
+        )[:3]
+
+    @torch.inference_mode()
+    def encode(self, prompt: str) -> Any:
+        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+
+    @torch.inference_mode()
+    def sample(
+        self, model: Any, conditionings: Iterable[Any], seeds: Sequence[int], steps: int = 25, guidance: float = 3.0
+    ) -> Tensor:
+        """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
+
+        model: the checkpoint's, or one made of it. `AT_ONCE` are sampled as one batch: the host keeps their rows apart.
+        Conditionings are asked for batch by batch.
+        """
+        pairs = zip(conditionings, seeds, strict=True)
+        batches = tqdm(range(0, len(seeds), AT_ONCE), desc=f"{len(seeds)} pictures", leave=False)
+        return torch.cat([self._batch(model, list(islice(pairs, AT_ONCE)), steps, guidance) for _ in batches])
+
+    def _batch(self, model: Any, pairs: Sequence[tuple[Any, int]], steps: int, guidance: float) -> Tensor:
+        conditionings, seeds = zip(*pairs, strict=True)
+        positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
+        one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+        noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])
+        z = self._sample.sample(
+            model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
+            torch.zeros_like(noise), disable_pbar=True, seed=0,
+        )  # fmt: skip
+        return self._decoded(z)
+
+    @torch.inference_mode()
+    def through_vae(self, images: Tensor) -> Tensor:
+        """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
+        return self._decoded(self.vae.encode(images))
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()

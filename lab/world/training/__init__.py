@@ -1,0 +1,1 @@
+"""How the networks and the judge are trained, stage by stage."""

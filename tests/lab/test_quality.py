@@ -1,0 +1,204 @@
+"""The quality benchmark without its trainings: protocol, resuming, judging, table and intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from lab.quality import drawing, records
+from lab.quality.ceiling import shown
+from lab.quality.cells import claim, missing
+from lab.quality.judging import Scored, judged, keeps_coat, named
+from lab.quality.methods import CEILING, METHODS
+from lab.quality.pipeline import report, score
+from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells
+from lab.quality.report import table
+from lab.quality.summary import BASELINES, summarized
+from lab.quality.training import reference_captions
+from lab.world.drawing.appearance import COLOURS
+from lab.world.drawing.concepts import CONCEPTS, prompt_templates
+from lab.world.drawing.render import Scene, render
+from lab.world.networks.judge import ATTRIBUTES, Judge
+
+BASELINE = BASELINES[0]
+CELL = Cell(METHODS["CoRe"], "striped-cat", BIASED, 0)
+
+
+def a_row(method: str, index: int, right: int, identity: float | None, concept: str = "striped-cat") -> Scored:
+    return Scored(method, concept, BIASED, 0, index, "a photo of a {}", 2, right, 1, None, 0, identity, 0.5, 0.5, 0.25)
+
+
+def a_run(cell: Cell, pictures: int) -> drawing.Run:
+    return drawing.Run(
+        cell.method.name, cell.concept, cell.references, cell.seed, pictures, 60.0, 30.0, 1.5, 0.1, 0.2, "abc", "a CPU"
+    )
+
+
+def drawn(scenes: list[Scene]) -> torch.Tensor:
+    images = [torch.frombuffer(bytearray(render(scene).image.tobytes()), dtype=torch.uint8) for scene in scenes]
+    return torch.stack(images).view(-1, 64, 64, 3).movedim(-1, 1) / 255
+
+
+@pytest.fixture(scope="module")
+def perfect() -> torch.Tensor:
+    """Pictures that hold all that the prompts name, and the thing with its own coat where it should have it."""
+    return drawn([shown(prompt, "striped-cat", seed=1) for prompt in prompt_templates("striped-cat")])
+
+
+def test_the_full_protocol_has_every_method_on_all_reported_concepts_and_both_kinds_of_references():
+    found = list(cells(FULL))
+    assert {cell.method.name for cell in found} == set(METHODS)
+    assert {cell.references for cell in found} == {BIASED, DIVERSE}
+    assert len({cell.concept for cell in found}) == 10 and not set(CHOSEN_ON) & {cell.concept for cell in found}
+    assert len({cell.file_name for cell in found}) == len(found)
+    for protocol in PROTOCOLS.values():
+        assert all(name in METHODS for tier in protocol.tiers for name in tier)
+
+
+def test_a_run_that_is_cut_off_leaves_whole_concepts():
+    first = [cell for cell in cells(REDUCED)][: len(REDUCED.tiers[0]) * len(REDUCED.concepts)]
+    for concept in REDUCED.concepts:
+        assert [cell.method.name for cell in first if cell.concept == concept] == list(REDUCED.tiers[0])
+
+
+def test_the_smoke_protocol_runs_every_one_of_its_methods_once():
+    assert len(list(cells(SMOKE))) == sum(map(len, SMOKE.tiers))
+
+
+def test_ablations_change_only_what_they_leave_out():
+    full = METHODS["CoRe"].embedding
+    without = {"CoRe without L_emb": "embedding", "CoRe without L_attn": "attention"}
+    for name, term in without.items():
+        settings = METHODS[name].embedding
+        assert settings[f"{term}_share"] == settings[f"{term}_weight"] == 0.0
+        assert METHODS[name].finetunes == METHODS["CoRe"].finetunes
+        assert settings["method"] == full["method"] and settings["weighting"] == full["weighting"]
+
+
+def test_sid_captions_name_what_is_beside_the_subject_and_others_have_none():
+    assert reference_captions(CELL) is None
+    cell = Cell(METHODS["CoRe, SID captions"], "striped-cat", BIASED, 0)
+    assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
+
+
+def test_done_cells_are_skipped_and_pictures_come_back_as_they_were(tmp_path):
+    assert missing(REDUCED, tmp_path)[0].label == next(cells(REDUCED)).label
+    pictures = torch.randint(0, 256, (20, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
+    drawing.save(tmp_path / "pictures", CELL, pictures, a_run(CELL, 20))
+    assert CELL.file_name not in [cell.file_name for cell in missing(REDUCED, tmp_path)]
+    assert len(missing(REDUCED, tmp_path)) == len(list(cells(REDUCED))) - 1
+    loaded, run = drawing.load(tmp_path / "pictures", CELL)
+    assert torch.equal(loaded, pictures) and run == a_run(CELL, 20)
+
+
+def test_runs_of_other_settings_are_not_mixed(tmp_path):
+    claim(REDUCED, tmp_path)
+    claim(dataclasses.replace(REDUCED, concepts=REDUCED.concepts[:1]), tmp_path)
+    with pytest.raises(ValueError, match=r"folder: .* other settings"):
+        claim(dataclasses.replace(REDUCED, embedding_steps=41), tmp_path)
+
+
+SUNGLASSES_AT_NIGHT = "a photo of a {} wearing sunglasses under the night sky"
+NAMED = {
+    "a photo of a {} wearing a hat in the snow": {"context": "in the snow", "accessory": "hat"},
+    "a pencil sketch of a {}": {"style": "pencil sketch"},
+    "a painting of a green {} in the desert": {"context": "in the desert", "colour": "green", "style": "painting"},
+    SUNGLASSES_AT_NIGHT: {"context": "under the night sky", "accessory": "sunglasses"},
+}
+
+
+@pytest.mark.parametrize("prompt", NAMED)
+def test_what_a_prompt_names(prompt):
+    assert {name: ATTRIBUTES[name][index] for name, index in named(prompt).items()} == NAMED[prompt]
+    assert keeps_coat(prompt) == (not {"style", "colour"} & set(NAMED[prompt]))
+
+
+def test_every_evaluation_prompt_names_something():
+    for concept in CONCEPTS:
+        assert all(named(prompt) for prompt in prompt_templates(concept))
+
+
+def test_the_judge_prefers_what_was_asked_for_to_the_references_and_the_thing_to_another(perfect):
+    judge, prompts = Judge.load(), prompt_templates("striped-cat")
+    right = judged(judge, CELL, perfect)
+    other = Scene("cat", CONCEPTS["split-bear"][1], "on the beach", "hat", seed=3)
+    stuck = judged(judge, CELL, drawn([other]).expand(len(prompts), -1, -1, -1))
+
+    def mean(rows, name):
+        values = [getattr(row, name) for row in rows if getattr(row, name) is not None]
+        return sum(values) / len(values)
+
+    for name, margin in (
+        ("text_alignment", 0.4),
+        ("faithful", 0.8),
+        ("identity", 0.3),
+        ("non_subject_disentanglement", 0.0),
+    ):
+        assert mean(right, name) > mean(stuck, name) + margin
+    gains = [mean(rows, "subject_alignment") - mean(rows, "bare_subject_alignment") for rows in (right, stuck)]
+    assert gains[1] > gains[0] + 0.05, "what is worn counts to SA, not to bare SA"
+    for leak in ("hat_leak", "beach_leak"):
+        assert mean(stuck, leak) > 0.9 > 0.1 > mean(right, leak)
+    assert [row.identity is None for row in right] == [not keeps_coat(prompt) for prompt in prompts]
+
+
+def test_rows_survive_the_csv_file(tmp_path):
+    rows = [a_row("CoRe", 0, 1, None), a_row("CoRe", 1, 2, 0.5)]
+    records.write(tmp_path / "rows.csv", Scored, rows)
+    assert records.read(tmp_path / "rows.csv", Scored) == rows
+
+
+def test_differences_are_paired_by_concept_seed_and_prompt():
+    rows = [a_row(BASELINE, i, right, 0.5) for i, right in enumerate((0, 1, 2, 1))]
+    rows += [a_row("CoRe", i, right, 0.75) for i, right in enumerate((1, 2, 2, 2))]
+    rows += [a_row("CoRe", 0, 2, None, concept="split-bear")]  # the baseline has none to compare with
+    lines = {line.method: line for line in summarized(rows, list(METHODS))}
+    assert lines[BASELINE].differences == {}
+    differences = lines["CoRe"].differences[BASELINE]
+    difference = differences["text alignment"]
+    assert difference.n == 4 and difference.mean == pytest.approx(0.375)
+    assert 0 <= difference.low < difference.mean < difference.high <= 0.5
+    assert differences["identity"].low == differences["identity"].high == 0.25
+    assert lines["CoRe"].pictures == 5 and lines["CoRe"].concepts == 2
+    assert "hat leak" not in lines["CoRe"].scores
+
+
+def test_variants_of_core_are_compared_with_it_too():
+    methods = {"TI + frozen word": 0, BASELINE: 0, "CoRe": 1, "CoRe without L_emb": 2}
+    rows = [a_row(method, i, right, 0.5) for method, right in methods.items() for i in range(4)]
+    lines = {line.method: line for line in summarized(rows, list(METHODS))}
+    assert set(lines["TI + frozen word"].differences) == {BASELINE} == set(lines["CoRe"].differences)
+    assert lines["CoRe without L_emb"].differences["CoRe"]["text alignment"].mean == 0.5
+    assert "Difference from CoRe, same" in table(list(lines.values()), [a_run(CELL, 6)])
+
+
+def test_the_table_says_n_intervals_and_where_it_was_measured():
+    rows = [a_row(BASELINE, i, i % 3, 0.5) for i in range(6)] + [a_row("CoRe", i, 2, 0.5) for i in range(6)]
+    text = table(summarized(rows, list(METHODS)), [a_run(CELL, 6)])
+    assert "| CoRe | 1 | 6 | 1.000 [1.00, 1.00] | 1.000 [1.00, 1.00] | 0.500 [0.50, 0.50] |" in text
+    assert "| CoRe | 6 | +0.500 [" in text
+    assert "a CPU; commit abc" in text and "1 runs, 6 pictures" in text
+
+
+def test_the_ceiling_is_the_thing_as_the_prompt_asks_and_identities_are_shares_of_it():
+    red = shown("a photo of a red {} in the garden", "striped-cat", seed=3)
+    assert (red.appearance.first, red.appearance.pattern, red.context) == (COLOURS["red"], None, "in the garden")
+    assert shown("a painting of a {}", "striped-cat", seed=3).appearance == CONCEPTS["striped-cat"][1]
+    rows = [a_row(method, i, 2, own) for method, own in ((CEILING, 0.8), ("CoRe", 0.6)) for i in range(4)]
+    text = table(summarized(rows, list(METHODS)), [a_run(CELL, 4)])
+    assert "share of the thing's own (0.800, drawn and put through the VAE): CoRe 0.750." in text
+
+
+def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfect):
+    folder, results, images = tmp_path / "work", tmp_path / "results", tmp_path / "images"
+    protocol = dataclasses.replace(REDUCED, concepts=("striped-cat",))
+    for method in protocol.tiers[0]:
+        cell = Cell(METHODS[method], "striped-cat", BIASED, 0)
+        drawing.save(folder / "pictures", cell, perfect, a_run(cell, 20))
+    score(protocol, folder, results)
+    report(protocol, folder, results, images)
+    assert "Textual Inversion | 1 | 20 |" in (results / "reduced.md").read_text("utf-8")
+    drawn = {f"quality_reduced{what}.jpg" for what in ("", "_pictures", "_first")}
+    assert {file.name for file in images.iterdir()} == drawn

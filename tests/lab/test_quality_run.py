@@ -1,0 +1,47 @@
+"""The quality benchmark end to end in a real ComfyUI: every kind of method once, with very few steps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from preparation.by_place import ROOT
+
+from lab.quality.protocol import SMOKE, cells
+
+pytestmark = [pytest.mark.host, pytest.mark.long]
+
+BATCH_EQUALS_ONE_BY_ONE = """
+import sys, torch
+from pathlib import Path
+from lab.quality.host import Host
+host = Host(Path(sys.argv[1]))
+texts = [host.encode(text) for text in ("a photo of a dog in the snow", "a painting of a cat")]
+both = host.sample(host.model, texts, [5, 6], 3, 3.0)
+alone = [host.sample(host.model, [text], [seed], 3, 3.0) for text, seed in zip(texts, (5, 6))]
+assert (both - torch.cat(alone)).abs().max() < 1e-3
+assert (both[0] - both[1]).abs().max() > 0.1
+"""
+
+
+def python(*words: str) -> str:
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_one_command_trains_draws_scores_and_reports_and_does_nothing_twice(comfyui_path: Path, tmp_path: Path):
+    places = [f"--{name}={tmp_path / name}" for name in ("folder", "results", "images")]
+    command = ["-m", "lab", "quality", "--protocol", "smoke", *places]
+    first = python(*command)
+    assert first.count("patchwork-dog, biased, seed 0") == len(list(cells(SMOKE)))
+    assert "| CoRe, test time | 1 | 20 |" in first
+    table = (tmp_path / "results" / "smoke.md").read_text("utf-8")
+    second = python(*command)
+    assert "seed 0" not in second and second.strip() == table.strip()
+
+
+def test_a_batch_of_prompts_is_drawn_as_one_by_one(comfyui_path: Path, tmp_path: Path):
+    python("-c", BATCH_EQUALS_ONE_BY_ONE, str(tmp_path))
