@@ -108,8 +108,7 @@ def test_no_hook_stays_after_a_pass_that_fails():
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"gradient_accumulation": 2}, {"max_gradient_norm": 1.0}, {"measure_every": 5}, {"fp16_scaling": True}],
+    "settings", [{"gradient_accumulation": 2}, {"max_gradient_norm": 1.0}, {"measure_every": 5}, {"fp16_scaling": True}]
 )
 def test_what_needs_the_whole_gradient_is_refused(settings):
     with pytest.raises(ValueError, match="fused_backward"):

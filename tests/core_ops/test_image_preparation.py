@@ -6,12 +6,7 @@ from core_personalization.core_ops.pictures import augment, latent_masks, prepar
 
 
 def test_any_size_channel_count_and_batching_becomes_one_batch():
-    images = [
-        torch.rand(2, 40, 64, 3),
-        torch.rand(1, 64, 30, 1),
-        torch.rand(1, 20, 20, 2),
-        torch.rand(1, 9, 90, 4),
-    ]
+    images = [torch.rand(2, 40, 64, 3), torch.rand(1, 64, 30, 1), torch.rand(1, 20, 20, 2), torch.rand(1, 9, 90, 4)]
     pictures = prepare_pictures(images, None, 32)
     assert pictures.pixels.shape == (5, 3, 32, 32)
     assert pictures.masks is None

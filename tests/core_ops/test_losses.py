@@ -48,8 +48,7 @@ def test_context_embedding_loss_is_zero_at_the_reference_and_ignores_scale(formu
     output, other = torch.randn(2, 6, 16)
     assert context_embedding_loss(output, output, formulation).abs() < 1e-6
     assert torch.allclose(
-        context_embedding_loss(output, other, formulation),
-        context_embedding_loss(3 * output, other, formulation),
+        context_embedding_loss(output, other, formulation), context_embedding_loss(3 * output, other, formulation)
     )
 
 

@@ -22,10 +22,7 @@ def test_both_predictions_mean_the_same_latents():
     epsilon, v = schedule("epsilon"), schedule("v")
     z_t = epsilon.add_noise(z, noise, t)
     torch.testing.assert_close(
-        epsilon.x0(z_t, epsilon.target(z, noise, t), t),
-        v.x0(z_t, v.target(z, noise, t), t),
-        rtol=1e-4,
-        atol=1e-4,
+        epsilon.x0(z_t, epsilon.target(z, noise, t), t), v.x0(z_t, v.target(z, noise, t), t), rtol=1e-4, atol=1e-4
     )
 
 

@@ -16,10 +16,7 @@ def test_spans_of_different_length_still_align(vectors, category):
     aligned = pair([3, 4], [5, 6], vectors, category)
     context, reference = aligned.positions()
     assert len(context) == len(reference) == 6
-    ids = (
-        [aligned.concept.tokens["toy"][i] for i in context],
-        [aligned.reference.tokens["toy"][i] for i in reference],
-    )
+    ids = ([aligned.concept.tokens["toy"][i] for i in context], [aligned.reference.tokens["toy"][i] for i in reference])
     assert ids[0] == ids[1]
 
 

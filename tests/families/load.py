@@ -35,9 +35,7 @@ def load_checkpoint(
 
     with torch.inference_mode():
         model, clip, vae, _ = load_state_dict_guess_config(
-            weights,
-            embedding_directory=embedding_directory,
-            te_model_options=text_encoder_options(family),
+            weights, embedding_directory=embedding_directory, te_model_options=text_encoder_options(family)
         )
     return model, clip, vae
 

@@ -30,10 +30,7 @@ EMBEDDING = BATCH | TERMS | NORM
 NEEDED = {
     "CoRe": ({"method": "CoRe"}, EMBEDDING | {TOKENS: 9}),
     "CoRe (reference code)": ({"method": "CoRe (reference code)"}, EMBEDDING | {TOKENS: 9}),
-    "AttnDreamBooth": (
-        {"method": "AttnDreamBooth stage 1"},
-        EMBEDDING | {TOKENS: 4, "core_ops/terms.py: losses": 1},
-    ),
+    "AttnDreamBooth": ({"method": "AttnDreamBooth stage 1"}, EMBEDDING | {TOKENS: 4, "core_ops/terms.py: losses": 1}),
     "Textual Inversion": ({"method": "Textual Inversion"}, EMBEDDING | {TOKENS: 4}),
     "CoRe in fp16": ({"method": "CoRe", "precision": "fp16"}, EMBEDDING | {TOKENS: 9} | SCALE),
     "full weights": ({"form": "full weights"}, BATCH | TERMS),

@@ -50,11 +50,7 @@ REFINED: Needed = {
 CASES = [
     pytest.param("sd1", nodes.train_embedding, {"method": "CoRe"}, CORE | tokens(2), id="CoRe"),
     pytest.param(
-        "sd1",
-        nodes.train_embedding,
-        {"method": "CoRe", "precision": "fp16"},
-        CORE | tokens(2) | SCALE,
-        id="CoRe, fp16",
+        "sd1", nodes.train_embedding, {"method": "CoRe", "precision": "fp16"}, CORE | tokens(2) | SCALE, id="CoRe, fp16"
     ),
     pytest.param(
         "sd1",

@@ -52,12 +52,7 @@ ON_ONE_CARD = (
     "finetuning: whole U-Net",
     "test-time optimization",
 )
-ANYWHERE = (
-    "embedding: CoRe",
-    "finetuning: full weights",
-    "finetuning: everything on",
-    "test-time optimization",
-)
+ANYWHERE = ("embedding: CoRe", "finetuning: full weights", "finetuning: everything on", "test-time optimization")
 
 
 @pytest.fixture(scope="module")

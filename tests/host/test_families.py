@@ -136,13 +136,7 @@ def test_prompts_make_different_images(loaded):
             clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("a cat", "on the beach", "")
         ]
         *prompts, nothing = conditioning
-        settings = {
-            "steps": 4,
-            "cfg": 3.0,
-            "sampler_name": "euler",
-            "scheduler": "normal",
-            "disable_pbar": True,
-        }
+        settings = {"steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "disable_pbar": True}
         images = [
             vae.decode(
                 sample(

@@ -185,10 +185,7 @@ def test_dreambooths_lora_works_in_core_with_the_rare_word_alone(run, server):
 def test_custom_diffusion_refines_the_word_and_shares_it_with_a_lora_of_keys_and_values(run, server):
     result = run("custom_diffusion")
     base = server.process.base
-    name, start = (
-        result.inputs("U-Net Identity Finetune")["name"],
-        result.inputs("The starting word")["concept_name"],
-    )
+    name, start = (result.inputs("U-Net Identity Finetune")["name"], result.inputs("The starting word")["concept_name"])
     vectors = []
     for embedding in (start, name):
         with safe_open(base.embeddings / f"{embedding}.safetensors", "pt") as file:

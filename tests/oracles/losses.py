@@ -51,11 +51,7 @@ def attention_loss(
 
 
 def attention_regularizer(
-    maps: Sequence[Tensor],
-    concept: Positions,
-    category: Positions,
-    mean_weight: float,
-    variance_weight: float,
+    maps: Sequence[Tensor], concept: Positions, category: Positions, mean_weight: float, variance_weight: float
 ) -> Tensor:
     """AttnDreamBooth's regularizer; the map of a span of several tokens is the mean of their maps."""
     total = torch.zeros((), dtype=torch.float64)

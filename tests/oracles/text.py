@@ -20,9 +20,7 @@ class TextOracle:
     models: dict[str, CLIPTextModelWithProjection]
 
     def encode(
-        self,
-        ids: Mapping[str, Sequence[int]],
-        vectors: Mapping[str, Mapping[int, Tensor]] | None = None,
+        self, ids: Mapping[str, Sequence[int]], vectors: Mapping[str, Mapping[int, Tensor]] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The context [1, N, D] that the U-Net reads, and the pooled output [1, D].
 

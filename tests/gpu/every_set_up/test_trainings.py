@@ -89,10 +89,7 @@ def text_on_cpu(smallest_file, embeddings) -> Models:
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"method": "CoRe", "preview_every": 2},
-        {"form": "LoRA", "train_embedding": True, "max_gradient_norm": 1.0},
-    ],
+    [{"method": "CoRe", "preview_every": 2}, {"form": "LoRA", "train_embedding": True, "max_gradient_norm": 1.0}],
     ids=lambda settings: next(iter(settings.values())),
 )
 def test_a_text_encoder_on_the_cpu_trains(text_on_cpu, settings):
