@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from browser.editor import Editor
 from driver import quick_start
 from driver.base_folder import BaseFolder
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -78,9 +80,6 @@ def editor(
 
 def place_named_files(base: BaseFolder, loras: Path) -> None:
     """The files that templates name as their users' own; enough to be listed and chosen."""
-    import torch
-    from safetensors.torch import save_file
-
     named = (
         base.embeddings / "patchwork-dog.safetensors",
         loras / "my-concept.safetensors",

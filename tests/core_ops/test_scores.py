@@ -9,6 +9,7 @@ import pytest
 import torch
 from core_personalization.core_ops import scores
 from core_personalization.core_ops.prompts.prompt_templates import EVALUATION_SETS, prompt_set
+from core_personalization.core_ops.scores import bootstrap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,8 +132,6 @@ def test_the_interval_is_the_standard_errors_of_many_values():
 
 
 def test_drawing_in_blocks_changes_nothing(monkeypatch):
-    from core_personalization.core_ops.scores import bootstrap
-
     whole = scores.estimate_mean(random(10), seeded(), resamples=100)
     monkeypatch.setattr(bootstrap, "BLOCK", 70)
     assert scores.estimate_mean(random(10), seeded(), resamples=100) == whole

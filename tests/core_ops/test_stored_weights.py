@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -58,9 +60,6 @@ def test_a_weight_that_is_as_needed_is_not_copied():
 
 def test_a_layer_ends_with_its_last_reference():
     """Half of a card may hang on it; a reference to itself would leave it to the garbage collector."""
-    import gc
-    import weakref
-
     layer = nn.Linear(2, 2).requires_grad_(False)
     compute_from_stored(layer)
     ended = weakref.ref(layer)

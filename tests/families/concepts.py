@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from core_personalization.core_ops.weights.low_rank import LowRank
 
 WORD = "zebra"
 """The super-category."""
@@ -39,7 +40,6 @@ def make_concept(models: Any, name: str, **changes: Any) -> Any:
 
 
 def make_lora(model: Any) -> dict[str, torch.Tensor]:
-    from core_personalization.core_ops.weights.low_rank import LowRank
     from core_personalization.nodes.host.models.unet_weights import lora_state_dict
 
     random = torch.Generator().manual_seed(5)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from core_personalization.core_ops.weights.low_rank import extract_lora
 from torch import Tensor
 
 from .build import FAMILIES
@@ -76,7 +77,6 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def lora_of(family: Finetuned, rank: int, biases: bool = True) -> dict[str, Tensor]:
-    from core_personalization.core_ops.weights.low_rank import extract_lora
     from core_personalization.nodes.host.models.unet_weights import lora_state_dict
 
     extracted = extract_lora(family.base, family.changed, rank)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from families import concepts, finetuning, scoring
 from families.scoring import without_drawing
+from families.vision_language import load_vision_language
 from robustness.subjects import optimize, probed_sampling
 
 
@@ -84,7 +85,6 @@ def test_dinov2_scores(vision_models):
 
 def test_a_vision_language_model_answers():
     from core_personalization.nodes.host.models.text_generation import Generation, describe
-    from families.vision_language import load_vision_language
 
     with torch.inference_mode():
         assert describe(load_vision_language("a cat"), "What is this?", torch.rand(3, 64, 64), Generation(8, 0.0, 1))

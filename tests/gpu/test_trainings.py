@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from families.finetuning import pictures
 from families.load import load_file
 from robustness.smallest import SMALLEST
 from robustness.subjects import Result, finetune, train_embedding
@@ -87,8 +88,6 @@ def test_sdxl_trains_with_everything_switched_on(sdxl, settings):
 
 
 def test_a_unet_trains_along_with_an_embedding_and_class_images(models):
-    from families.finetuning import pictures
-
     given = {"masks": [torch.rand(1, 64, 64)], "class_images": pictures(2, seed=8), "train_embedding": True}
     more = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "augmentation": 2, "preview_every": 2}
     result = trained(models, "along", form="LoRA", **given, **more, optimizer="Adafactor", max_gradient_norm=1.0)

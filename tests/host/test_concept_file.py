@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import pytest
 import torch
 from driver import quick_start
 from families.concepts import WORD, load, make_concept, make_lora, sample, save
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 
@@ -69,7 +71,6 @@ def test_the_embeddings_keys_are_those_of_the_bundle_form(sd1):
 def test_the_card_is_complete_and_the_preview_comes_back(sd1):
     from core_personalization.nodes.concept import LoraModel
     from core_personalization.nodes.host.models.host_models import base_model_fingerprint
-    from safetensors import safe_open
 
     picture = torch.rand(1, 8, 8, 3).repeat_interleave(100, 1).repeat_interleave(100, 2)  # 800 pixels a side
     training = {"base_model_fingerprint": base_model_fingerprint(sd1[0]), "steps": 9}
@@ -172,8 +173,6 @@ def test_the_fingerprint_is_the_bases_under_a_finetune_of_biases(sd1):
 
 
 def test_the_node_runs_again_when_the_file_has_changed(sd1):
-    import os
-
     from core_personalization.nodes.sharing.load_concept import LoadConcept
 
     path = save(make_concept(sd1, "changing"))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from core_personalization.core_ops.conditioning import TextConditioning
+from core_personalization.core_ops.losses.context_losses import token_means
 from families import build
 from families.load import load_family
 from oracles import text, unet
@@ -103,8 +105,6 @@ def test_unet_equals_diffusers(family, loaded):
 
 
 def test_recomputed_blocks_give_the_same_gradient_through_attention_and_prediction(loaded):
-    from core_personalization.core_ops.conditioning import TextConditioning
-    from core_personalization.core_ops.losses.context_losses import token_means
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.module_copy import autograd_mode, autograd_tensor
 

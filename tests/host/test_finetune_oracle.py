@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-from families.build import FAMILIES
+from families.build import FAMILIES, state_dict
 from families.load import load_family
 from families.prepared import Prepared
 from oracles import losses as oracle
@@ -85,8 +85,6 @@ def run_batch(run: Any) -> int:
 
 def names_in_diffusers(family: str) -> dict[str, str]:
     """The host's parameter name → diffusers', found by converting a checkpoint of numbered tensors."""
-    from families.build import state_dict
-
     weights = {name: value for name, value in state_dict(family).items() if name.startswith(UNET)}
     numbered = {
         name: torch.full_like(value, index, dtype=torch.float64) for index, (name, value) in enumerate(weights.items())

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from core_personalization.nodes.files.safe_files import read
 from families.concepts import WORD, load, make_concept, make_lora, save
 from PIL import Image
 from safetensors.torch import save_file
@@ -145,8 +146,6 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def good(sd1) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    from core_personalization.nodes.files.safe_files import read
-
     concept = make_concept(sd1, "good")
     found = read(save(concept, make_lora(sd1[0]), torch.rand(1, 8, 8, 3)))
     concept.path.unlink()

@@ -5,7 +5,9 @@ tests/host/test_safe_files.py has more names that are none.
 
 from __future__ import annotations
 
+import getpass
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,9 +149,6 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(sd1, concept, comf
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows gives every user a temporary folder")
 def test_no_state_comes_from_a_folder_that_others_could_write(comfyui, tmp_path, monkeypatch):
-    import getpass
-    import tempfile
-
     from core_personalization.nodes.files import concept_files, safe_files
 
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from core_personalization.core_ops.training.training_loop import TrainingLoop
+from core_personalization.nodes.files import safe_files
 from families import finetuning
 from safetensors.torch import save_file
 
@@ -94,8 +96,6 @@ def good(state) -> bytes:
 
 
 def change(case: str, good: bytes, path: Path) -> None:
-    from core_personalization.nodes.files import safe_files
-
     path.write_bytes(good)
     if case in DAMAGED:
         path.write_bytes(DAMAGED[case](good))
@@ -116,8 +116,6 @@ def change(case: str, good: bytes, path: Path) -> None:
 
 @pytest.mark.parametrize("case", [*DAMAGED, *CHANGED_PLAIN, *CHANGED_TENSORS, "no metadata", "brackets without end"])
 def test_a_broken_state_is_refused_with_reason_before_any_step(case, state, good, sd1, comfyui, monkeypatch):
-    from core_personalization.core_ops.training.training_loop import TrainingLoop
-
     change(case, good, state)
     before = {file: file.stat().st_mtime_ns for file in comfyui.rglob("*") if file.is_file()}
     step = TrainingLoop._train_one_step

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from families.finetuned import CARD, finetuned
+from families.finetuned import CARD, finetuned, save_unet
 from families.load import load_family
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.every_comfyui
@@ -62,8 +63,6 @@ def test_the_fingerprint_is_that_of_the_weights(quantized):
 
 def test_a_whole_unet_is_written_without_settings(comfyui):
     from core_personalization.nodes.host.models.unet_layout import unet_parameters
-    from families.finetuned import save_unet
-    from safetensors.torch import load_file
 
     family = finetuned("sd1")
     with_setting(family.model)

@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from core_personalization.core_ops.losses.context_losses import context_attention_loss, token_means
+from core_personalization.core_ops.losses.diffusion import diffusion_loss
+from core_personalization.core_ops.recipes import context_regularization as core
+from core_personalization.core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem
 from families.build import FAMILIES
 from families.load import load_family
 from oracles import losses as oracle
@@ -68,8 +72,6 @@ def case(request) -> Case:
 @pytest.fixture(scope="module")
 def actual(case) -> SimpleNamespace:
     """Every quantity of a step as the pack computes it."""
-    from core_personalization.core_ops.losses.context_losses import token_means
-
     schedule, t = case.denoiser.schedule, torch.tensor(TIMESTEPS)
     concept = case.encoder.encode([case.pair.concept], case.vectors)
     reference = case.encoder.encode([case.pair.reference], {})
@@ -172,8 +174,6 @@ def test_prediction_and_attention_means(actual, expected):
 
 
 def test_diffusion_loss(case, actual, expected):
-    from core_personalization.core_ops.losses.diffusion import diffusion_loss
-
     mask = torch.rand(2, 1, 12, 8, generator=torch.Generator().manual_seed(2))
     assert_same_loss(
         case,
@@ -197,8 +197,6 @@ def test_context_embedding_loss(case, actual, expected, formulation):
 
 @pytest.mark.parametrize("formulation", ["paper", "reference_code"])
 def test_context_attention_loss(case, actual, expected, formulation):
-    from core_personalization.core_ops.losses.context_losses import context_attention_loss
-
     concept, reference = case.pair.positions()
     assert_same_loss(
         case,
@@ -209,9 +207,6 @@ def test_context_attention_loss(case, actual, expected, formulation):
 
 def recipe(case: Case, formulation: str) -> Any:
     """CoRe's recipe without data: only its loss terms are called."""
-    from core_personalization.core_ops.recipes import context_regularization as core
-    from core_personalization.core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem
-
     config = core.ContextRegularizationConfig(formulation=formulation)
     # No term that is compared here looks at pictures.
     problem = EmbeddingProblem(case.encoder, case.denoiser, None, ConceptEmbedding(case.vectors))

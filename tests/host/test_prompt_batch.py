@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_personalization.core_ops.prompts.prompt_templates import prompt_set
+from core_personalization.core_ops.scores import with_category
 
 
 def execute(concept: Any = None, **inputs: Any) -> tuple[list[str], list[str], list[int]]:
@@ -22,8 +24,6 @@ def concept(with_category: bool = False):
 
 @pytest.mark.parametrize("kind", ("animate", "inanimate"))
 def test_the_papers_twenty_prompts_each_with_every_seed(kind):
-    from core_personalization.core_ops.prompts.prompt_templates import prompt_set
-
     prompts, plain, seeds = execute(concept(), prompt_set=kind, seeds_per_prompt=3, seed=7)
     templates = prompt_set(f"evaluation_{kind}")
     assert len(templates) == 20
@@ -50,8 +50,6 @@ def test_a_text_stands_for_a_concept_that_is_not_connected():
 
 
 def test_the_scorecard_reads_the_texts_of_the_plain_prompts():
-    from core_personalization.core_ops.scores import with_category
-
     for learned in (concept(), concept(True)):
         prompts, plain, _ = execute(learned, seeds_per_prompt=1)
         assert [with_category(prompt, "", "tabby cat") for prompt in prompts] == plain

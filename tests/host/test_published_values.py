@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
+from core_personalization.core_ops.recipes import context_regularization, prompt_refinement
+from core_personalization.nodes.embedding.methods import ATTNDREAMBOOTH, CORE, METHODS
 from preparation.by_place import ROOT
 
 HELP = ROOT / "web" / "docs"
@@ -41,8 +44,6 @@ def test_the_presets_of_the_help_page_are_those_of_the_node():
 
 
 def test_the_methods_of_the_help_page_are_those_of_the_node():
-    from core_personalization.nodes.embedding.methods import ATTNDREAMBOOTH, CORE, METHODS
-
     rows = table("CoReTrainEmbedding", "`method` | What it minimises")
     assert list(rows) == list(METHODS)
     for name, method in METHODS.items():
@@ -60,8 +61,6 @@ def test_the_methods_of_the_help_page_are_those_of_the_node():
 
 @pytest.mark.parametrize("page", ["CoReTrainEmbedding", "CoReTestTimeOptimize"])
 def test_the_weights_of_the_help_pages_are_the_published_ones(page):
-    from core_personalization.core_ops.recipes import context_regularization, prompt_refinement
-
     lines = (HELP / f"{page}.md").read_text(encoding="utf-8").splitlines()
     rows = {line.split("|")[1].strip().strip("`"): line for line in lines if line.startswith("| `")}
     recipe = {"CoReTrainEmbedding": context_regularization, "CoReTestTimeOptimize": prompt_refinement}[page]
@@ -70,10 +69,7 @@ def test_the_weights_of_the_help_pages_are_the_published_ones(page):
 
 
 def test_the_inputs_of_a_method_are_inputs_of_the_node():
-    from dataclasses import fields
-
     from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
-    from core_personalization.nodes.embedding.methods import METHODS
 
     names = {field.name for field in fields(EmbeddingSettings)}
     for method in METHODS.values():

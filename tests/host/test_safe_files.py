@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
 import pytest
 import torch
+from core_personalization.nodes.files import safe_files
 
 TENSORS = {
     "a": torch.randn(3, 4),
@@ -18,8 +20,6 @@ TENSORS = {
 
 @pytest.fixture
 def files():
-    from core_personalization.nodes.files import safe_files
-
     return safe_files
 
 
@@ -93,8 +93,6 @@ def test_other_names_are_refused_with_a_remedy(files, name):
 
 
 def test_the_hash_is_that_of_the_tensor_bytes_in_the_file(files, tmp_path):
-    import hashlib
-
     path = tmp_path / "x.safetensors"
     files.write(path, TENSORS, {"some": "metadata"}, overwrite=False)
     content = path.read_bytes()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from core_personalization.core_ops.scores import Estimate, ScoreSummary
+from core_personalization.nodes.evaluation.score_data import Scorecard
 
 PROMPTS = ("a photo of a {}", "a {} that costs $5 or $6, " + "with a very long prompt " * 5)
 
@@ -20,8 +22,6 @@ def charts(comfyui):
 
 def card(means: Mapping[str, float], name: str = "my-cat", count: int = 4):
     """A scorecard with these means; with one picture there are no intervals."""
-    from core_personalization.core_ops.scores import Estimate, ScoreSummary
-    from core_personalization.nodes.evaluation.score_data import Scorecard
 
     def estimate(mean: float) -> Estimate:
         return Estimate(mean, None, None, 1) if count == 1 else Estimate(mean, mean - 0.05, mean + 0.02, count)

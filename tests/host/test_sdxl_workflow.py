@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_personalization.core_ops.diffusion_process import DDIMConfig
 from driver.client import Workflow
 from driver.quick_start import CONCEPT_IMAGES
 from families.load import load_family
@@ -70,7 +71,6 @@ def workflow(server) -> Workflow:
 def screen(comfyui, workflow, embeddings) -> Screen:
     """What the nodes showed when the workflow had run."""
     import execution
-    from core_personalization.core_ops.diffusion_process import DDIMConfig
     from core_personalization.nodes.training import concept_preview as concept_preview
 
     shutil.copytree(CONCEPT_IMAGES / "patchwork-dog", comfyui / "input" / "patchwork-dog", dirs_exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from driver import quick_start
 from driver.client import Execution, Workflow, WorkflowError
+from safetensors.torch import load_file
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "sid_captions.json"
 AFTER_TRAINING = ("CoReConceptPrompt", "CLIPTextEncode", "KSampler", "VAEDecode", "SaveImage")
@@ -49,8 +50,6 @@ def test_it_shows_the_captions_learns_with_them_and_draws(server, workflow, exec
 
 def test_the_captions_count_in_training(server, workflow, execution):
     """Training with class-only captions, everything else equal, learns something else."""
-    from safetensors.torch import load_file
-
     name = of_type(workflow, quick_start.TRAINING_NODE)[1]["concept_name"]
     learned = load_file(server.process.base.embeddings / f"{name}.safetensors")["emb_params"]
     other = {

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
 import torch
+from core_personalization.core_ops.prompts.prompt_templates import prompt_set
+from core_personalization.core_ops.recipes import prompt_refinement
+from core_personalization.core_ops.recipes.prompt_refinement import PromptRefinement
+from core_personalization.core_ops.training.training_loop import NonFiniteLoss
+from core_personalization.nodes.files.safe_files import read
 from families.build import FAMILIES
 from families.load import load_family
 
@@ -100,8 +106,6 @@ def both_terms_fall(models, prompt: str) -> None:
 
 def held_prompts() -> tuple[str, ...]:
     """In no prompt set that one trains with."""
-    from core_personalization.core_ops.prompts.prompt_templates import prompt_set
-
     return prompt_set("evaluation_animate")
 
 
@@ -146,10 +150,6 @@ def test_the_output_is_what_core_encodes_with_the_saved_embedding(sd1):
 
 
 def test_the_saved_file_says_what_it_was_refined_for(sd1):
-    import json
-
-    from core_personalization.nodes.files.safe_files import read
-
     given = concept(sd1, "carded", with_category=True)
     conditioning, _, refined = execute(sd1, concept=given, steps=1, save_as="carded-jungle", overwrite=True)
     tensors, metadata = read(refined.path)
@@ -250,7 +250,6 @@ def test_empty_latents_are_noise_and_others_and_pictures_are_noised(sd1):
 
 def test_cancel_stops_it_and_leaves_everything_as_it_was(sd1, embeddings, monkeypatch):
     import comfy.model_management
-    from core_personalization.core_ops.recipes.prompt_refinement import PromptRefinement
     from core_personalization.nodes.host.run_control import Cancelled
 
     given = concept(sd1, "interrupted")
@@ -271,9 +270,6 @@ def test_cancel_stops_it_and_leaves_everything_as_it_was(sd1, embeddings, monkey
 
 
 def test_a_loss_that_is_not_finite_stops_it_and_is_named(sd1, embeddings, monkeypatch):
-    from core_personalization.core_ops.recipes import prompt_refinement
-    from core_personalization.core_ops.training.training_loop import NonFiniteLoss
-
     term, calls = prompt_refinement.attention_term, []
 
     def becomes_nan(*arguments):

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import weakref
 from typing import Any
 
 import pytest
 import torch
+from core_personalization.core_ops.losses.context_losses import token_means
+from core_personalization.core_ops.prompts.prompt_templates import validate_template
+from core_personalization.core_ops.recipes.context_regularization import ContextRegularization
+from core_personalization.core_ops.training import training_loop
+from core_personalization.core_ops.training.training_data import draw_batch
+from core_personalization.nodes.files.safe_files import read, tensor_hash
 from families.build import FAMILIES
 from families.hashing import weights_hash
 from families.load import load_family
 from families.prepared import Prepared
+from safetensors.torch import load_file, save_file
 
 SETTINGS: dict[str, Any] = {
     "super_category": "dog",
@@ -53,7 +63,6 @@ def host_conditioning(clip, prompt: str) -> torch.Tensor:
 def test_every_family_trains_and_core_reads_the_file_as_training_did(family, embeddings):
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
-    from safetensors.torch import load_file
 
     models = load_family(family, embedding_directory=str(embeddings))
     before = weights_hash(models)
@@ -148,9 +157,6 @@ def test_cancel_keeps_embedding_and_state_and_resume_equals_uninterrupted(sd1, e
 
 
 def test_an_error_while_training_keeps_what_was_learned_and_the_host_as_it_was(sd1, embeddings, monkeypatch):
-    from core_personalization.core_ops.recipes.context_regularization import ContextRegularization
-    from core_personalization.core_ops.training import training_loop
-
     attention_loss, calls = ContextRegularization.attention_loss, []
 
     def becomes_nan(recipe, *arguments):
@@ -267,8 +273,6 @@ def test_models_of_other_kinds_are_refused_by_name(sd1):
 
 
 def test_an_embedding_of_another_base_model_is_refused(sd1, embeddings):
-    from safetensors.torch import save_file
-
     save_file({"emb_params": torch.zeros(1, 1024)}, embeddings / "for-sd2.safetensors")
     with pytest.raises(ValueError, match="another base model"):
         execute(sd1, concept_name="refused", caption_template="a {} with embedding:for-sd2")
@@ -285,7 +289,6 @@ def test_concept_prompt_fills_the_template(sd1):
 
 def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
     """Over the prompt set, against Textual Inversion; diffusion loss on fixed (image, ε, t)."""
-    from core_personalization.core_ops.training.training_data import draw_batch
 
     def finish(method):
         run = trained_run(
@@ -350,10 +353,6 @@ def fixed_diffusion_loss(run, vectors, batches) -> float:
 
 
 def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
-    import json
-
-    from core_personalization.nodes.files.safe_files import read, tensor_hash
-
     concept, _, losses, _ = execute(sd1, concept_name="with-card", seed=5)
     tensors, metadata = read(concept.path)
     assert metadata["modelspec.trigger_phrase"] == "embedding:with-card"
@@ -366,7 +365,6 @@ def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
 
 
 def test_whole_maps_average_to_the_token_means(sd1):
-    from core_personalization.core_ops.losses.context_losses import token_means
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
@@ -389,7 +387,6 @@ def test_whole_maps_average_to_the_token_means(sd1):
 
 @pytest.mark.parametrize("template", ["a {}, in the snow", "a (red {}:1.2) in the snow", "{}", "a ({}) in snow"])
 def test_every_template_that_is_allowed_is_found_by_the_host(sd1, template):
-    from core_personalization.core_ops.prompts.prompt_templates import validate_template
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     validate_template("template", template)
@@ -450,10 +447,6 @@ class InGraph(torch.autograd.Function):
 
 def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
     """Graphs in reference cycles would pile up: few Python objects, so the collector seldom comes, and gigabytes."""
-    import gc
-    import weakref
-
-    from core_personalization.core_ops.losses.context_losses import token_means
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -25,8 +26,6 @@ def nodes(comfyui) -> dict[str, Any]:
 
     async def listed():
         return await PersonalizationExtension().get_node_list()
-
-    import asyncio
 
     return {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in asyncio.run(listed())}
 

@@ -7,8 +7,12 @@ import logging
 
 import pytest
 import torch
+from core_personalization.core_ops.weights.low_rank import LowRank
+from core_personalization.nodes.files.safe_files import read, tensor_hash
 from families.build import FAMILIES
-from families.finetuned import CARD, Finetuned, finetuned, lora_of, predict, relative, with_weights
+from families.finetuned import CARD, Finetuned, finetuned, lora_of, predict, relative, save_unet, with_weights
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 COMPLAINTS = ("not loaded", "missing", "unexpected", "error", "left over")
@@ -100,7 +104,6 @@ def test_core_saves_it_and_reads_it_back(sd1, output_folder, quiet):
     """Save LoRA Weights, then Load LoRA."""
     from comfy_extras.nodes_train import SaveLoRA
     from core_personalization.nodes.concept import LoraModel
-    from safetensors.torch import load_file
 
     from nodes import LoraLoader
 
@@ -115,7 +118,6 @@ def test_core_saves_it_and_reads_it_back(sd1, output_folder, quiet):
 @pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT"])
 def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
     from comfy.weight_adapter import adapter_maps
-    from core_personalization.nodes.files.safe_files import read
     from core_personalization.nodes.files.unet_files import save_adapter
     from core_personalization.nodes.host.models.unet_weights import kohya_names
 
@@ -137,7 +139,6 @@ def test_the_hosts_other_adapters_are_written_for_core_too(sd1, adapter, quiet):
 
 def test_diffusers_adds_to_every_module_what_core_adds(family):
     """Its load_lora_weights up to the call of peft, and then peft's merge: weight + alpha / r · B A."""
-    from core_personalization.core_ops.weights.low_rank import LowRank
     from core_personalization.nodes.files.unet_files import save_adapter
     from core_personalization.nodes.host.models.unet_weights import lora_state_dict
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
@@ -184,8 +185,6 @@ def test_diffusers_refuses_a_file_with_biases(sd1):
 
 
 def test_the_whole_unet_is_loaded_by_core_and_predicts_the_same(family, output_folder, quiet):
-    from families.finetuned import save_unet
-
     from nodes import UNETLoader
 
     path = save_unet(f"whole-{family.name}", family.model, family.tuned, CARD, overwrite=True)
@@ -201,8 +200,6 @@ def test_v_prediction_with_zero_terminal_snr_is_marked(family):
     """For SDXL it reads two keys, and names them as unexpected; for SD 1.x and 2.x it knows no mark."""
     from comfy.model_base import ModelType
     from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-    from families.finetuned import save_unet
-    from safetensors import safe_open
 
     from nodes import UNETLoader
 
@@ -230,8 +227,6 @@ def test_the_number_format_is_that_of_the_base(loaded, stored):
 
 @pytest.mark.parametrize("change", ["missing", "more"])
 def test_a_unet_with_other_weights_is_not_written(sd1, output_folder, change):
-    from families.finetuned import save_unet
-
     weights = {**sd1.base, "more": torch.zeros(1)}
     if change == "missing":
         del weights["more"], weights["out.0.bias"]
@@ -241,10 +236,7 @@ def test_a_unet_with_other_weights_is_not_written(sd1, output_folder, change):
 
 
 def test_the_file_says_what_it_is(sd1):
-    from core_personalization.nodes.files.safe_files import tensor_hash
     from core_personalization.nodes.files.unet_files import save_adapter
-    from safetensors import safe_open
-    from safetensors.torch import load_file
 
     path = save_adapter("about", lora_of(sd1, 4), CARD, overwrite=True)
     with safe_open(path, "pt") as file:

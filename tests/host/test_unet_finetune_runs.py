@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from core_personalization.core_ops.recipes.identity_finetuning import IdentityFinetuning
+from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 from families.finetuning import a_concept, execute, pictures
 from families.hashing import weights_hash
 from families.load import load_family
+from safetensors.torch import load_file
 
 SMALL = {"scope": "keys and values of cross-attention", "learning_rate": 1e-3}
 FORMS = [
@@ -27,8 +31,6 @@ def sd1():
 
 
 def trained_tensors(path: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
     return load_file(path)
 
 
@@ -97,9 +99,7 @@ def test_another_seed_learns_other_weights(sd1):
 
 
 def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch):
-    from core_personalization.core_ops.recipes.identity_finetuning import IdentityFinetuning
     from core_personalization.core_ops.training.objective import Term
-    from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 
     terms, calls = IdentityFinetuning._instance_terms, []
 
@@ -181,8 +181,6 @@ def test_a_taken_name_is_refused_unless_overwrite_is_on(sd1):
 
 
 def test_ten_trainings_leave_memory_where_it_was(sd1):
-    import psutil
-
     process = psutil.Process()
 
     def resident(runs: int) -> int:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from core_personalization.nodes.files import safe_files
 from driver import quick_start
 from driver.client import Execution, Workflow
 from PIL import Image
@@ -18,8 +19,6 @@ STEPS = 2
 @pytest.fixture(scope="module")
 def workflow(server) -> Workflow:
     """As in the file, but for the number of steps, and a concept that was learned on no model in particular."""
-    from core_personalization.nodes.files import safe_files
-
     base = server.process.base
     quick_start.provide_checkpoint(base.checkpoints / quick_start.CHECKPOINT)
     ui_workflow = json.loads(TEMPLATE.read_text(encoding="utf-8"))

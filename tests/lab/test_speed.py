@@ -13,7 +13,7 @@ from families.build import unet_shapes
 from preparation.by_place import ROOT
 
 from lab.commands.speed import SIZES as SIZE_NAMES
-from lab.speed import results
+from lab.speed import core_nodes, ours, peers, results
 from lab.speed.comparisons import BY_NAME, COMPARISONS, time_limit
 from lab.speed.measuring import Outcome, Record
 from lab.speed.sizes import SIZES
@@ -78,8 +78,6 @@ def test_full_sizes_have_as_many_weights_as_the_published_models(size, millions)
 
 
 def test_every_comparison_names_subjects_that_exist():
-    from lab.speed import core_nodes, ours, peers
-
     known = {"ours": ours.SUBJECTS, "peers": peers.SUBJECTS, "core_nodes": core_nodes.SUBJECTS}
     for comparison in COMPARISONS:
         for subject in (comparison.ours, comparison.other):

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from core_personalization.nodes.files import safe_files
+from safetensors import SafetensorError
 
 from robustness.subjects import FINETUNE, OPTIMIZE, PROBE, TRAIN, Subject
 
@@ -142,8 +144,6 @@ def cancel(scene: Scene) -> None:
 
 def disk_full(scene: Scene) -> None:
     """As the safetensors library meets it: half a file, and an error that is no OSError."""
-    from core_personalization.nodes.files import safe_files
-    from safetensors import SafetensorError
 
     def strike(save_file: Any, tensors: Any, path: Path, metadata: Any) -> None:
         save_file(tensors, path, metadata)
@@ -164,15 +164,11 @@ def not_permitted(scene: Scene) -> None:
 
 def locked(scene: Scene) -> None:
     """As Windows answers while another program has the file open."""
-    from core_personalization.nodes.files import safe_files
-
     scene.patch.setattr(safe_files, "_LOCKED_WAITS", (0.0, 0.0))
     scene.fails_here(os, "replace", errno.EACCES)
 
 
 def vanishes(scene: Scene) -> None:
-    from core_personalization.nodes.files import safe_files
-
     def strike(flush: Any, path: Path) -> None:
         if path.is_relative_to(scene.base):
             path.unlink()
@@ -182,8 +178,6 @@ def vanishes(scene: Scene) -> None:
 
 
 def folders_gone(scene: Scene) -> None:
-    from core_personalization.nodes.files import safe_files
-
     def strike(write: Any, path: Path, *args: Any, **more: Any) -> None:
         shutil.rmtree(path.parent)
         write(path, *args, **more)

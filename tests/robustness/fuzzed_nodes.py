@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,8 +34,6 @@ class FuzzedNode:
     lists: bool = False
 
     def load(self) -> Any:
-        import importlib
-
         return importlib.import_module(f"core_personalization.nodes.{self.module}")
 
     def inputs(self, models: Models, vision_models: Mapping[str, str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from core_personalization.core_ops.training.training_loop import TrainingLoop
+from core_personalization.nodes.files import safe_files
 
 from robustness import fault_table
 from robustness.faults import CANCELLED, FAULTS, STATE, STEP, WHOLE, Fault, Scene
@@ -65,7 +67,6 @@ def scene(comfyui: Path, said: list[str]) -> Iterator[Scene]:
 def arm(scene: Scene, fault: Fault, subject: Subject) -> None:
     """From the second step on: of the training loop, or of the sampler."""
     import comfy.samplers
-    from core_personalization.core_ops.training.training_loop import TrainingLoop
 
     owner, name = (comfy.samplers, "sampling_function") if subject is PROBE else (TrainingLoop, "_train_one_step")
     step, calls = getattr(owner, name), []
@@ -132,8 +133,6 @@ def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
 
 
 def whole(path: Path) -> bool:
-    from core_personalization.nodes.files import safe_files
-
     return bool(safe_files.read(path)[0])
 
 
@@ -178,8 +177,6 @@ def test_a_disk_that_is_really_full(models, undisturbed, scene, said, small_disk
 
 @pytest.mark.parametrize("subject", [each for each in SUBJECTS if each.file], ids=lambda subject: subject.title)
 def test_a_folder_that_cannot_be_written_is_refused_first(models, scene, subject: Subject):
-    from core_personalization.core_ops.training.training_loop import TrainingLoop
-
     scene.armed = True
     scene.fails_here(Path, "mkdir", 30)
     scene.patch.setattr(TrainingLoop, "_train_one_step", lambda loop: pytest.fail("training was started"))

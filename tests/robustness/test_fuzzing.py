@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from core_personalization.core_ops.diffusion_process import DDIMConfig
 from families.concepts import make_concept, save
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
@@ -40,7 +41,6 @@ def inputs_of(models: Models, vision_models: dict[str, str], embeddings: Path, o
 @pytest.fixture
 def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Previews are drawn and memory is released elsewhere; here they would be most of the time."""
-    from core_personalization.core_ops.diffusion_process import DDIMConfig
     from core_personalization.nodes.host import run_control
     from core_personalization.nodes.training import concept_preview as concept_preview
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_personalization.nodes.files import safe_files
 from families.build import checkpoint
 from safetensors.torch import save_file
 
@@ -74,8 +75,6 @@ class KilledRun:
 
     def check(self) -> None:
         """Every file with a final name is whole, the state loads, and no step is lost that was saved before."""
-        from core_personalization.nodes.files import safe_files
-
         for path in self.base.rglob("*.safetensors"):
             safe_files.read(path)
         state = self.base / "output" / "core_states" / f"{self.name}{self.subject.state}.safetensors"
@@ -115,8 +114,6 @@ def killed_again_and_again(run: KilledRun, seed: int, kills: int, models: Models
 
 def file_hash(base: Path, name: str) -> str:
     """Of the tensors as they lie in the file; the rest of it says when it was made."""
-    from core_personalization.nodes.files import safe_files
-
     (path,) = base.rglob(f"{name}.safetensors")
     tensors, metadata = safe_files.read(path)
     assert metadata["modelspec.hash_sha256"] == safe_files.tensor_hash(tensors)
