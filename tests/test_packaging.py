@@ -81,7 +81,7 @@ def test_without_git_nothing_else_gets_in(monkeypatch, tmp_path):
     assert not [name for name in names if name.suffix in (".pyc", ".safetensors") or "__pycache__" in name.parts]
 
 
-def test_help_pages_in_the_archive_lead_nowhere_that_is_not_in_it(archive):
+def test_help_pages_in_the_archive_link_only_into_it(archive):
     names = {entry.filename for entry in archive}
     for page in sorted((ROOT / "web" / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)\s#]+)", page.read_text(encoding="utf-8")):
@@ -124,7 +124,7 @@ def test_every_accelerator_and_the_cpu_are_welcome(metadata):
     assert metadata.project.supported_accelerators == []
 
 
-def test_icon_and_banner_are_drawn_here_in_the_size_that_the_registry_takes(metadata):
+def test_icon_and_banner_are_drawn_here_in_the_registrys_size(metadata):
     prefix = REPOSITORY.replace("github.com", "raw.githubusercontent.com") + "/main/"
     for address, largest, ratio in (
         (metadata.tool_comfy.icon, (800, 400), 1),
@@ -149,7 +149,7 @@ def test_another_address_is_refused(address):
         with_addresses("", address)
 
 
-def test_requirements_are_those_of_the_metadata_and_none_that_comfyui_brings(metadata):
+def test_requirements_are_the_metadatas_and_none_of_comfyuis(metadata):
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert metadata.project.dependencies == [line for line in lines if line and not line.startswith("#")]
     comfyui = Path(os.environ.get("COMFYUI_PATH") or "/nowhere") / "requirements.txt"
@@ -164,7 +164,7 @@ def name(requirement: str) -> str:
 
 
 @pytest.mark.parametrize("folder", ["core_ops", "nodes"])
-def test_what_comfyui_has_not_loaded_anyway_is_imported_when_it_is_used(folder):
+def test_what_comfyui_does_not_load_is_imported_when_used(folder):
     """matplotlib and transformers' vision models take seconds, which every start of ComfyUI would wait for."""
     allowed = HOST_MODULES | set(sys.stdlib_module_names) | {"comfy", "comfy_api", "comfy_execution", "folder_paths"}
     for file in sorted((ROOT / folder).rglob("*.py")):

@@ -40,7 +40,7 @@ def filled(editor, table) -> dict:
     return {name: values[name] for name in any_option}
 
 
-def test_every_option_fills_in_its_values_and_the_defaults_of_the_rest(editor, node):
+def test_an_option_fills_in_its_values_and_else_the_defaults(editor, node):
     name, _, table = node
     for option in [*list(table)[1:], next(iter(table))]:
         editor.choose(NODE, name, option)
@@ -57,7 +57,7 @@ def test_other_inputs_stay(editor, node):
     assert {key for key in after if after[key] != before[key]} <= {name, *table[option]}
 
 
-def test_undo_takes_the_choice_and_what_it_filled_in_back_at_once(editor, node):
+def test_undo_takes_back_a_choice_and_what_it_filled_in(editor, node):
     name, option, table = node
     before = editor.values(NODE)
     editor.choose(NODE, name, option)

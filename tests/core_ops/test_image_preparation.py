@@ -38,7 +38,7 @@ def test_latent_masks_average_each_cell():
     assert latent_masks(mask).tolist() == [[[[0.5, 0.0], [0.0, 0.0]]]]
 
 
-def test_augmentation_is_seeded_moves_masks_with_pictures_and_fills_the_frame():
+def test_augmentation_is_seeded_moves_masks_and_fills_the_frame():
     image = torch.rand(1, 32, 32, 1)
     pictures = prepare_pictures([image], [image[..., 0].clamp(min=0.01)], 32)
     first, second = (augment(pictures, 6, torch.Generator().manual_seed(1)) for _ in range(2))

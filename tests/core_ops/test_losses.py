@@ -44,7 +44,7 @@ def test_context_embedding_loss_by_hand():
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_context_embedding_loss_is_zero_at_the_reference_and_ignores_scale(formulation):
+def test_context_embedding_loss_ignores_scale_and_can_be_zero(formulation):
     output, other = torch.randn(2, 6, 16)
     assert context_embedding_loss(output, output, formulation).abs() < 1e-6
     assert torch.allclose(
@@ -62,7 +62,7 @@ def test_context_attention_loss_by_hand():
 
 
 @pytest.mark.parametrize("formulation", FORMULATIONS)
-def test_context_attention_loss_is_symmetric_and_zero_at_the_reference(formulation):
+def test_context_attention_loss_is_symmetric_and_zero_when_equal(formulation):
     means, reference = torch.rand(2, 5, 3, 7)
     assert context_attention_loss(means, means, formulation) == 0
     assert context_attention_loss(means, reference, formulation) == context_attention_loss(

@@ -71,7 +71,7 @@ def test_nothing_changed_is_nothing_and_wholly_kept():
     assert found.kept == 1
 
 
-def test_a_difference_of_low_rank_is_kept_whole_and_survives_half_precision():
+def test_a_low_rank_difference_is_kept_whole_also_in_half():
     difference = 1e-5 * torch.randn(64, 3) @ torch.randn(3, 96)
     found = low_rank(difference, 8)
     assert found.kept == pytest.approx(1)
@@ -84,7 +84,7 @@ def test_alpha_scales_a_trained_pair():
     assert torch.equal(LowRank(up, down, alpha=1.0).difference(), 0.5 * up @ down)
 
 
-def test_only_what_changed_is_extracted_matrices_apart_from_biases():
+def test_only_what_changed_is_extracted_biases_on_their_own():
     base = {"a.weight": torch.randn(6, 8), "b.weight": torch.randn(6, 8), "b.bias": torch.randn(6)}
     tuned = {name: weight.clone() for name, weight in base.items()}
     tuned["b.weight"] += torch.randn(6, 8)

@@ -27,7 +27,7 @@ def blocks(step) -> float:
     return step_bytes(step) / (64 * BLOCK)
 
 
-def test_it_counts_what_a_forward_pass_keeps_for_the_backward_pass():
+def test_memory_is_counted_of_what_the_backward_pass_needs():
     """tanh keeps its output; on the way back there are the gradient given, one that comes and one that is made."""
     x = tensor()
     assert blocks(lambda: network()(x).backward(torch.empty_like(x))) == 4 + 3

@@ -63,7 +63,7 @@ def test_both_terms_fall_also_on_noise_that_was_not_seen(formulation, after):
         assert all(now[name] < then[name] for name in TERMS)
 
 
-def test_only_the_vectors_get_gradients_and_there_is_no_diffusion_term():
+def test_refinement_moves_only_vectors_and_has_no_diffusion_term():
     recipe = refinement()
     names = [name for each in recipe.training_step({}).objective.passes for name in each.names]
     assert tuple(names) == TERMS
@@ -72,7 +72,7 @@ def test_only_the_vectors_get_gradients_and_there_is_no_diffusion_term():
     assert recipe.parameters[0].grad is not None
 
 
-def test_the_reference_is_encoded_once_and_its_attention_computed_once(monkeypatch):
+def test_the_reference_is_encoded_and_attended_to_once(monkeypatch):
     recipe = refinement()
     calls = []
     with_attention = ToyDenoiser.with_attention
@@ -105,14 +105,14 @@ def test_no_vector_leaves_its_reach(reach):
     assert free[-1].observations["relative_change"] > 0.1
 
 
-def test_projection_moves_only_what_is_too_far_and_to_the_nearest_point():
+def test_projection_takes_what_is_too_far_to_the_nearest_point():
     start = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
     moved = torch.tensor([[3.0, 14.0], [3.0, 4.1]])
     assert projected(moved, start, 0.5).tolist() == [[3.0, 6.5], [3.0, pytest.approx(4.1)]]
     assert change_norms({"toy": start}, {"toy": moved}) == pytest.approx(((100 + 0.01) ** 0.5, 50**0.5))
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_vectors_change():
+def test_a_loss_that_is_not_finite_changes_no_refined_vector():
     recipe = refinement()
     with torch.no_grad():
         recipe.problem.denoiser.queries.mul_(float("nan"))
@@ -143,7 +143,7 @@ def test_a_term_of_weight_zero_may_rise():
     assert int(lowest.vectors["toy"]) == 1
 
 
-def test_noise_levels_go_from_the_highest_down_and_zeros_are_noise_alone():
+def test_noise_levels_fall_and_zero_latents_become_noise_alone():
     schedule = ToyDenoiser().schedule
     drawn = noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 4, torch.Generator().manual_seed(1))
     assert drawn.t.tolist() == [49, 46, 43, 40]

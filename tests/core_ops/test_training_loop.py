@@ -42,7 +42,7 @@ def vectors(training: TrainingLoop) -> torch.Tensor:
     return training.recipe.parameters[0].detach().clone()
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+def test_a_seed_decides_every_bit_of_a_training():
     runs = [loop(seed=seed) for seed in (3, 3, 4)]
     for run in runs:
         list(run)
@@ -69,7 +69,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(stop, balanced):
     assert torch.equal(vectors(second), vectors(whole))
 
 
-def test_a_step_that_fails_leaves_a_state_that_continues_as_if_it_had_not():
+def test_a_run_whose_step_failed_continues_as_if_it_had_not():
     """It had drawn its batch already."""
     whole, broken = loop(), loop()
     reports = list(whole)
@@ -177,7 +177,7 @@ def test_clipping_bounds_the_gradient():
     assert training.recipe.parameters[0].grad.norm() <= 1e-3 * 1.001
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_term():
+def test_a_loss_that_is_not_finite_is_named_and_updates_nothing():
     training = loop()
     reports = iter(training)
     next(reports)
@@ -222,7 +222,7 @@ def test_an_overflowing_gradient_is_skipped_and_lowers_the_scale():
     assert training.scaler.get_scale() < 1e38 != scale
 
 
-def test_balanced_weights_keep_what_they_have_while_a_gradient_is_zero():
+def test_balanced_weights_stay_while_a_gradient_is_zero():
     balanced = BalancedWeights({"context_embedding": 0.2}, {"context_embedding": 0.5})
     balanced.update({"diffusion": 1.0, "context_embedding": 0.0})
     assert balanced["context_embedding"] == 0.5
@@ -230,7 +230,7 @@ def test_balanced_weights_keep_what_they_have_while_a_gradient_is_zero():
         BalancedWeights({"a": 0.5, "b": 0.5}, {})
 
 
-def test_balanced_weights_do_not_trust_gradients_at_the_terms_minimum():
+def test_balanced_weights_ignore_gradients_at_a_terms_minimum():
     """There they are rounding alone: λ once rose to 1e13 on them, and the pictures counted for nothing."""
     shares = {"context_embedding": 0.3, "context_attention": 0.3}
     balanced = BalancedWeights(shares, WEIGHTS, from_minimum=True)

@@ -42,7 +42,7 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(models, subject
 
 @pytest.mark.parametrize("more", [{}, {"fused_backward": True, "form": "full weights"}], ids=["whole", "fused"])
 @subjects
-def test_cancelled_within_the_backward_pass_it_keeps_what_it_learned(models, monkeypatch, subject: Subject, more):
+def test_a_cancel_within_the_backward_pass_keeps_the_learned(models, monkeypatch, subject: Subject, more):
     """Checkpointed blocks run again in autograd's own thread, where ComfyUI looks for the cancel button."""
     import comfy.model_management
     import comfy.ops

@@ -56,7 +56,7 @@ def test_the_network_is_closed_to_what_runs_here(no_network):
                 reach_out(host, 80)
 
 
-def test_all_nodes_load_from_the_archive_alone_without_the_network(unpacked, comfyui, no_network):
+def test_all_nodes_load_from_the_archive_without_the_network(unpacked, comfyui, no_network):
     from core_personalization.nodes.extension import PersonalizationExtension
 
     nodes = load(unpacked, "pack_from_archive")
@@ -70,7 +70,7 @@ def test_all_nodes_load_from_the_archive_alone_without_the_network(unpacked, com
         assert set(texts) == ours
 
 
-def test_a_start_of_comfyui_waits_less_than_three_tenths_of_a_second(unpacked, comfyui, tmp_path, monkeypatch):
+def test_a_start_of_comfyui_waits_under_three_tenths_of_a_second(unpacked, comfyui, tmp_path, monkeypatch):
     """Of a processor, beyond what ComfyUI has loaded anyway; with the bytecode that Python keeps of the first start.
 
     tests/test_packaging.py sees that no module beyond ComfyUI's own is imported.
@@ -87,7 +87,7 @@ def test_a_start_of_comfyui_waits_less_than_three_tenths_of_a_second(unpacked, c
 
 
 @pytest.mark.long
-def test_a_real_server_with_nothing_but_the_archive_offers_nodes_help_and_translations(unpacked, comfyui_path):
+def test_a_server_has_nodes_help_and_translations_of_the_archive(unpacked, comfyui_path):
     from driver.base_folder import BaseFolder
     from driver.client import ComfyUIClient
     from driver.server import ComfyUIServer

@@ -120,7 +120,7 @@ def test_every_input_has_a_tooltip(nodes, node_id):
 
 
 @pytest.mark.parametrize("node_id", NODE_IDS)
-def test_inputs_are_the_sockets_of_execute_and_the_fields_of_the_settings(nodes, settings, node_id):
+def test_inputs_are_executes_sockets_and_the_settings_fields(nodes, settings, node_id):
     node = nodes[node_id]
     parameters = inspect.signature(node.execute).parameters.values()
     sockets = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
@@ -207,7 +207,7 @@ def test_the_search_finds_the_node_for_what_people_call_it(nodes, words):
     assert found >= SEARCHED[words]
 
 
-def test_no_search_word_is_longer_than_people_type_and_none_stands_twice(nodes):
+def test_search_words_are_short_and_none_stands_twice(nodes):
     for node in nodes.values():
         aliases = node.GET_SCHEMA().search_aliases
         assert len({alias.lower() for alias in aliases}) == len(aliases), node

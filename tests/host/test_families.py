@@ -72,7 +72,7 @@ def test_conditioning_equals_transformers(family, loaded):
         assert relative_difference(actual_pooled, expected_pooled) < 1e-4
 
 
-def test_conditioning_depends_on_every_later_token_and_no_earlier_one(loaded):
+def test_a_word_changes_the_conditioning_from_its_place_on(loaded):
     _, clip, _ = loaded
     with torch.inference_mode():
         cat, dog = (clip.encode_from_tokens(clip.tokenize(f"a photo of a {word} here")) for word in ("cat", "dog"))
@@ -104,7 +104,7 @@ def test_unet_equals_diffusers(family, loaded):
     assert all(layer.amax(-1).mean() > 5 / 77 for layer in maps)
 
 
-def test_recomputed_blocks_give_the_same_gradient_through_attention_and_prediction(loaded):
+def test_recomputed_blocks_give_the_same_gradients(loaded):
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.module_copy import autograd_mode, autograd_tensor
 
@@ -167,7 +167,7 @@ def test_autoencoder_reconstructs_block_means(loaded):
         assert (vae.decode(latent) - image).abs().mean() < 0.03
 
 
-def test_the_written_file_is_the_same_model_to_cores_checkpoint_loader(tmp_path):
+def test_cores_checkpoint_loader_reads_a_familys_file_as_it_is(tmp_path):
     from comfy.sd import load_checkpoint_guess_config
 
     destination = tmp_path / "sd1.safetensors"

@@ -182,7 +182,7 @@ def test_dreambooths_lora_works_in_core_with_the_rare_word_alone(run, server):
     assert_equal_pictures(result.pictures("With the LoRA (pictures)"), pictures)
 
 
-def test_custom_diffusion_refines_the_word_and_shares_it_with_a_lora_of_keys_and_values(run, server):
+def test_custom_diffusion_shares_its_word_with_a_lora(run, server):
     result = run("custom_diffusion")
     base = server.process.base
     name, start = (result.inputs("U-Net Identity Finetune")["name"], result.inputs("The starting word")["concept_name"])

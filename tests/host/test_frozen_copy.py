@@ -19,7 +19,7 @@ def addresses(module: nn.Module) -> set[int]:
     return {parameter.data_ptr() for parameter in module.parameters()}
 
 
-def test_a_frozen_unet_lies_on_the_hosts_memory_and_lets_gradients_through(models):
+def test_a_frozen_unet_shares_memory_and_passes_gradients_on(models):
     from core_personalization.nodes.host.models.denoiser import HostDenoiser, UNetPlan
     from core_personalization.nodes.host.models.module_copy import autograd_mode
 

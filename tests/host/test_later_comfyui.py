@@ -117,7 +117,7 @@ def test_an_override_that_training_leaves_out_is_said(caplog):
     assert given == {OVERRIDE: anothers_override, "kept": 1}
 
 
-def test_training_attention_is_differentiable_and_that_of_the_host(comfyui):
+def test_training_attention_is_the_hosts_and_differentiable(comfyui):
     import comfy.ldm.modules.attention as host
     from core_personalization.nodes.host.attention.attention_replacement import for_training
 

@@ -67,7 +67,7 @@ def test_the_refusal_names_settings_that_fit_with_their_numbers(models, monkeypa
     assert planned(run(models, **{**settings, **changed}).memory) == float(least)
 
 
-def test_less_is_planned_with_checkpointing_and_for_smaller_batches(models):
+def test_checkpointing_and_smaller_batches_plan_less_memory(models):
     def step(**settings) -> float:
         return planned(embedding_run(models, resolution=128, **settings).memory, "a step")
 

@@ -107,7 +107,7 @@ def cached_nodes(execution: Execution) -> list[str]:
     return next(m["data"]["nodes"] for m in execution.messages if m["type"] == "execution_cached")
 
 
-def test_the_same_graph_is_served_from_the_cache_and_an_edited_one_is_not(server, workflow, execution):
+def test_the_cache_serves_the_same_graph_and_no_edited_one(server, workflow, execution):
     node_id, edited = changed_training(workflow, seed=2)
     assert node_id in cached_nodes(server.client.submit(workflow))
     assert node_id not in cached_nodes(server.client.submit(edited))

@@ -118,7 +118,7 @@ def of_type(workflow: Workflow, class_type: str) -> list[str]:
     return [node_id for node_id, node in workflow.items() if node["class_type"] == class_type]
 
 
-def test_it_trains_a_word_in_both_text_encoders_and_a_lora_and_shares_them(workflow, screen, embeddings, output_folder):
+def test_the_sdxl_workflow_shares_a_word_in_both_encoders(workflow, screen, embeddings, output_folder):
     (training,) = of_type(workflow, "CoReTrainEmbedding")
     name = workflow[training]["inputs"]["concept_name"]
     with safe_open(embeddings / f"{name}.safetensors", "pt") as file:
@@ -141,7 +141,7 @@ def test_it_draws_the_word_alone_and_with_the_lora(workflow, screen, output_fold
     assert all(screen.shown[node_id]["images"] for node_id in of_type(workflow, "LossGraphNode"))
 
 
-def test_as_it_opens_it_has_sdxls_size_and_the_papers_noised_pictures_per_step(server):
+def test_the_sdxl_workflow_opens_with_sdxls_size_and_batch(server):
     opened = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
     inputs = {node["class_type"]: node["inputs"] for node in opened.values()}
     training, finetune = inputs["CoReTrainEmbedding"], inputs["CoReUNetIdentityFinetune"]

@@ -86,7 +86,7 @@ def test_frozen_matrices_take_a_byte_a_number(loaded):
     assert all(takes_a_byte(run.denoiser.unet.get_parameter(name)) for name in stored)
 
 
-def test_a_lora_on_them_is_loaded_by_core_and_changes_what_it_draws(loaded):
+def test_a_lora_on_a_stored_format_changes_what_core_draws(loaded):
     settings = {"form": "LoRA", "scope": "cross-attention layers", "learning_rate": 1e-1, "steps": 2}
     result = execute(loaded.stored, **settings, name="on-stored")
     drawn, base = prediction(from_core("lora", loaded.stored, result[4])), prediction(loaded.stored[0])

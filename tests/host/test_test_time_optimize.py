@@ -74,7 +74,7 @@ def measured(report: str) -> tuple[dict[str, tuple[float, float]], list[tuple[st
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_no_step_gives_what_core_encodes_and_some_steps_change_only_the_output(family, embeddings):
+def test_no_step_is_cores_encoding_and_steps_change_it_alone(family, embeddings):
     models = load_family(family, embedding_directory=str(embeddings))
     given = concept(models, f"plain-{family}", vectors=2)
     before = weights_hash(models), given.path.read_bytes()
@@ -122,7 +122,7 @@ def test_both_terms_fall_for_each_of_twenty_held_prompts(sd1):
         both_terms_fall(sd1, prompt)
 
 
-def test_the_output_is_what_core_encodes_with_the_saved_embedding(sd1):
+def test_the_output_is_cores_encoding_with_the_saved_embedding(sd1):
     """Two concepts, one of them frozen, and a third embedding that the prompt names."""
     first, second, named = (concept(sd1, name, seed) for seed, name in enumerate(("first", "second", "named")))
     before = {given.name: given.path.read_bytes() for given in (first, second, named)}
@@ -231,7 +231,7 @@ def test_a_concept_that_is_its_super_category_stays_as_it_is(sd1):
     torch.testing.assert_close(conditioning[0][0], core_encode(sd1[1], "a dog in the jungle")[0][0])
 
 
-def test_empty_latents_are_noise_and_others_and_pictures_are_noised(sd1):
+def test_empty_latents_become_noise_and_others_are_noised(sd1):
     given = concept(sd1, "sized")
 
     def attention(**inputs) -> float:
@@ -324,7 +324,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
-def test_bad_input_is_refused_before_any_work_and_says_what_to_do(sd1, monkeypatch, given, message):
+def test_bad_input_is_refused_before_any_refinement(sd1, monkeypatch, given, message):
     from core_personalization.nodes.refinement import optimize_prompt
 
     monkeypatch.setattr(optimize_prompt, "refine_prompt", lambda *_: pytest.fail("work was started"))
@@ -335,7 +335,7 @@ def test_bad_input_is_refused_before_any_work_and_says_what_to_do(sd1, monkeypat
         execute(sd1, concept=concept(sd1, "refused"), **{**given, **named})
 
 
-def test_a_concept_or_text_encoder_of_another_base_model_is_refused(sd1, embeddings):
+def test_a_concept_or_encoder_of_another_base_is_refused(sd1, embeddings):
     other = load_family("sd2", embedding_directory=str(embeddings))
     with pytest.raises(ValueError, match=r"concept: 'for-sd2' is an embedding for clip_h of width 1024"):
         execute(sd1, concept=concept(other, "for-sd2"))

@@ -60,7 +60,7 @@ def host_conditioning(clip, prompt: str) -> torch.Tensor:
 
 @pytest.mark.every_comfyui
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_every_family_trains_and_core_reads_the_file_as_training_did(family, embeddings):
+def test_every_family_trains_and_core_reads_its_file_alike(family, embeddings):
     from core_personalization.nodes.host.models.text_encoder import HostTextEncoder
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
@@ -138,7 +138,7 @@ def cancel_after(monkeypatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_cancel_keeps_embedding_and_state_and_resume_equals_uninterrupted(sd1, embeddings, monkeypatch, step):
+def test_cancel_keeps_all_and_resumed_equals_uninterrupted(sd1, embeddings, monkeypatch, step):
     from core_personalization.nodes.host.run_control import Cancelled
 
     before = weights_hash(sd1)
@@ -156,7 +156,7 @@ def test_cancel_keeps_embedding_and_state_and_resume_equals_uninterrupted(sd1, e
     assert losses == whole_losses
 
 
-def test_an_error_while_training_keeps_what_was_learned_and_the_host_as_it_was(sd1, embeddings, monkeypatch):
+def test_an_error_keeps_what_was_learned_and_leaves_the_host(sd1, embeddings, monkeypatch):
     attention_loss, calls = ContextRegularization.attention_loss, []
 
     def becomes_nan(recipe, *arguments):
@@ -236,7 +236,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
-def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, embeddings, monkeypatch, given, message):
+def test_bad_input_is_refused_before_training(sd1, embeddings, monkeypatch, given, message):
     from core_personalization.nodes.embedding import train_embedding
 
     monkeypatch.setattr(train_embedding, "train_embedding", lambda *_: pytest.fail("training was started"))
@@ -412,7 +412,7 @@ def test_a_text_encoder_of_another_family_is_refused(sd1, embeddings):
         execute((sd1[0], other_clip, sd1[2]), concept_name="refused")
 
 
-def test_running_out_of_memory_says_what_to_lower_and_keeps_what_was_learned(sd1, embeddings, monkeypatch):
+def test_out_of_memory_says_what_to_lower_and_keeps_the_rest(sd1, embeddings, monkeypatch):
     import comfy.model_management
     from core_personalization.nodes.host.models.denoiser import HostDenoiser
 

@@ -69,7 +69,7 @@ def test_two_inputs_of_a_node_are_never_called_the_same():
                 assert len(set(names)) == len(names), node_id
 
 
-def test_what_the_editor_reads_as_a_message_has_none_of_its_syntax():
+def test_what_the_editor_reads_as_messages_has_no_syntax():
     """vue-i18n gives {} @ | a meaning; the editor reads tooltips alone as they are (stRaw in its i18n.ts)."""
     for language in LANGUAGES:
         for key, text in (flat(texts(language)) | flat(texts(language, "main"))).items():

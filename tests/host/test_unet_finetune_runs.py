@@ -78,7 +78,7 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
         {"form": "LoRA", "gradient_checkpointing": True},
     ],
 )
-def test_updates_within_the_backward_pass_learn_the_same_and_may_be_switched_when_resuming(sd1, monkeypatch, given):
+def test_fused_backward_learns_the_same_also_once_resumed(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
 
     given = {"steps": 2, **given}
@@ -152,7 +152,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("given", "message"), REFUSED)
-def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypatch, given, message):
+def test_bad_input_is_refused_before_training(sd1, monkeypatch, given, message):
     from core_personalization.nodes.finetune import unet_identity_finetune
 
     monkeypatch.setattr(unet_identity_finetune, "finetune", lambda *_: pytest.fail("training was started"))
@@ -160,7 +160,7 @@ def test_bad_input_is_refused_before_training_and_says_what_to_do(sd1, monkeypat
         execute(sd1, **given)
 
 
-def test_fused_backward_is_refused_where_a_gpu_would_train_in_fp16(sd1, monkeypatch):
+def test_fused_backward_is_refused_with_fp16(sd1, monkeypatch):
     from core_personalization.nodes.finetune import finetune_settings
 
     monkeypatch.setattr(finetune_settings, "dtype_for", lambda *_: torch.float16)

@@ -18,7 +18,7 @@ assert sys.path[-1] in ("", r"{root}")
 """
 
 
-def test_every_command_is_known_without_torch_and_the_root_is_last_on_the_path():
+def test_every_command_is_known_without_torch():
     light = LIGHT.format(root=ROOT)
     for words in (["-c", light], ["-m", "lab", "--help"]):
         done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)

@@ -47,7 +47,7 @@ def perfect() -> torch.Tensor:
     return drawn([shown(prompt, "striped-cat", seed=1) for prompt in prompt_templates("striped-cat")])
 
 
-def test_the_full_protocol_has_every_method_on_all_reported_concepts_and_both_kinds_of_references():
+def test_the_full_protocol_has_all_methods_and_concepts():
     found = list(cells(FULL))
     assert {cell.method.name for cell in found} == set(METHODS)
     assert {cell.references for cell in found} == {BIASED, DIVERSE}
@@ -77,13 +77,13 @@ def test_ablations_change_only_what_they_leave_out():
         assert settings["method"] == full["method"] and settings["weighting"] == full["weighting"]
 
 
-def test_sid_captions_name_what_is_beside_the_subject_and_others_have_none():
+def test_sid_captions_alone_name_what_is_beside_the_subject():
     assert reference_captions(CELL) is None
     cell = Cell(METHODS["CoRe, SID captions"], "striped-cat", BIASED, 0)
     assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
 
 
-def test_done_cells_are_skipped_and_pictures_come_back_as_they_were(tmp_path):
+def test_done_cells_are_skipped_and_their_pictures_come_back(tmp_path):
     assert missing(REDUCED, tmp_path)[0].label == next(cells(REDUCED)).label
     pictures = torch.randint(0, 256, (20, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
     drawing.save(tmp_path / "pictures", CELL, pictures, a_run(CELL, 20))
@@ -120,7 +120,7 @@ def test_every_evaluation_prompt_names_something():
         assert all(named(prompt) for prompt in prompt_templates(concept))
 
 
-def test_the_judge_prefers_what_was_asked_for_to_the_references_and_the_thing_to_another(perfect):
+def test_the_judge_prefers_the_asked_for_and_the_right_thing(perfect):
     judge, prompts = Judge.load(), prompt_templates("striped-cat")
     right = judged(judge, CELL, perfect)
     other = Scene("cat", CONCEPTS["split-bear"][1], "on the beach", "hat", seed=3)
@@ -182,7 +182,7 @@ def test_the_table_says_n_intervals_and_where_it_was_measured():
     assert "a CPU; commit abc" in text and "1 runs, 6 pictures" in text
 
 
-def test_the_ceiling_is_the_thing_as_the_prompt_asks_and_identities_are_shares_of_it():
+def test_the_ceiling_is_the_thing_asked_for_identity_its_share():
     red = shown("a photo of a red {} in the garden", "striped-cat", seed=3)
     assert (red.appearance.first, red.appearance.pattern, red.context) == (COLOURS["red"], None, "in the garden")
     assert shown("a painting of a {}", "striped-cat", seed=3).appearance == CONCEPTS["striped-cat"][1]

@@ -32,7 +32,7 @@ def python(*words: str) -> str:
     return done.stdout
 
 
-def test_one_command_trains_draws_scores_and_reports_and_does_nothing_twice(comfyui_path: Path, tmp_path: Path):
+def test_one_command_measures_quality_and_does_nothing_twice(comfyui_path: Path, tmp_path: Path):
     places = [f"--{name}={tmp_path / name}" for name in ("folder", "results", "images")]
     command = ["-m", "lab", "quality", "--protocol", "smoke", *places]
     first = python(*command)

@@ -34,7 +34,7 @@ def outcome(name: str = "core", device: str = "cpu") -> Outcome:
     return Outcome(BY_NAME[name], replace(TASK, device=device), ours, other)
 
 
-def test_medians_of_processor_time_on_the_cpu_and_of_the_clock_on_a_gpu():
+def test_medians_are_of_processor_time_on_cpu_and_clock_on_gpu():
     assert outcome().time_ratio == pytest.approx(1.2 / 2.4)
     assert outcome(device="cuda").time_ratio == pytest.approx(0.8)
     assert outcome().memory_ratio == pytest.approx(0.5)

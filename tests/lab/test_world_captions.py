@@ -49,7 +49,7 @@ def test_held_out_combinations_are_never_drawn(drawn):
         assert sum(is_held_out(kind, None, colour) for colour in COLOURS) == 1
 
 
-def test_a_data_set_is_the_same_from_the_same_seed_and_survives_its_file(tmp_path):
+def test_a_data_set_follows_its_seed_and_survives_its_file(tmp_path):
     first, again = (dataset.draw(3, seed=5, processes=1) for _ in range(2))
     assert np.array_equal(first.images, again.images) and first.captions == again.captions
     dataset.save(first, tmp_path)
@@ -58,7 +58,7 @@ def test_a_data_set_is_the_same_from_the_same_seed_and_survives_its_file(tmp_pat
         assert np.array_equal(getattr(first, name), getattr(loaded, name))
 
 
-def test_evaluation_prompts_are_held_out_combinations_and_the_same_from_the_same_seed():
+def test_evaluation_prompts_are_held_out_and_follow_the_seed():
     prompts = evaluation_prompts(50, seed=2)
     assert prompts == evaluation_prompts(50, seed=2) != evaluation_prompts(50, seed=3)
     for prompt in prompts:

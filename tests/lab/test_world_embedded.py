@@ -40,7 +40,7 @@ def test_unknown_token_rows_are_the_same_everywhere():
     assert rows[0, :3].tolist() == pytest.approx(FIRST_VALUES)
 
 
-def test_a_rebuilt_text_encoder_equals_the_trained_one_within_its_quantization(parts):
+def test_a_rebuilt_text_encoder_is_the_trained_one_but_rounded(parts):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     _, text, _ = parts
@@ -98,14 +98,14 @@ def test_what_is_unpacked_packs_to_the_same(parts, tmp_path):
         torch.testing.assert_close(vae.encode(images), vae.taesd_encoder(images))
 
 
-def test_the_repositorys_checkpoint_is_intact_and_says_where_it_came_from(tmp_path):
+def test_the_embedded_checkpoint_is_intact_and_names_its_origin(tmp_path):
     assert embedded.CORE.stat().st_size < 45e6
     embedded.expand(tmp_path / "mini.safetensors")
     assert embedded.provenance()["modelspec.license"] == "MIT"
 
 
 @torch.no_grad()
-def test_the_repositorys_vae_gives_pictures_back_in_half_precision_too():
+def test_the_embedded_vae_gives_pictures_back_also_in_half():
     vae, device = unpack()[0].eval(), torch.device("cpu")
     pictures = dataset.draw(10, seed=10_000, processes=1).pictures
     assert psnr(vae, pictures, device) > 22

@@ -66,7 +66,7 @@ def trained():
     return vae.half().float(), text.half().float(), unet.half().float()
 
 
-def test_it_is_stable_diffusion_1_5_with_every_weight_in_its_place(loaded):
+def test_the_world_model_is_sd_1_5_with_all_its_weights(loaded):
     from comfy.supported_models import SD15
 
     model, _, _, complaints = loaded

@@ -44,7 +44,7 @@ def test_pictures_that_were_kept_apart_are_the_last_ones(data):
 
 
 @torch.no_grad()
-def test_the_same_thing_in_two_pictures_is_closer_than_two_things(data):
+def test_to_the_judge_one_thing_twice_is_closer_than_two_things(data):
     photos = data.labels[:, -1] == STYLES.index("photo")
     images = torch.from_numpy(data.images[photos]).permute(0, 1, 4, 2, 3) / 255
     masks = torch.from_numpy(data.masks[photos]) / 255

@@ -28,7 +28,7 @@ def pixels(scene: Scene) -> np.ndarray:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_same_scene_gives_the_same_bytes_and_another_seed_others(style):
+def test_a_scene_and_its_seed_decide_every_byte_of_a_picture(style):
     scenes = [
         Scene("dog", Appearance((9, 9, 9), (200, 9, 9), "patches", 3), "in the snow", "hat", style, s)
         for s in (1, 1, 2)
@@ -38,7 +38,7 @@ def test_the_same_scene_gives_the_same_bytes_and_another_seed_others(style):
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_the_thing_fills_the_picture_and_its_mask_covers_its_colour(kind):
+def test_a_thing_fills_its_picture_and_its_mask_its_colour(kind):
     picture = render(Scene(kind, RED, seed=4))
     mask = np.asarray(picture.mask) > 200
     assert 0.12 < mask.mean() < 0.75
@@ -96,7 +96,7 @@ def test_the_shipped_pictures_are_those_the_world_draws(name, tmp_path):
         assert np.abs(drawn - np.asarray(Image.open(file), dtype=float)).max() <= 4
 
 
-def test_concepts_are_half_animate_and_biased_references_share_place_and_hat():
+def test_half_the_concepts_are_animate_and_biased_pictures_alike():
     assert len(CONCEPTS) == 12
     assert sum(kind in ANIMATE for kind, _ in CONCEPTS.values()) == 6
     for name in CONCEPTS:

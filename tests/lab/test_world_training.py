@@ -130,7 +130,7 @@ def test_the_unet_predicts_nothing_at_first_and_then_learns(pictures):
     assert losses[-1] < losses[0]
 
 
-def test_rows_that_share_a_caption_see_the_same_as_rows_that_have_their_own():
+def test_rows_with_a_shared_caption_see_it_as_their_own():
     torch.manual_seed(0)
     unet = UNet()
     torch.nn.init.normal_(unet.out[-1].weight, std=0.1)
@@ -170,7 +170,7 @@ def test_the_judge_learns(data):
     assert (styles == data.labels[:, -1]).mean() > 0.7
 
 
-def test_half_of_the_judges_pictures_are_as_the_vae_gives_them_back():
+def test_half_the_judges_pictures_have_been_through_the_vae():
     torch.manual_seed(0)
     vae = TinyVAE().eval()
     drawn, judged = dataset.draw(3, 7, 1, every=True), judge_training.judged_pictures(3, 7, vae, CPU)
@@ -182,7 +182,7 @@ def test_half_of_the_judges_pictures_are_as_the_vae_gives_them_back():
 
 
 @pytest.mark.parametrize(("style", "ignored"), [("pencil sketch", True), ("photo", False)])
-def test_the_judge_learns_nothing_from_the_colour_of_a_pencil_sketch(style, ignored):
+def test_a_pencil_sketch_teaches_the_judge_no_colour(style, ignored):
     images, judge = torch.rand(4, 3, 64, 64), Judge()
     photo, other = (STYLES.index(name) for name in ("photo", style))
     red, blue = (torch.tensor([[0, 0, 0, 0, photo], [1, 1, colour, 0, other]]) for colour in (0, 1))

@@ -122,7 +122,7 @@ def executed(execution: Any) -> set[str]:
     return {m["data"]["node"] for m in execution.messages if m["type"] == "executing"} - {None}
 
 
-def test_the_same_graph_is_served_from_the_cache_and_an_edited_one_is_not(ready):
+def test_the_cache_serves_the_same_graph_and_no_edited_one(ready):
     def submit(**changes: Any) -> set[str]:
         flow = with_defaults(ready.client, workflow("train", 1, name="cached"))
         flow["5"]["inputs"] |= changes

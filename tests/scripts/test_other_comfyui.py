@@ -55,7 +55,7 @@ def checkout(folder: Path, requirements: str) -> Path:
     return folder
 
 
-def test_only_comfyuis_own_packages_are_read_from_its_requirements():
+def test_only_comfyuis_own_packages_are_read_of_its_requirements():
     assert own_packages.pins(REQUIREMENTS) == {
         "comfy-kitchen": "0.2.31",
         "comfy-aimdo": "0.4.13",

@@ -33,7 +33,7 @@ def graph(steps: int) -> dict:
     }
 
 
-def test_every_template_and_help_picture_is_drawn_by_the_script_and_is_small():
+def test_every_template_and_help_picture_is_scripted_and_small():
     templates = {file.stem for file in (ROOT / "example_workflows").glob("*.json")}
     assert templates == set(THUMBNAILS) == {file.stem for file in (ROOT / "example_workflows").glob("*.jpg")}
     help_pictures = list((ROOT / "web" / "docs" / "images").iterdir())
@@ -43,7 +43,7 @@ def test_every_template_and_help_picture_is_drawn_by_the_script_and_is_small():
         assert Image.open(file).format == "JPEG"
 
 
-def test_a_training_that_was_done_already_is_loaded_and_its_curves_left_out():
+def test_a_training_done_already_is_loaded_without_its_curves():
     workflow = graph(steps=100)
     load_in_place_of_training(workflow, {"2": training("theirs", 100)})
     assert workflow["2"]["class_type"] == "CoReLoadConcept"

@@ -78,7 +78,7 @@ class TestSource:
             comfyui_source.unpack(archive, tmp_path / "ComfyUI")
         assert not (tmp_path / "ComfyUI").exists()
 
-    def test_an_interrupted_unpacking_is_not_taken_for_ready_and_can_be_repeated(self, tmp_path):
+    def test_an_interrupted_unpacking_is_not_ready_and_is_repeated(self, tmp_path):
         target = tmp_path / "ComfyUI"
         whole = make_archive(tmp_path / "a.tar.gz", {f"{self.prefix}/{name}": b"x" * 9000 for name in HOST_FILES})
         cut = tmp_path / "cut.tar.gz"

@@ -44,7 +44,7 @@ def test_an_embedding_trains(models):
 
 
 @pytest.mark.parametrize("form", ["full weights", "LoRA"])
-def test_a_trained_unet_draws_what_its_file_draws_and_the_base_is_kept(models, form):
+def test_a_trained_unet_draws_as_its_file_and_leaves_the_base(models, form):
     before = drawn(models)
     model, _, _, _, path, *_ = finetuning.execute(
         models, name="drawn", form=form, scope="cross-attention layers", learning_rate=1e-2, preview_every=1
