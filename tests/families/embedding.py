@@ -1,4 +1,4 @@
-"""The training inside the node "CoRe Train Embedding" on the small families, stopped before its first step."""
+"""The node "CoRe Train Embedding" on the small families: as the host runs it, or stopped before its first step."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ SETTINGS: dict[str, Any] = {
     "overwrite": True,
 }
 
+FEW_STEPS = {"steps": 4, "rescale_from": 2, "rescale_to": 3}
+
+
+def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:
+    """Noise on a gradient, as an image node hands it over: inference tensors."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.inference_mode():
+        return [torch.rand(1, 64, 64, 3, generator=generator) * torch.linspace(0, 1, 64)[:, None] for _ in range(count)]
+
+
+def execute(models, images=None, masks=None, captions=None, **settings):
+    """The node as the host runs it: under inference mode, every input a list."""
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
+
+    model, clip, vae = models
+    values = {name: [value] for name, value in {**SETTINGS, **FEW_STEPS, **settings}.items()}
+    with torch.inference_mode():
+        return TrainEmbedding.execute([model], [clip], [vae], images or pictures(), masks, captions, **values).args
+
 
 def embedding_run(models, images=None, masks=None, captions=None, **settings):
     from core_personalization.nodes.embedding.embedding_inputs import check_inputs
@@ -33,3 +52,9 @@ def embedding_run(models, images=None, masks=None, captions=None, **settings):
     with torch.inference_mode():
         checked = check_inputs(host, images, masks, captions, chosen)
         return Prepared(ready_to_train(host, checked), checked)
+
+
+def host_conditioning(clip, prompt: str) -> torch.Tensor:
+    """What core's CLIP Text Encode gives."""
+    with torch.inference_mode():
+        return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))[0][0].clone()

@@ -18,16 +18,16 @@ subjects = pytest.mark.parametrize("subject", [TRAIN, FINETUNE], ids=["embedding
 
 
 def after_step(monkeypatch: pytest.MonkeyPatch, step: int, then: Any) -> None:
-    from core_personalization.nodes.training.session import TrainingRun
+    from core_personalization.nodes.training.session import Session
 
-    note = TrainingRun._note
+    note = Session._note
 
     def noted(run: Any, report: Any) -> None:
         note(run, report)
         if report.step == step:
             then()
 
-    monkeypatch.setattr(TrainingRun, "_note", noted)
+    monkeypatch.setattr(Session, "_note", noted)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -85,11 +85,11 @@ def test_out_of_memory_keeps_the_state_and_says_what_to_lower(models, monkeypatc
 
 @subjects
 def test_what_does_not_fit_is_refused_before_the_first_step(models, monkeypatch, subject: Subject):
-    from core_personalization.nodes.training.session import TrainingRun
+    from core_personalization.nodes.training.session import Session
 
     subject.run(models, "fits", steps=1)
     before = allocated()
-    monkeypatch.setattr(TrainingRun, "train", lambda run: pytest.fail("training was started"))
+    monkeypatch.setattr(Session, "train", lambda run: pytest.fail("training was started"))
     with nearly_full(left_mib=700), pytest.raises(ValueError, match=r"^memory: .* found .* on cuda:0\."):
         subject.run(models, "large", resolution=512, batch_size=8)
     assert allocated() <= before + 1

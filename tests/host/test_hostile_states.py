@@ -11,20 +11,8 @@ import pytest
 import torch
 from core_personalization.core_ops.training.training_loop import TrainingLoop
 from core_personalization.nodes.files import safe_files
-from families import finetuning
+from families import embedding, finetuning
 from safetensors.torch import save_file
-
-SETTINGS: dict[str, Any] = {
-    "concept_name": "resumed",
-    "super_category": "dog",
-    "steps": 4,
-    "batch_size": 1,
-    "resolution": 64,
-    "rescale_to": 0,
-    "precision": "fp32",
-    "preview_every": 0,
-    "overwrite": True,
-}
 
 DAMAGED = {
     "truncated": lambda content: content[:-40],
@@ -74,11 +62,8 @@ REASON = {
 
 
 def execute(models: Any, **settings: Any) -> Any:
-    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
-
-    values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
-    with torch.inference_mode():
-        return TrainEmbedding.execute(*([part] for part in models), finetuning.pictures(), **values).args
+    given = {"concept_name": "resumed", "batch_size": 1, "rescale_to": 0, **settings}
+    return embedding.execute(models, finetuning.pictures(), **given)
 
 
 @pytest.fixture(scope="module")

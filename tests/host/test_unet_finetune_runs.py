@@ -13,6 +13,7 @@ from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 from families.finetuning import a_concept, execute, pictures
 from families.hashing import weights_hash
 from families.load import load_family
+from families.stopping import cancel_after
 from safetensors.torch import load_file
 
 SMALL = {"scope": "keys and values of cross-attention", "learning_rate": 1e-3}
@@ -30,24 +31,6 @@ def sd1():
     return load_family("sd1", embedding_directory=folder_paths.get_folder_paths("embeddings")[0])
 
 
-def trained_tensors(path: str) -> dict[str, torch.Tensor]:
-    return load_file(path)
-
-
-def cancel_after(monkeypatch, step: int) -> None:
-    import comfy.model_management
-    from core_personalization.nodes.training.session import Session
-
-    note = Session._note
-
-    def note_and_cancel(run, report):
-        note(run, report)
-        if report.step == step:
-            comfy.model_management.interrupt_current_processing()
-
-    monkeypatch.setattr(Session, "_note", note_and_cancel)
-
-
 @pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned"])
 def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
@@ -63,9 +46,9 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
     assert (folder / "cancelled-step2.safetensors").is_file()
     assert not (folder / "cancelled.safetensors").exists()
     resumed = execute(sd1, name="resumed", steps=3, resume_from="cancelled", **given)
-    expected = trained_tensors(first[4])
+    expected = load_file(first[4])
     for path in (again[4], resumed[4]):
-        tensors = trained_tensors(path)
+        tensors = load_file(path)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in expected)
     assert resumed[2] == first[2]
@@ -88,13 +71,13 @@ def test_fused_backward_learns_the_same_also_once_resumed(sd1, monkeypatch, give
         with pytest.raises(Cancelled):
             execute(sd1, name="half", **given)
     fused = execute(sd1, name="fused", fused_backward=True, resume_from="half", **given)
-    mine, other = trained_tensors(fused[4]), trained_tensors(plain[4])
+    mine, other = load_file(fused[4]), load_file(plain[4])
     assert all(torch.equal(mine[name], other[name]) for name in other)
     assert fused[2]["loss"] == plain[2]["loss"]
 
 
 def test_another_seed_learns_other_weights(sd1):
-    first, other = (trained_tensors(execute(sd1, name="seeded", seed=seed, **SMALL)[4]) for seed in (1, 2))
+    first, other = (load_file(execute(sd1, name="seeded", seed=seed, **SMALL)[4]) for seed in (1, 2))
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 

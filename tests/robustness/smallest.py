@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from families.build import CLIP_L, Family, checkpoint
+from families.build import checkpoint
 from families.hashing import weights_hash
 from families.load import load_checkpoint
+from families.shapes import CLIP_L, Family
 
 Models = tuple[Any, Any, Any]
 """MODEL, CLIP and VAE."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from families import finetuning
-from families.build import CLIP_L, FAMILIES, Family, checkpoint
+from families.build import checkpoint
 from families.load import load_checkpoint
+from families.shapes import CLIP_L, FAMILIES, Family
 from torch import Tensor
 
 from .host import Models
