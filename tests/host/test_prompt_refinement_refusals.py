@@ -1,4 +1,4 @@
-"""What "CoRe Test-Time Optimize" refuses, and refinements that stop: nothing is written, the models are as they were."""
+"""What "CoRe Test-Time Optimize" refuses, and refinements that stop: nothing is written, models stay as they are."""
 
 from __future__ import annotations
 
