@@ -106,7 +106,7 @@ PRIVATE = {
     "comfy_attention": "unet_layout",
     "Downsample": "unet_layout",
     "preferred_attention": "attention_replacement",
-    "WrappersMP": "attention_probe",
+    "WrappersMP": "sampling_probe",
     "model_conds": "watched_entries",
     "cached_patcher_init": "host_models",
     "is_within_directory": "caption_files",

@@ -29,7 +29,7 @@ from ..conditioning import Embedding, TextConditioning, TextEncoder
 from ..diffusion_process import Denoiser, NoiseSchedule
 from ..losses.context_losses import Formulation
 from ..prompts.token_rows import AlignedPair
-from ..scores.context_similarity import context_similarities
+from ..scores.token_similarity import context_similarities
 from ..terms import attention_means, attention_term, embedding_term
 from ..training.embedding_problem import ConceptEmbedding, TextCut
 from ..training.objective import FixedWeights, Objective, TrainingStep, term
