@@ -53,7 +53,9 @@ def check_inputs(
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    pictures = prepare_pictures(images, masks if settings.use_masks else None, settings.resolution, settings.fit)
+    pictures = prepare_pictures(
+        images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
+    )
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     with naming("initial_words"):
         if settings.initial_words and not rows.words(settings.initial_words)[0]:
@@ -61,10 +63,17 @@ def check_inputs(
                 f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
             )
     concept = Concept(
-        name, settings.super_category, {}, concept_files.embedding_path(name), with_category=method.writes_category
+        name,
+        settings.super_category,
+        vectors={},
+        path=concept_files.embedding_path(name),
+        with_category=method.writes_category,
     )
     captioned = captioned_pictures(
-        pictures, captions, settings.caption_template, lambda template: rows.concept(concept.caption(template))
+        pictures,
+        captions,
+        default=settings.caption_template,
+        row_of=lambda template: rows.concept(concept.caption(template)),
     )
     templates: Sequence[str] = ()
     if method.draws_prompts:
@@ -77,5 +86,7 @@ def check_inputs(
         [base_model_fingerprint(host.model), *captioned.templates, *templates],
         (pictures.pixels, pictures.masks),
     )
-    resumed = resumed_state(settings.resume_from, settings.resume_from, expected, settings.steps)
-    return CheckedInputs(settings, concept, captioned, prompts, rows, expected, resumed)
+    resumed = resumed_state(settings.resume_from, settings.resume_from, expected=expected, steps=settings.steps)
+    return CheckedInputs(
+        settings, concept, pictures=captioned, prompts=prompts, rows=rows, fingerprint=expected, resumed=resumed
+    )

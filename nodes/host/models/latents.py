@@ -28,8 +28,8 @@ def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int,
     return TrainingLatents(
         encode(host.model, host.vae, pictures.pixels, seed),
         captioned.captions,
-        torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
-        None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
+        caption_of_latent=torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
+        masks=None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
     )
 
 
