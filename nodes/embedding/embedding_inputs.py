@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import prepare_pictures
-from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
@@ -20,7 +19,7 @@ from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
-from .embedding_settings import OWN_PROMPTS, EmbeddingSettings
+from .embedding_settings import EmbeddingSettings
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def check_inputs(
     settings: EmbeddingSettings,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
-    name, method = settings.concept_name, settings.chosen_method
+    name = settings.concept_name
     concept_files.validate_new_embedding(name, settings.overwrite)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
@@ -62,23 +61,15 @@ def check_inputs(
             raise ValueError(
                 f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
             )
-    concept = Concept(
-        name,
-        settings.super_category,
-        vectors={},
-        path=concept_files.embedding_path(name),
-        with_category=method.writes_category,
-    )
+    path, with_category = concept_files.embedding_path(name), settings.chosen_method.writes_category
+    concept = Concept(name, settings.super_category, vectors={}, path=path, with_category=with_category)
     captioned = captioned_pictures(
         pictures,
         captions,
         default=settings.caption_template,
         row_of=lambda template: rows.concept(concept.caption(template)),
     )
-    templates: Sequence[str] = ()
-    if method.draws_prompts:
-        own = settings.prompt_set == OWN_PROMPTS
-        templates = parse_templates(settings.own_prompts) if own else prompt_set(settings.prompt_set)
+    templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
     expected = fingerprint(
