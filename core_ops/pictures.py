@@ -33,13 +33,10 @@ def prepare_pictures(
     the masks leave out of the loss. Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning
     with the input's name, for what cannot be trained on.
     """
-    singles = [picture for batch in images for picture in batch.float().cpu()]
-    if not singles:
-        raise ValueError(f"{name}: none came; connect at least one picture.")
-    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
     if side < LATENT_CELL or side % LATENT_CELL:
         raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
-    validate_pictures(name, singles)
+    singles = single_pictures(name, [batch.cpu() for batch in images])
+    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
     if single_masks is not None:
         validate_masks("masks", single_masks, singles)
         for index, mask in enumerate(single_masks):
@@ -54,6 +51,18 @@ def prepare_pictures(
     if single_masks is not None:
         weights = torch.stack([_to_square(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks])
     return Pictures(torch.stack(pixels).clamp(0, 1), weights)
+
+
+def single_pictures(name: str, images: Sequence[Tensor]) -> list[Tensor]:
+    """The pictures [H, W, C] in fp32 of batches [b, H, W, C] of any sizes, as an IMAGE socket brings them.
+
+    Raises ValueError, beginning with the input's name, when there is none, or one cannot be used.
+    """
+    pictures = [picture for batch in images for picture in batch.float()]
+    if not pictures:
+        raise ValueError(f"{name}: none came; connect at least one picture.")
+    validate_pictures(name, pictures)
+    return pictures
 
 
 def latent_masks(masks: Tensor) -> Tensor:

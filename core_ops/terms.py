@@ -16,7 +16,7 @@ from torch import Tensor
 from .conditioning import TextConditioning
 from .diffusion_process import Denoiser
 from .losses.attention_alignment import attention_alignment_loss, span_moments
-from .losses.context_losses import Formulation, context_attention_loss, context_embedding_loss, token_means
+from .losses.context_losses import Formulation, context_attention_loss, context_embedding_loss
 from .losses.diffusion import diffusion_loss
 from .prompts.token_rows import AlignedPair, TokenRow
 from .training.objective import Objective, terms
@@ -35,13 +35,8 @@ def embedding_term(
     return torch.stack(per_encoder).mean()
 
 
-def attention_means(denoiser: Denoiser, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
-    """μ of Eq. 4 at z_t [B, C, h, w] and t [B], for every token: [L, B, N] for `L` layers."""
-    return torch.stack(denoiser.with_attention(z_t, t, text, token_means)[1])
-
-
 def attention_term(means: Tensor, reference_means: Tensor, pair: AlignedPair, formulation: Formulation) -> Tensor:
-    """L_attn, Eq. 4, of two prompts' `attention_means` at the same z_t and t."""
+    """L_attn, Eq. 4, of the `token_means` of two prompts at the same z_t and t: [L, B, N] each, for `L` layers."""
     context, reference_context = pair.positions(means.device)
     return context_attention_loss(means[..., context], reference_means[..., reference_context], formulation)
 

@@ -33,7 +33,7 @@ NODES = {
     "finetune": {"concept", "embedding", "files", "host", "settings", "training"},
     "refinement": {"concept", "embedding", "files", "host", "settings", "tables"},
     "captions": {"files", "host", "settings"},
-    "sharing": {"concept", "files", "host", "settings"},
+    "sharing": {"concept", "files", "host", "settings", "tables"},
     "insight": {"charts", "concept", "host", "settings", "tables"},
     "evaluation": {"charts", "concept", "files", "host", "settings", "sharing", "tables"},
 }

@@ -106,7 +106,7 @@ PRIVATE = {
     "comfy_attention": "unet_layout",
     "Downsample": "unet_layout",
     "preferred_attention": "attention_replacement",
-    "WrappersMP": "attention_probe",
+    "WrappersMP": "sampling_probe",
     "model_conds": "watched_entries",
     "cached_patcher_init": "host_models",
     "is_within_directory": "caption_files",
@@ -204,9 +204,14 @@ def headings(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("folder", ["core_ops", "nodes"])
-def test_every_module_is_on_the_map_of_the_house(folder):
-    """CONTRIBUTING.md names each module, or as `settings`, `inputs`, `run` what each part of the nodes has."""
-    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    modules = {path.stem for path in (ROOT / folder).rglob("*.py")} - {"__init__"}
-    assert sorted(module for module in modules if not re.search(rf"`{module}(\.py)?`", house)) == []
+def test_the_map_of_the_house_names_every_wing_and_nothing_else():
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## How to add")[0]
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", house, flags=re.MULTILINE)
+    named = {name for row in rows for cell in row for name in re.findall(r"`([\w/.]+)`", cell)}
+    places = {name.rstrip("/") for name in named if "/" in name or name.endswith(".py")}
+    below = {
+        folder.name for folder in (*ROOT.glob("*/*"), *ROOT.glob("*/*/*")) if folder.is_dir() or folder.suffix == ".py"
+    }
+    assert {place for place in places if not (ROOT / place).exists() and place not in below} == set()
+    wings = [file.parent for part in (CORE_OPS, NODES) for file in part.glob("*/__init__.py")]
+    assert {wing.name for wing in wings} <= {place.split("/")[-1] for place in places}

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ..conditioning import TextConditioning
-from ..losses.context_losses import Formulation
+from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
-from ..terms import attention_means, attention_term, embedding_term
+from ..terms import attention_term, embedding_term
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
 from ..training.objective import FixedWeights, TrainingStep, term
 from ..training.training_data import NoisedBatch
@@ -102,10 +102,10 @@ class ContextRegularization(EmbeddingRecipe):
     ) -> Tensor:
         """Eq. 4 with the z_t and t of this step's batch."""
         samples = slice(self.config.regularization_batch or None)
-        z_t, t = batch.z_t[samples], batch.t[samples]
-        μ = attention_means(self.problem.denoiser, z_t, t, text)
+        z_t, t, with_attention = batch.z_t[samples], batch.t[samples], self.problem.denoiser.with_attention
+        μ = torch.stack(with_attention(z_t, t, text, token_means)[1])
         with torch.no_grad():
-            μ_reference = attention_means(self.problem.denoiser, z_t, t, reference)
+            μ_reference = torch.stack(with_attention(z_t, t, reference, token_means)[1])
         return attention_term(μ, μ_reference, pair, self.config.formulation)
 
     def reference(self, drawn: int) -> TextConditioning:

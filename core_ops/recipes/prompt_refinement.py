@@ -27,10 +27,10 @@ from torch import Tensor
 
 from ..conditioning import Embedding, TextConditioning, TextEncoder
 from ..diffusion_process import Denoiser, NoiseSchedule
-from ..losses.context_losses import Formulation
+from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
-from ..scores.context_similarity import context_similarities
-from ..terms import attention_means, attention_term, embedding_term
+from ..scores.token_similarity import context_similarities
+from ..terms import attention_term, embedding_term
 from ..training.embedding_problem import ConceptEmbedding, TextCut
 from ..training.objective import FixedWeights, Objective, TrainingStep, term
 from ..training.training_loop import RandomStreams
@@ -137,7 +137,9 @@ class PromptRefinement:
         return self.problem.encoder.encode([self.problem.pair.concept], self.problem.embedding.vectors)
 
     def _means(self, text: TextConditioning) -> Tensor:
-        return attention_means(self.problem.denoiser, self.problem.noised.z_t, self.problem.noised.t, text)
+        """μ of Eq. 4 on the noise that was drawn: [L, B, N]."""
+        noised = self.problem.noised
+        return torch.stack(self.problem.denoiser.with_attention(noised.z_t, noised.t, text, token_means)[1])
 
     @cached_property
     def _reference(self) -> TextConditioning:

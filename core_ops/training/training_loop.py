@@ -149,7 +149,9 @@ class TrainingLoop:
             self.recipe.weights.update(norms)
         self.step = step
         total = sum(weights[name] * value for name, value in terms.items())
-        return StepReport(step, terms, weights, total, shares, self.recipe.observations())
+        return StepReport(
+            step, terms, weights=weights, total=total, gradient_shares=shares, observations=self.recipe.observations()
+        )
 
     def _accumulate(self, measure: bool) -> _MicroBatch:
         """Adds one micro-batch's gradient; when asked, it measures the norm of each term's own."""

@@ -128,7 +128,7 @@ def reference_captions(cell: Cell) -> list[str] | None:
     """SID: what is beside the subject, in words, through the product's own check; None: the class alone."""
     if not cell.method.sid_captions:
         return None
-    from core_personalization.core_ops.selective_captions import CaptionForm, repair
+    from core_personalization.nodes.captions.wording import CaptionForm, repair
 
     form = CaptionForm(CONCEPTS[cell.concept][0])
     return [repair(scene.caption(), form).text for scene in reference_scenes(cell)]

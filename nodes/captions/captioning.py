@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core_ops.pictures import rgb
+from ...core_ops.pictures import rgb, single_pictures
 from ...core_ops.prompts.prompt_templates import template_with_category
 from ..files import caption_files
 from ..host.models.text_generation import describe, validate_reader
 from ..host.prompts.prompt_rows import PromptRows
 from ..host.run_control import RunProgress
-from ..pictures import single_pictures
 from .caption_settings import NOWHERE, CaptionSettings
 from .wording import CLASS_ONLY, Fits, RepairedCaption, repair, validate_opening, within_words
 

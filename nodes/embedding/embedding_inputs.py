@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import prepare_pictures
-from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
@@ -20,7 +19,7 @@ from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
-from .embedding_settings import OWN_PROMPTS, EmbeddingSettings
+from .embedding_settings import EmbeddingSettings
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,29 @@ def check_inputs(
     settings: EmbeddingSettings,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
-    name, method = settings.concept_name, settings.chosen_method
+    name = settings.concept_name
     concept_files.validate_new_embedding(name, settings.overwrite)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    pictures = prepare_pictures(images, masks if settings.use_masks else None, settings.resolution, settings.fit)
+    pictures = prepare_pictures(
+        images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
+    )
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     with naming("initial_words"):
         if settings.initial_words and not rows.words(settings.initial_words)[0]:
             raise ValueError(
                 f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
             )
-    concept = Concept(
-        name, settings.super_category, {}, concept_files.embedding_path(name), with_category=method.writes_category
-    )
+    path, with_category = concept_files.embedding_path(name), settings.chosen_method.writes_category
+    concept = Concept(name, settings.super_category, vectors={}, path=path, with_category=with_category)
     captioned = captioned_pictures(
-        pictures, captions, settings.caption_template, lambda template: rows.concept(concept.caption(template))
+        pictures,
+        captions,
+        default=settings.caption_template,
+        row_of=lambda template: rows.concept(concept.caption(template)),
     )
-    templates: Sequence[str] = ()
-    if method.draws_prompts:
-        own = settings.prompt_set == OWN_PROMPTS
-        templates = parse_templates(settings.own_prompts) if own else prompt_set(settings.prompt_set)
+    templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
     expected = fingerprint(
@@ -77,5 +77,7 @@ def check_inputs(
         [base_model_fingerprint(host.model), *captioned.templates, *templates],
         (pictures.pixels, pictures.masks),
     )
-    resumed = resumed_state(settings.resume_from, settings.resume_from, expected, settings.steps)
-    return CheckedInputs(settings, concept, captioned, prompts, rows, expected, resumed)
+    resumed = resumed_state(settings.resume_from, settings.resume_from, expected=expected, steps=settings.steps)
+    return CheckedInputs(
+        settings, concept, pictures=captioned, prompts=prompts, rows=rows, fingerprint=expected, resumed=resumed
+    )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ...core_ops.pictures import Fit
+from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
 from ...core_ops.recipes.attndreambooth import AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import (
     ATTENTION,
@@ -267,6 +268,12 @@ class EmbeddingSettings:
     @property
     def chosen_method(self) -> EmbeddingMethod:
         return METHODS[self.method]
+
+    def prompt_templates(self) -> tuple[str, ...]:
+        """Prompts that the method regularizes v in; none where it does not."""
+        if not self.chosen_method.draws_prompts:
+            return ()
+        return parse_templates(self.own_prompts) if self.prompt_set == OWN_PROMPTS else prompt_set(self.prompt_set)
 
     def unet_plan(self, model: Any, device: torch.device | None = None) -> UNetPlan:
         """How the copy of the MODEL's U-Net computes; device: its own, by default."""

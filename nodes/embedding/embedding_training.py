@@ -57,7 +57,9 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
         session.train()
         concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.last_preview()
-    return TrainedEmbedding(concept, session.losses, preview, session.summary(concept.path, concept.phrase))
+    return TrainedEmbedding(
+        concept, session.losses, preview=preview, summary=session.summary(concept.path, concept.phrase)
+    )
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,19 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         save_every=settings.save_every,
         fingerprint=checked.fingerprint,
     )
-    memory = PlannedMemory(settings, lambda changed: planned(host, checked, changed), LESS_MEMORY, host.device)
+    memory = PlannedMemory(
+        settings, lambda changed: planned(host, checked, changed), changes=LESS_MEMORY, device=host.device
+    )
     show_text(f"The training {memory.text}.", node_id)
-    latents = encode_pictures(host, checked.pictures, settings.augmentation, settings.seed)
+    latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     memory.begin()
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
         embedding, loop = assembled(checked, settings, models, latents)
         learned = LearnedEmbedding(host, checked, embedding)
-        preview = ConceptPreview(host, models, checked.concept, checked.rows)
+        preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
         shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
-        session = Session(plan, loop, shown, memory, node_id)
+        session = Session(plan, loop, learned=shown, memory=memory, node_id=node_id)
         session.resume(checked.resumed)
     return EmbeddingTraining(models, learned, session)
 
@@ -101,7 +105,7 @@ def planned(host: HostModels, checked: CheckedInputs, settings: EmbeddingSetting
         models = host.copied(settings.unet_plan(host.model, META))
         latents = rehearsed_latents(checked.pictures, settings.augmentation, models.denoiser.unet.in_channels)
         _, loop = assembled(checked, settings, models, latents, rehearsal=True)
-        return rehearsed_plan(models, latents, loop, host.device, ADAMW_BYTES)
+        return rehearsed_plan(models, latents, loop=loop, device=host.device, optimizer_bytes=ADAMW_BYTES)
 
 
 def assembled(
@@ -115,7 +119,7 @@ def assembled(
     words = checked.rows.words(settings.initial_words or settings.super_category)
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
-    problem = EmbeddingProblem(models.encoder, models.denoiser, latents, embedding)
+    problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
     recipe = settings.chosen_method.recipe(problem, settings, checked)
     config = LoopConfig(
         steps=settings.steps,
@@ -146,7 +150,7 @@ class LearnedEmbedding:
         )
         settings = self.checked.settings
         about = {"resolution": settings.resolution, "phrase": concept.phrase, "settings": asdict(settings), **record}
-        concept_files.save_embedding(name, concept.vectors, self.host.card(about), overwrite)
+        concept_files.save_embedding(name, concept.vectors, card=self.host.card(about), overwrite=overwrite)
         return concept
 
     def keep(self, name: str, record: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...core_ops.pictures import validate_masks
+from ...core_ops.pictures import single_pictures, validate_masks
 from ...core_ops.quoting import quoted
 from ...core_ops.scores import changes_appearance, with_category, without_identifier
 from ...core_ops.scores.segments import INSIDE
@@ -16,7 +16,6 @@ from ..concept import Concept
 from ..files.safe_files import validate_name
 from ..host.models.vision_models import VisionSource
 from ..host.prompts.prompt_syntax import without_weights
-from ..pictures import single_pictures
 from .evaluation_settings import ScorecardSettings
 from .score_data import Scorecard, from_json
 

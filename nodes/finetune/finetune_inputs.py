@@ -63,12 +63,15 @@ def check_finetune(
     validate_optimizer(settings.optimizer)
     _check_fused_backward(settings, settings.unet_plan(host.model).dtype, given.class_images is not None)
     masks = given.masks if settings.use_masks else None
-    pictures = prepare_pictures(given.images, masks, settings.resolution, settings.fit)
+    pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
     captioned = captioned_pictures(
-        pictures, given.captions, settings.caption_template, lambda template: rows.concept(concept.caption(template))
+        pictures,
+        given.captions,
+        default=settings.caption_template,
+        row_of=lambda template: rows.concept(concept.caption(template)),
     )
-    class_pictures = _class_pictures(given.class_images, rows, concept, settings)
+    class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
     class_pixels = None if class_pictures is None else class_pictures.pictures.pixels
     expected = fingerprint(
         {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")},
@@ -80,10 +83,12 @@ def check_finetune(
         concept=concept,
         pictures=captioned,
         class_pictures=class_pictures,
-        alignment=_alignment(settings, concept, rows, captioned.captions),
+        alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
         rows=rows,
         fingerprint=expected,
-        resumed=resumed_state(settings.resume_from, settings.resume_from + STATE_SUFFIX, expected, settings.steps),
+        resumed=resumed_state(
+            settings.resume_from, settings.resume_from + STATE_SUFFIX, expected=expected, steps=settings.steps
+        ),
     )
 
 
@@ -117,12 +122,12 @@ def _class_pictures(
     """Pictures of the super-category for prior preservation (DreamBooth), all with one caption."""
     if images is None:
         return None
-    pictures = prepare_pictures(images, None, settings.resolution, settings.fit, "class_images")
+    pictures = prepare_pictures(images, None, side=settings.resolution, fit=settings.fit, name="class_images")
     with naming("class_caption"):
         text = settings.class_caption or f"a photo of a {concept.super_category}"
         caption = rows.text(text)
     count = pictures.pixels.shape[0]
-    return CaptionedPictures(pictures, [caption], [0] * count, [text] * count)
+    return CaptionedPictures(pictures, [caption], caption_of_picture=[0] * count, templates=[text] * count)
 
 
 def _alignment(

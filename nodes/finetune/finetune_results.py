@@ -50,7 +50,7 @@ def with_extracted_lora(
 ) -> TrainedWeights:
     """Adds the LoRA of this rank that is nearest to the change."""
     assert weights.unet is not None
-    extracted = extract_lora(unet_weights(model), weights.unet, rank, before_each)
+    extracted = extract_lora(unet_weights(model), weights.unet, rank=rank, before_each=before_each)
     lora = lora_state_dict(model, extracted.pairs, extracted.differences)
     return replace(weights, lora=lora, kept=extracted.kept)
 
@@ -60,9 +60,13 @@ def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
     paths: list[Path] = []
     if weights.unet is not None and new.whole:
         whole = as_in_a_file(model, {**unet_weights(model), **weights.unet})
-        paths.append(unet_files.save_unet(new.name, whole, prediction_of(model), new.card, new.overwrite))
+        paths.append(
+            unet_files.save_unet(
+                new.name, whole, prediction=prediction_of(model), card=new.card, overwrite=new.overwrite
+            )
+        )
     if weights.lora is not None:
-        paths.append(unet_files.save_adapter(new.name, weights.lora, new.card, new.overwrite))
+        paths.append(unet_files.save_adapter(new.name, weights.lora, card=new.card, overwrite=new.overwrite))
     return paths[0]
 
 

@@ -217,7 +217,7 @@ class FinetuneSettings:
             dtype_for(self.precision, model.load_device, loaded),
             width=self.resolution,
             height=self.resolution,
-            trained=WeightChoice(self.scope, self.form, self.rank, self.alpha, self.seed),
+            trained=WeightChoice(self.scope, self.form, rank=self.rank, alpha=self.alpha, seed=self.seed),
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,
             device=device,

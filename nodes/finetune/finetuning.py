@@ -105,22 +105,26 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         save_every=settings.save_every,
         fingerprint=checked.fingerprint,
     )
-    memory = PlannedMemory(settings, lambda changed: planned(host, checked, changed), LESS_MEMORY, host.device)
+    memory = PlannedMemory(
+        settings, lambda changed: planned(host, checked, changed), changes=LESS_MEMORY, device=host.device
+    )
     show_text(f"The training {memory.text}.", node_id)
-    latents = encode_pictures(host, checked.pictures, settings.augmentation, settings.seed)
-    class_latents = checked.class_pictures and encode_pictures(host, checked.class_pictures, 0, settings.seed)
+    latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
+    class_latents = checked.class_pictures and encode_pictures(
+        host, checked.class_pictures, copies=0, seed=settings.seed
+    )
     memory.begin()
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
         loop = assembled(checked, settings, models, (latents, class_latents), embedding)
-        learned = LearnedWeights(host, checked, models, embedding)
-        preview = ConceptPreview(host, models, checked.concept, checked.rows)
+        learned = LearnedWeights(host, checked, models=models, embedding=embedding)
+        preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
         if not settings.train_embedding:
             preview.keep_prompts(embedding.vectors)
             models.encoder.release()
         shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
-        session = Session(plan, loop, shown, memory, node_id)
+        session = Session(plan, loop, learned=shown, memory=memory, node_id=node_id)
         session.resume(checked.resumed)
     return Finetuning(models, learned, session)
 
@@ -135,7 +139,14 @@ def planned(host: HostModels, checked: CheckedFinetune, settings: FinetuneSettin
         embedding = ConceptEmbedding({n: torch.empty_like(v, device=META) for n, v in checked.concept.vectors.items()})
         loop = assembled(checked, settings, models, (latents, class_latents), embedding, rehearsal=True)
         state_bytes = STATE_BYTES[settings.optimizer]
-        return rehearsed_plan(models, latents, loop, host.device, state_bytes, encoder_stays=settings.train_embedding)
+        return rehearsed_plan(
+            models,
+            latents,
+            loop=loop,
+            device=host.device,
+            optimizer_bytes=state_bytes,
+            encoder_stays=settings.train_embedding,
+        )
 
 
 def assembled(
@@ -196,7 +207,7 @@ class LearnedWeights:
                 show_text(f"extracting the LoRA: weight {done + 1} of {total}", node_id)
                 check_cancelled()
 
-            weights = with_extracted_lora(self.host.model, weights, settings.rank, before_each)
+            weights = with_extracted_lora(self.host.model, weights, rank=settings.rank, before_each=before_each)
         new = NewFile(settings.name, self.card(record), settings.overwrite, whole=settings.saves_unet)
         return weights, save(self.host.model, weights, new)
 
@@ -207,7 +218,9 @@ class LearnedWeights:
             return concept
         vectors = self.embedding.snapshot()
         refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name))
-        concept_files.save_embedding(name, vectors, self.card(record) | {"phrase": refined.phrase}, overwrite)
+        concept_files.save_embedding(
+            name, vectors, card=self.card(record) | {"phrase": refined.phrase}, overwrite=overwrite
+        )
         return refined
 
     def keep(self, name: str, record: Mapping[str, Any]) -> str:

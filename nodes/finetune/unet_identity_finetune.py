@@ -70,7 +70,12 @@ class UNetIdentityFinetune(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = validated(FinetuneSettings, inputs)
         host = HostModels(model[0], clip[0], vae[0])
-        checked = check_finetune(host, concept[0], GivenPictures(images, masks, captions, class_images), settings)
+        checked = check_finetune(
+            host,
+            concept[0],
+            given=GivenPictures(images, masks, captions=captions, class_images=class_images),
+            settings=settings,
+        )
         node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune_unet(host, checked, node_id)

@@ -11,12 +11,11 @@ from comfy_api.latest import io, ui
 from einops import rearrange
 from torch import Tensor
 
-from ...core_ops.attention_maps import CapturedAttention, word_masks
-from ...core_ops.pictures import rgb
+from ...core_ops.captured_attention import CapturedAttention, word_masks
+from ...core_ops.pictures import rgb, single_pictures
 from ...core_ops.prompts.prompt_words import listed
 from ...core_ops.quoting import quoted, shortened
-from ..host.attention.attention_probe import AttentionProbe
-from ..pictures import single_pictures
+from ..host.attention.sampling_probe import AttentionProbe
 from ..settings import schema_inputs, validated
 from ..tables import markdown_table
 from .attention_pages import Panel, draw_frames, draw_pages

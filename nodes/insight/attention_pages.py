@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ...core_ops.attention_maps import CapturedAttention, Size, relative_maps, resized_maps
+from ...core_ops.captured_attention import CapturedAttention, Size, relative_maps, resized_maps
 from ..charts import as_image, colored, new_figure
 from .attention_settings import ALL_WORDS, MapSettings
 

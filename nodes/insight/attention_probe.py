@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ...core_ops.prompts.prompt_words import listed, watch_everything, watch_phrases
 from ...core_ops.quoting import LONGEST, shortened
 from ..host.attention.attention_plan import PARTS, WatchedText, WatchPlan
-from ..host.attention.attention_probe import AttentionProbe
+from ..host.attention.sampling_probe import AttentionProbe
 from ..host.models.denoiser import unet_of
 from ..host.models.text_encoder import validate_clip
 from ..host.models.unet_layout import Layer, LayerPlace, layer_places

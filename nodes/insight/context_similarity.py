@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core_ops.prompts.prompt_templates import fill, validate_template
 from ...core_ops.prompts.token_rows import AlignedPair, TokenRow
 from ...core_ops.quoting import quoted
-from ...core_ops.scores.context_similarity import context_labels, context_similarities
+from ...core_ops.scores.token_similarity import context_labels, context_similarities
 from ..concept import Concept, ConceptIO
 from ..host.models.text_encoder import host_outputs
 from ..host.prompts.prompt_reading import read_prompt

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core_ops.scores.context_similarity import context_labels
+from ...core_ops.scores.token_similarity import context_labels
 from ..concept import Concept, ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.prompts.prompt_reading import read_prompt

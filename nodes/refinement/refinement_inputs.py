@@ -125,7 +125,7 @@ def check_inputs(
     pair = AlignedPair(
         rows.row(settings.prompt, concepts.fillings), rows.row(settings.prompt, concepts.reference_fillings)
     )
-    return CheckedPrompt(settings, concepts, pair, _starting_latents(host, start, settings))
+    return CheckedPrompt(settings, concepts, pair=pair, latents=_starting_latents(host, start, settings))
 
 
 def _prompt_concepts(given: Sequence[Concept | None], settings: RefinementSettings) -> PromptConcepts:

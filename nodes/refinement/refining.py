@@ -52,7 +52,7 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
         before = recipe.measure()
         check_cancelled()
         if settings.steps == 0:
-            return RefinedPrompt(recipe.start, recipe.start, before, before, seconds=0.0)
+            return RefinedPrompt(recipe.start, recipe.start, before=before, after=before, seconds=0.0)
         began, progress = time.monotonic(), RunProgress(settings.steps, node_id)
         best, vectors = BestVectors(settings.counted), recipe.start
         for report in training_loop(recipe, settings, fp16):
@@ -67,7 +67,7 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
                 for name, value in recipe.problem.embedding.vectors.items():
                     value.copy_(best.vectors[name])
             after = recipe.measure()
-        return RefinedPrompt(best.vectors, recipe.start, before, after, time.monotonic() - began)
+        return RefinedPrompt(best.vectors, recipe.start, before=before, after=after, seconds=time.monotonic() - began)
 
 
 def assembled(host: HostModels, checked: CheckedPrompt) -> tuple[PromptRefinement, bool]:
@@ -77,13 +77,13 @@ def assembled(host: HostModels, checked: CheckedPrompt) -> tuple[PromptRefinemen
     noised = noised_latents(
         checked.latents,
         models.denoiser.schedule,
-        settings.timesteps,
-        settings.batch_size,
-        torch.Generator().manual_seed(settings.seed),
+        timesteps=settings.timesteps,
+        batch_size=settings.batch_size,
+        generator=torch.Generator().manual_seed(settings.seed),
     )
     embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concepts.vectors().items()})
     config = RefinementConfig(settings.terms_formulation, settings.trust_limit, settings.weights)
-    problem = RefinementProblem(models.encoder, models.denoiser, checked.pair, noised, embedding)
+    problem = RefinementProblem(models.encoder, models.denoiser, pair=checked.pair, noised=noised, embedding=embedding)
     return PromptRefinement(config, problem), models.denoiser.dtype == torch.float16
 
 
@@ -121,5 +121,5 @@ def save_refined(host: HostModels, checked: CheckedPrompt, refined: RefinedPromp
         "final_terms": dict(refined.after.terms),
         "refined_from": original.name,
     }
-    concept_files.save_embedding(concept.name, vectors, host.card(training), settings.overwrite)
+    concept_files.save_embedding(concept.name, vectors, card=host.card(training), overwrite=settings.overwrite)
     return concept

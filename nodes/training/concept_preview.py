@@ -39,7 +39,9 @@ class ConceptPreview:
             noise = noise.to(self._host.device)
             # One after another: together they would take more memory than the training.
             pictures = [
-                ddim_sample(self._models.denoiser, text[place], no_words, noise[place], DDIMConfig())
+                ddim_sample(
+                    self._models.denoiser, text[place], unconditional=no_words, noise=noise[place], config=DDIMConfig()
+                )
                 for place in (slice(index, index + 1) for index in range(len(self._prompts)))
             ]
         return torch.cat(list(latents.decode(self._host.model, self._host.vae, torch.cat(pictures))), dim=1)

@@ -34,7 +34,9 @@ class PlannedMemory:
         self, settings: Any, plan_of: PlanOf, changes: Iterable[Mapping[str, Any]], device: torch.device
     ) -> None:
         self._plan, self._device = plan_of(settings), device
-        self._needed = make_room(self._plan, device, lambda room: what_would_help(settings, changes, plan_of, room))
+        self._needed = make_room(
+            self._plan, device, lambda room: what_would_help(settings, changes, plan_of=plan_of, room=room)
+        )
         self.text = self._needed
 
     def begin(self) -> None:
@@ -83,7 +85,7 @@ def rehearsed_latents(captioned: CaptionedPictures, copies: int, channels: int) 
     masks = None if captioned.pictures.masks is None else torch.empty(count, 1, *cells, device=META)
     caption_of_latent = torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1))
     latents = torch.empty(count, channels, *cells, device=META)
-    return TrainingLatents(latents, captioned.captions, caption_of_latent, masks)
+    return TrainingLatents(latents, captioned.captions, caption_of_latent=caption_of_latent, masks=masks)
 
 
 def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of: PlanOf, room: Room) -> str:

@@ -57,7 +57,9 @@ def captioned_pictures(
     distinct = list(dict.fromkeys(templates))
     with naming("captions" if captions else "caption_template"):
         rows = [row_of(template) for template in distinct]
-    return CaptionedPictures(pictures, rows, [distinct.index(template) for template in templates], templates)
+    return CaptionedPictures(
+        pictures, rows, caption_of_picture=[distinct.index(template) for template in templates], templates=templates
+    )
 
 
 def caption_templates(captions: Sequence[str] | None, pictures: int, default: str) -> list[str]:

@@ -68,7 +68,10 @@ def write_english() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         server = ComfyUIServer(Path(os.environ["COMFYUI_PATH"]), BaseFolder.make(Path(folder)))
         with server:
-            texts = english(our_nodes(ComfyUIClient(server.address).get("/object_info")))
+            nodes = our_nodes(ComfyUIClient(server.address).get("/object_info"))
+    if not nodes:
+        raise PreparationError("ComfyUI loaded none of the pack's nodes, so nothing was written. Its log says why.")
+    texts = english(nodes)
     ENGLISH.parent.mkdir(parents=True, exist_ok=True)
     ENGLISH.write_text(as_file(texts), encoding="utf-8", newline="\n")
     after = flat(texts)

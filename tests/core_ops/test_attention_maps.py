@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops import attention_maps
-from core_personalization.core_ops.attention_maps import (
+from core_personalization.core_ops import captured_attention
+from core_personalization.core_ops.captured_attention import (
     CapturedAttention,
     MapCanvas,
     MapLevel,
@@ -124,7 +124,7 @@ def test_word_attention_is_softmax_summed_over_a_words_tokens(qk, monkeypatch):
     expected = torch.stack([loop_attention(q, k, 2, list(word.positions)) for word in words], dim=1)
     assert torch.allclose(each.double(), expected, atol=1e-6)
     assert torch.allclose(word_attention(q, k, 2, weights), each.mean(dim=2, keepdim=True), atol=1e-7)
-    monkeypatch.setattr(attention_maps, "PROBABILITIES_AT_ONCE", 2 * 2 * 5 * 4)  # Parts of four pixels and of two.
+    monkeypatch.setattr(captured_attention, "PROBABILITIES_AT_ONCE", 2 * 2 * 5 * 4)  # Parts of four pixels and of two.
     assert torch.allclose(word_attention(q, k, 2, weights, each_head=True), each, atol=1e-7)
 
 

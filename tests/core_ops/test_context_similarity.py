@@ -7,7 +7,7 @@ import torch
 from core_personalization.core_ops.conditioning import TextConditioning
 from core_personalization.core_ops.prompts.prompt_words import PromptWord, PromptWords
 from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot
-from core_personalization.core_ops.scores.context_similarity import context_labels, context_similarities
+from core_personalization.core_ops.scores.token_similarity import context_labels, context_similarities
 
 from .toy_models import BIG, DOG, LENGTH, WIDTH, ToyTextEncoder, pair, row
 

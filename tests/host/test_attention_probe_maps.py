@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,12 +27,17 @@ from oracles import unet
 from torch import Tensor
 
 load_oracle = functools.cache(unet.load_oracle)
-load_once = functools.cache(load)
 
 
 @pytest.fixture(scope="module")
-def sd1() -> Loaded:
-    return load_once("sd1")
+def loaded() -> Callable[[str], Loaded]:
+    """Each family once, when it is first asked for."""
+    return functools.cache(load)
+
+
+@pytest.fixture(scope="module")
+def sd1(loaded) -> Loaded:
+    return loaded("sd1")
 
 
 def oracle_maps(oracle: unet.UNetOracle, call: Call, rows: slice, length: int) -> list[Tensor]:
@@ -67,12 +73,12 @@ class ProbedRun:
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
-def run(request) -> ProbedRun:
-    loaded, sampling = load_once(request.param), Sampling(batch=2)
-    with_probe, probe = probed(loaded)
+def run(request, loaded) -> ProbedRun:
+    family, sampling = loaded(request.param), Sampling(batch=2)
+    with_probe, probe = probed(family)
     calls = record_calls(with_probe)
-    latents = sample(loaded, with_probe, sampling)
-    difference = float((latents - sample(loaded, loaded.model, sampling)).abs().max())
+    latents = sample(family, with_probe, sampling)
+    difference = float((latents - sample(family, family.model, sampling)).abs().max())
     assert latents.abs().max() > 0.1
     return ProbedRun(request.param, sampling, difference, calls, probe.captured(latents))
 

@@ -66,13 +66,13 @@ FUZZED = (
     FuzzedNode(
         "finetune.unet_identity_finetune",
         "UNetIdentityFinetune",
-        "finetune",
+        "finetune_unet",
         TRAINING | {"name": "finetuned", "scope": "keys and values of cross-attention", "form": "LoRA", "rank": 2},
         (*MODELS, "images", "concept"),
         lists=True,
     ),
     FuzzedNode(
-        "test_time.test_time_optimize",
+        "refinement.optimize_prompt",
         "OptimizePrompt",
         "refine_prompt",
         {"prompt": "a {} in the jungle", "batch_size": 1, "width": 32, "height": 32, "steps": 1, "overwrite": True},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ....core_ops.attention_maps import Size, canvas_bytes
+from ....core_ops.captured_attention import Size, canvas_bytes
 from ....core_ops.prompts.prompt_words import WatchedWord
 from ..models.unet_layout import Layer, LayerPlace
 

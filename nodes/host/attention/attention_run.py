@@ -17,7 +17,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ....core_ops.attention_maps import CapturedAttention, MapCanvas, MapLevel, word_attention
+from ....core_ops.captured_attention import CapturedAttention, MapCanvas, MapLevel, word_attention
 from ....core_ops.prompts.prompt_words import token_weights
 from ..models.unet_layout import Layer, preferred_attentions
 from .attention_plan import PARTS, WatchPlan

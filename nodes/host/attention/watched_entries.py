@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....core_ops.attention_maps import Region, Size
+from ....core_ops.captured_attention import Region, Size
 from .attention_plan import PARTS, WatchedText
 
 SAME_TEXT_TOLERANCE = 1e-3

@@ -18,7 +18,6 @@ from torch import Tensor
 from ....core_ops.pictures import augment, latent_masks
 from ....core_ops.training.training_data import CaptionedPictures, TrainingLatents
 from .host_models import HostModels
-from .module_copy import autograd_tensor
 
 
 def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int, seed: int) -> TrainingLatents:
@@ -29,8 +28,8 @@ def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int,
     return TrainingLatents(
         encode(host.model, host.vae, pictures.pixels, seed),
         captioned.captions,
-        torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
-        None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
+        caption_of_latent=torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
+        masks=None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
     )
 
 
@@ -48,7 +47,8 @@ def encode(model: ModelPatcher, vae: VAE, pixels: Tensor, seed: int) -> Tensor:
             f"vae: it makes latents of shape {tuple(latents.shape)}, the model needs "
             f"{model.model.latent_format.latent_channels} channels; connect the VAE that belongs to the model."
         )
-    return autograd_tensor(latents).to(model.load_device, torch.float32)
+    with torch.inference_mode(False):  # copies, which autograd can work with
+        return latents.to(model.load_device, torch.float32, copy=True)
 
 
 def received(model: ModelPatcher, latent: Mapping[str, Any]) -> Tensor:
@@ -68,7 +68,8 @@ def received(model: ModelPatcher, latent: Mapping[str, Any]) -> Tensor:
         )
     if torch.count_nonzero(samples):
         samples = model.model.process_latent_in(samples)
-    return autograd_tensor(samples).to(model.load_device, torch.float32)
+    with torch.inference_mode(False):
+        return samples.to(model.load_device, torch.float32, copy=True)
 
 
 def decode(model: ModelPatcher, vae: VAE, latents: Tensor) -> Tensor:

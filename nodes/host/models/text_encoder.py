@@ -88,7 +88,7 @@ class HostTextEncoder:
                 module.__class__ = _DifferentiableLayer
         # The host computes in fp32. Not the vocabulary, of which a prompt reads some rows only.
         stays = partial(stays_stored, device=on_device or device, dtype=torch.float32)
-        cast_frozen(model, torch.float32, stays, vocabularies)
+        cast_frozen(model, torch.float32, stays=stays, untouched=vocabularies)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
 
     def release(self) -> None:

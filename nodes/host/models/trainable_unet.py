@@ -54,7 +54,9 @@ class WeightChoice:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
             added_output = _lora_output if self.form == LORA else None
-            return make_trainable(unet, self.names(unet), self._form(), compute, added_output, stays)
+            return make_trainable(
+                unet, self.names(unet), form=self._form(), compute=compute, added_output=added_output, stays=stays
+            )
 
     @property
     def keeps_weights(self) -> bool:

@@ -19,7 +19,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ....core_ops.attention_maps import CapturedAttention
+from ....core_ops.captured_attention import CapturedAttention
 from ..run_control import show_text
 from .attention_plan import WatchPlan
 from .attention_run import AttentionRun
