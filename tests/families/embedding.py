@@ -8,16 +8,8 @@ import torch
 
 from .prepared import Prepared
 
-SETTINGS: dict[str, Any] = {
-    "concept_name": "planned",
-    "super_category": "dog",
-    "resolution": 64,
-    "batch_size": 2,
-    "precision": "fp32",
-    "preview_every": 0,
-    "save_every": 0,
-    "overwrite": True,
-}
+SETTINGS: dict[str, Any] = {"concept_name": "planned", "super_category": "dog", "resolution": 64, "batch_size": 2}
+SETTINGS |= {"precision": "fp32", "preview_every": 0, "save_every": 0, "overwrite": True}
 
 FEW_STEPS = {"steps": 4, "rescale_from": 2, "rescale_to": 3}
 

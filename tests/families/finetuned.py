@@ -14,16 +14,9 @@ from torch import Tensor
 from .build import FAMILIES
 from .load import load_family
 
-CARD = {
-    "architecture": "stable-diffusion-v1",
-    "base_model": "base.safetensors",
-    "base_model_fingerprint": "0" * 64,
-    "pack_version": "1",
-    "resolution": 64,
-    "phrase": "embedding:my-cat",
-    "steps_done": 7,
-    "settings": {"rank": 4},
-}
+CARD = {"architecture": "stable-diffusion-v1", "base_model": "base.safetensors", "base_model_fingerprint": "0" * 64}
+CARD |= {"pack_version": "1", "resolution": 64, "phrase": "embedding:my-cat", "steps_done": 7}
+CARD |= {"settings": {"rank": 4}}
 
 
 @dataclass(frozen=True)

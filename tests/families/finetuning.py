@@ -9,17 +9,8 @@ import torch
 
 from .prepared import Prepared
 
-SETTINGS: dict[str, Any] = {
-    "name": "finetuned",
-    "steps": 2,
-    "batch_size": 2,
-    "learning_rate": 1e-4,
-    "resolution": 64,
-    "rank": 4,
-    "precision": "fp32",
-    "preview_every": 0,
-    "overwrite": True,
-}
+SETTINGS: dict[str, Any] = {"name": "finetuned", "steps": 2, "batch_size": 2, "learning_rate": 1e-4}
+SETTINGS |= {"resolution": 64, "rank": 4, "precision": "fp32", "preview_every": 0, "overwrite": True}
 
 
 def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:

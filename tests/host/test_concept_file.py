@@ -226,14 +226,8 @@ def shared(server) -> str:
     concept = make_concept(models, "from-a-friend")
     (base.embeddings / concept.path.name).write_bytes(concept.path.read_bytes())
     concept.path.unlink()
-    loaded = {
-        "model": ["1", 0],
-        "clip": ["1", 1],
-        "file": "embeddings/from-a-friend.safetensors",
-        "strength": 1.0,
-        "embedding_name": "",
-        "any_base_of_same_family": False,
-    }
+    loaded = {"model": ["1", 0], "clip": ["1", 1], "file": "embeddings/from-a-friend.safetensors", "strength": 1.0}
+    loaded |= {"embedding_name": "", "any_base_of_same_family": False}
     saved = {"concept": ["2", 2], "preview": ["2", 5], "name": "shared", "description": "hello", "overwrite": True}
     server.client.submit(
         {

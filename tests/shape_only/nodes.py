@@ -56,20 +56,10 @@ def masks(device: torch.device | None = None) -> list[Tensor]:
         return [torch.ones(1, 32, 32).to(device) for _ in range(2)]
 
 
-EVERYTHING: dict[str, Any] = {
-    "form": "LoRA",
-    "train_embedding": True,
-    "embedding_rate": 1e-3,
-    "class_images": pictures(),
-    "masks": masks(),
-    "captions": None,
-    "caption_template": "a {} teddy bear",
-    "alignment_mean": 2.0,
-    "optimizer": "Adafactor",
-    "augmentation": 1,
-    "gradient_checkpointing": True,
-    "max_gradient_norm": 1.0,
-}
+EVERYTHING: dict[str, Any] = {"form": "LoRA", "train_embedding": True, "embedding_rate": 1e-3}
+EVERYTHING |= {"class_images": pictures(), "masks": masks(), "captions": None}
+EVERYTHING |= {"caption_template": "a {} teddy bear", "alignment_mean": 2.0, "optimizer": "Adafactor"}
+EVERYTHING |= {"augmentation": 1, "gradient_checkpointing": True, "max_gradient_norm": 1.0}
 """Of finetuning, at once."""
 
 
