@@ -14,14 +14,10 @@ def seeded():
     torch.manual_seed(0)
 
 
-def full_rank(shape: tuple[int, ...]) -> int:
-    return min(shape[0], torch.Size(shape[1:]).numel())
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_full_rank_reproduces_the_difference_to_rounding(shape):
     difference = torch.randn(shape) * 1e-4
-    found = low_rank(difference, full_rank(shape))
+    found = low_rank(difference, min(shape[0], torch.Size(shape[1:]).numel()))
     assert torch.allclose(found.difference(), difference, rtol=0, atol=1e-9)
     assert found.kept == pytest.approx(1)
 

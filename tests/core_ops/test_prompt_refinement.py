@@ -122,40 +122,36 @@ def test_a_loss_that_is_not_finite_changes_no_refined_vector():
     assert torch.equal(recipe.parameters[0], before)
 
 
-def test_the_kept_vectors_are_those_at_which_no_term_has_risen():
-    lowest = BestVectors(("a", "b"))
-    for number, terms in enumerate([(1.0, 8.0), (0.2, 9.0), (0.6, 4.0), (0.5, 7.0), (float("nan"), 0.1)]):
+NAN = float("nan")
+KEPT = {
+    "where no term has risen": ("ab", [(1.0, 8.0), (0.2, 9.0), (0.6, 4.0), (0.5, 7.0), (NAN, 0.1)], 2),
+    "a term that was zero may not rise": ("ab", [(0.0, 8.0), (1e-9, 1.0)], 0),
+    "a term of weight zero may rise": ("a", [(1.0, 8.0), (0.5, 9.0)], 1),
+}
+
+
+@pytest.mark.parametrize(("watched", "measured", "kept"), KEPT.values(), ids=list(KEPT))
+def test_the_kept_vectors_are_those_at_which_no_term_has_risen(watched, measured, kept):
+    lowest = BestVectors(tuple(watched))
+    for number, terms in enumerate(measured):
         lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
-    assert int(lowest.vectors["toy"]) == 2
-
-
-def test_a_term_that_was_zero_may_not_rise():
-    lowest = BestVectors(("a", "b"))
-    for number, terms in enumerate([(0.0, 8.0), (1e-9, 1.0)]):
-        lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
-    assert int(lowest.vectors["toy"]) == 0
-
-
-def test_a_term_of_weight_zero_may_rise():
-    lowest = BestVectors(("a",))
-    for number, terms in enumerate([(1.0, 8.0), (0.5, 9.0)]):
-        lowest.update(dict(zip("ab", terms, strict=True)), {"toy": torch.tensor(number)})
-    assert int(lowest.vectors["toy"]) == 1
+    assert int(lowest.vectors["toy"]) == kept
 
 
 def test_noise_levels_fall_and_zero_latents_become_noise_alone():
     schedule = ToyDenoiser().schedule
-    drawn = noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 4, torch.Generator().manual_seed(1))
+
+    def noised(batch: int):
+        generator = torch.Generator().manual_seed(1)
+        return noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), batch, generator)
+
+    drawn = noised(4)
     assert drawn.t.tolist() == [49, 46, 43, 40]
-    again = noised_latents(torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 4, torch.Generator().manual_seed(1))
-    assert torch.equal(drawn.z_t, again.z_t)
+    assert torch.equal(drawn.z_t, noised(4).z_t)
     noise = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(1))
     sigma = (1 - schedule.alphas_cumprod[drawn.t]).sqrt().reshape(-1, 1, 1, 1)
     torch.testing.assert_close(drawn.z_t, sigma * noise)
-    (single,) = noised_latents(
-        torch.zeros(1, 4, 3, 3), schedule, range(40, 50), 1, torch.Generator().manual_seed(1)
-    ).t.tolist()
-    assert single == 49
+    assert noised(1).t.tolist() == [49]
 
 
 def test_given_latents_are_taken_in_turn():

@@ -38,17 +38,8 @@ def execute(models, concept=None, images=None, masks=None, captions=None, class_
     values = {name: [value] for name, value in {**SETTINGS, **settings}.items()}
     model, clip, vae = models
     with torch.inference_mode():
-        return UNetIdentityFinetune.execute(
-            [model],
-            [clip],
-            [vae],
-            [concept or a_concept(models)],
-            images or pictures(),
-            masks,
-            captions,
-            class_images,
-            **values,
-        ).args
+        sockets = [model], [clip], [vae], [concept or a_concept(models)], images or pictures()
+        return UNetIdentityFinetune.execute(*sockets, masks, captions, class_images, **values).args
 
 
 def prediction(model) -> torch.Tensor:

@@ -47,7 +47,7 @@ class Reference:
         return total
 
     def sample_loss(self, parameters, images, row, generator) -> tuple[Tensor, list[Tensor]]:
-        count, batch = len(images.latents), run_batch(self.run)
+        count, batch = len(images.latents), self.run.checked.settings.batch_size
         chosen = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-batch // count))])[:batch]
         t = torch.randint(1000, (batch,), generator=generator).tolist()
         noise = torch.randn(batch, *images.latents.shape[1:], generator=generator)
@@ -77,10 +77,6 @@ class Reference:
             ids[name[-1]] = [0 if i in slots else token for i, token in enumerate(tokens)]
             vectors[name[-1]] = {i: self.run.checked.concept.vectors[name][index] for i, index in slots.items()}
         return ids, vectors
-
-
-def run_batch(run: Any) -> int:
-    return run.checked.settings.batch_size
 
 
 def names_in_diffusers(family: str) -> dict[str, str]:

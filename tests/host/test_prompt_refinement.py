@@ -67,13 +67,8 @@ def test_the_output_is_cores_encoding_with_the_saved_embedding(sd1):
     """Two concepts, one of them frozen, and a third embedding that the prompt names."""
     first, second, named = (concept(sd1, name, seed) for seed, name in enumerate(("first", "second", "named")))
     before = {given.name: given.path.read_bytes() for given in (first, second, named)}
-    inputs = {
-        "concept": first,
-        "concept_2": second,
-        "prompt": f"a ({{}}:1.2) beside a {{2}}, with {named.token}",
-        "steps": 2,
-        "overwrite": True,
-    }
+    inputs = {"concept": first, "concept_2": second, "steps": 2, "overwrite": True}
+    inputs["prompt"] = f"a ({{}}:1.2) beside a {{2}}, with {named.token}"
     kept, report, refined = execute(sd1, **inputs, optimize_2=False, save_as="refined-1")
     assert refined.name == "refined-1" and refined.path.is_file()
     expected = core_encode(sd1[1], "a (embedding:refined-1:1.2) beside a embedding:second, with embedding:named")
@@ -142,16 +137,8 @@ def test_a_finetuned_model_is_the_one_that_is_looked_at(sd1):
 @pytest.mark.parametrize("weighting", ["fixed", "balanced"])
 def test_a_trust_limit_holds_for_every_vector(sd1, weighting):
     given = concept(sd1, "limited", vectors=2)
-    _, report, refined = execute(
-        sd1,
-        concept=given,
-        steps=3,
-        learning_rate=5e-3,
-        trust_limit=0.05,
-        weighting=weighting,
-        save_as="limited-refined",
-        overwrite=True,
-    )
+    settings = {"steps": 3, "learning_rate": 5e-3, "trust_limit": 0.05, "weighting": weighting}
+    _, report, refined = execute(sd1, concept=given, **settings, save_as="limited-refined", overwrite=True)
     start, end = given.vectors["clip_l"], refined.vectors["clip_l"]
     moved = (end - start).norm(dim=-1) / start.norm(dim=-1)
     assert (moved <= 0.05 * (1 + 1e-5)).all() and (moved > 0.01).all()

@@ -14,8 +14,6 @@ from families.load import load_checkpoint, text_encoder_options
 
 LAYER = "model.diffusion_model.middle_block.1.transformer_blocks.0."
 QUANTISED = tuple(f"{LAYER}{name}" for name in ("attn1.to_q", "attn2.to_k", "attn2.to_v", "ff.net.2"))
-
-
 FORMATS = {"scaled fp8": (torch.float8_e4m3fn, 448.0), "int8": (torch.int8, 127.0)}
 NAMES = {"scaled fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}
 

@@ -44,26 +44,14 @@ def test_every_family_trains_and_core_reads_its_file_alike(family, embeddings):
 
 @pytest.mark.parametrize("method", ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"])
 def test_every_method_trains_with_everything_connected(sd1, method):
-    concept, token, losses, _ = execute(
-        sd1,
-        images=[*pictures(1), torch.rand(1, 80, 70, 4)],
-        masks=[torch.rand(1, 64, 64), torch.rand(1, 80, 70)],
-        captions=["a {} on a table", "a {} in the grass"],
-        concept_name="everything",
-        method=method,
-        super_category="teddy bear",
-        augmentation=2,
-        fit="pad",
-        weighting="balanced",
-        gradient_accumulation=2,
-        gradient_checkpointing=True,
-        max_gradient_norm=1.0,
-        regularization_batch=1,
-        initial_words="small brown toy",
-        prompt_set="own",
-        own_prompts="a {} in snow\n# comment\na red {}",
-        preview_every=2,
-    )
+    images, masks = [*pictures(1), torch.rand(1, 80, 70, 4)], [torch.rand(1, 64, 64), torch.rand(1, 80, 70)]
+    settings = {"concept_name": "everything", "method": method, "super_category": "teddy bear", "preview_every": 2}
+    settings |= {"augmentation": 2, "fit": "pad", "weighting": "balanced", "gradient_accumulation": 2}
+    settings |= {"gradient_checkpointing": True, "max_gradient_norm": 1.0, "regularization_batch": 1}
+    settings |= {"initial_words": "small brown toy", "prompt_set": "own"}
+    settings |= {"own_prompts": "a {} in snow\n# comment\na red {}"}
+    captions = ["a {} on a table", "a {} in the grass"]
+    concept, token, losses, _ = execute(sd1, images, masks, captions, **settings)
     assert token == ("embedding:everything teddy bear" if method.startswith("Attn") else "embedding:everything")
     assert concept.phrase == token
     assert all(value == value for value in losses["loss"])

@@ -62,28 +62,13 @@ def test_gradients_reach_exactly_the_scope(sd1, scope, inside):
 @pytest.mark.every_comfyui
 def test_everything_connected(sd1):
     concept = a_concept(sd1, with_category=True, vectors=2)
-    _, lora, losses, _, path, refined = execute(
-        sd1,
-        concept,
-        images=[*pictures(1), torch.rand(1, 80, 70, 4)],
-        masks=[torch.rand(1, 64, 64), torch.rand(1, 80, 70)],
-        captions=["a {} on a table", "a {} in the grass"],
-        class_images=pictures(3, seed=9),
-        name="everything",
-        steps=3,
-        train_embedding=True,
-        embedding_rate=1e-3,
-        alignment_mean=2.0,
-        alignment_variance=5.0,
-        augmentation=2,
-        fit="pad",
-        optimizer="Adafactor",
-        gradient_accumulation=2,
-        gradient_checkpointing=True,
-        max_gradient_norm=1.0,
-        save="whole U-Net and LoRA",
-        preview_every=2,
-    )
+    images, masks = [*pictures(1), torch.rand(1, 80, 70, 4)], [torch.rand(1, 64, 64), torch.rand(1, 80, 70)]
+    captions, class_images = ["a {} on a table", "a {} in the grass"], pictures(3, seed=9)
+    settings = {"name": "everything", "steps": 3, "augmentation": 2, "fit": "pad", "preview_every": 2}
+    settings |= {"train_embedding": True, "embedding_rate": 1e-3, "alignment_mean": 2.0, "alignment_variance": 5.0}
+    settings |= {"optimizer": "Adafactor", "gradient_accumulation": 2, "gradient_checkpointing": True}
+    settings |= {"max_gradient_norm": 1.0, "save": "whole U-Net and LoRA"}
+    _, lora, losses, _, path, refined = execute(sd1, concept, images, masks, captions, class_images, **settings)
     assert set(losses) >= {"diffusion", "attention_alignment", "prior_preservation", "embedding_norm"}
     assert refined.name == "everything" and refined.path.is_file()
     assert not torch.equal(refined.vectors["clip_l"], concept.vectors["clip_l"])
