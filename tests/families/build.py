@@ -1,5 +1,7 @@
 """Small random-weight checkpoints with the keys and shapes by which ComfyUI recognises the real families.
 
+    python -m families.build sd1 DEST.safetensors --seed 0      in tests/
+
 What makes a family (width 320, context width, depth pattern, key names) is real; the number of blocks and the
 text encoders are small. The weights are random but not degenerate: activations are of order 1, attention is
 peaked, outputs depend on every token, ε models pass their input on so that sampling denoises, and the VAE
@@ -8,11 +10,14 @@ peaked, outputs depend on every token, ε models pass their input on so that sam
 
 from __future__ import annotations
 
+import argparse
 import math
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .shapes import CLIP_H as CLIP_H
@@ -156,3 +161,16 @@ def _padded(small: dict[str, Tensor], encoder: TextEncoder) -> dict[str, Tensor]
         if weight is not None:
             full[key][tuple(map(slice, weight.shape))] = weight
     return full
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a small random-weight checkpoint that ComfyUI loads.")
+    parser.add_argument("family", choices=FAMILIES)
+    parser.add_argument("destination", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    save_file(state_dict(arguments.family, arguments.seed, full_text_encoders=True), arguments.destination)
+
+
+if __name__ == "__main__":
+    main()

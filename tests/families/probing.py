@@ -58,22 +58,12 @@ def sample(loaded: Loaded, model: Any, sampling: Sampling, positive: Any = None,
     """As core's KSampler node does."""
     import comfy.sample
 
-    shape = sampling.batch, 4, sampling.height, sampling.width
+    s, texts = sampling, (positive or encode(loaded, PROMPT), negative or encode(loaded, NEGATIVE))
     with torch.inference_mode():
-        latent = torch.zeros(shape)
-        return comfy.sample.sample(
-            model,
-            comfy.sample.prepare_noise(latent, sampling.seed),
-            sampling.steps,
-            sampling.cfg,
-            sampling.sampler,
-            "normal",
-            positive or encode(loaded, PROMPT),
-            negative or encode(loaded, NEGATIVE),
-            latent,
-            disable_pbar=True,
-            seed=sampling.seed,
-        )
+        latent = torch.zeros(s.batch, 4, s.height, s.width)
+        noise = comfy.sample.prepare_noise(latent, s.seed)
+        settings = (s.steps, s.cfg, s.sampler, "normal")
+        return comfy.sample.sample(model, noise, *settings, *texts, latent, disable_pbar=True, seed=s.seed)
 
 
 def compare_probed(loaded: Loaded, sampling: Sampling, model: Any = None) -> tuple[float, Any]:

@@ -19,20 +19,13 @@ from shape_only.host import CARD, SECOND_CARD, Models, Places, placed, pretended
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., None]
 
+EVERYTHING = {"augmentation": 1, "gradient_checkpointing": True, "gradient_accumulation": 2, "max_gradient_norm": 1.0}
 TRAININGS: dict[str, tuple[Run, dict[str, Any]]] = {
     "embedding: CoRe": (nodes.train_embedding, {"method": "CoRe"}),
     "embedding: CoRe (reference code)": (nodes.train_embedding, {"method": "CoRe (reference code)"}),
     "embedding: everything on": (
         nodes.train_embedding,
-        {
-            "augmentation": 1,
-            "gradient_checkpointing": True,
-            "gradient_accumulation": 2,
-            "max_gradient_norm": 1.0,
-            "weighting": "balanced",
-            "save_every": 1,
-            "masks": nodes.masks(),
-        },
+        {**EVERYTHING, "weighting": "balanced", "save_every": 1, "masks": nodes.masks()},
     ),
     **{f"finetuning: {form}": (nodes.finetune, {"form": form}) for form in ("full weights", "LoRA")},
     "finetuning: whole U-Net": (nodes.finetune, {"form": "full weights", "scope": "whole U-Net", "save": "LoRA"}),

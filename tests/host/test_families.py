@@ -41,10 +41,6 @@ def relative_difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
     return ((actual - expected).abs().max() / expected.abs().max()).item()
 
 
-def token_ids(clip, prompt: str) -> dict[str, list[int]]:
-    return {encoder: [token for token, _ in rows[0]] for encoder, rows in clip.tokenize(prompt).items()}
-
-
 def test_the_host_recognises_the_family_and_uses_every_weight(family, caplog):
     with caplog.at_level(logging.DEBUG):
         model, clip, _ = load_family(family)
@@ -54,11 +50,8 @@ def test_the_host_recognises_the_family_and_uses_every_weight(family, caplog):
     assert model.model.model_type.name == prediction
     with torch.inference_mode():
         assert clip.encode_from_tokens(clip.tokenize(PROMPT)).shape == (1, 77, width)
-    complaints = [
-        line
-        for line in caplog.messages
-        if any(word in line.lower() for word in ("missing", "unexpected", "left over", "leftover"))
-    ]
+    words = ("missing", "unexpected", "left over", "leftover")
+    complaints = [line for line in caplog.messages if any(word in line.lower() for word in words)]
     assert set(complaints) <= {NORMAL_LINE, "left over keys: dict_keys([])"}
 
 
@@ -66,7 +59,8 @@ def test_conditioning_equals_transformers(family, loaded):
     _, clip, _ = loaded
     with torch.inference_mode():
         actual, actual_pooled = clip.encode_from_tokens(clip.tokenize(PROMPT), return_pooled=True)
-    expected, expected_pooled = text.load_oracle(family).encode(token_ids(clip, PROMPT))
+    ids = {encoder: [token for token, _ in rows[0]] for encoder, rows in clip.tokenize(PROMPT).items()}
+    expected, expected_pooled = text.load_oracle(family).encode(ids)
     assert relative_difference(actual, expected) < 1e-4
     if family == "sdxl":
         assert relative_difference(actual_pooled, expected_pooled) < 1e-4
@@ -132,24 +126,11 @@ def test_prompts_make_different_images(loaded):
     model, clip, vae = loaded
     latent = torch.zeros(1, 4, 8, 8)
     with torch.inference_mode():
-        conditioning = [
-            clip.encode_from_tokens_scheduled(clip.tokenize(prompt)) for prompt in ("a cat", "on the beach", "")
-        ]
-        *prompts, nothing = conditioning
+        texts = ("a cat", "on the beach", "")
+        *prompts, nothing = (clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts)
         settings = {"steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "disable_pbar": True}
-        images = [
-            vae.decode(
-                sample(
-                    model,
-                    prepare_noise(latent, 0),
-                    positive=positive,
-                    negative=nothing,
-                    latent_image=latent,
-                    **settings,
-                )
-            )
-            for positive in prompts
-        ]
+        settings |= {"negative": nothing, "latent_image": latent, "noise": prepare_noise(latent, 0)}
+        images = [vae.decode(sample(model, positive=positive, **settings)) for positive in prompts]
     assert images[0].shape == (1, 64, 64, 3)
     assert all(image.isfinite().all() for image in images)
     assert min(image.std() for image in images) > 0.02
@@ -171,8 +152,8 @@ def test_cores_checkpoint_loader_reads_a_familys_file_as_it_is(tmp_path):
     from comfy.sd import load_checkpoint_guess_config
 
     destination = tmp_path / "sd1.safetensors"
-    script = Path(build.__file__)
-    subprocess.run([sys.executable, script, "sd1", destination, "--seed", "3"], check=True)
+    command = [sys.executable, "-m", "families.build", "sd1", destination, "--seed", "3"]
+    subprocess.run(command, check=True, cwd=Path(build.__file__).parents[1])
     with torch.inference_mode():
         model, clip, _, _ = load_checkpoint_guess_config(str(destination))
         small_model, small_clip, _ = load_family("sd1", seed=3)

@@ -97,6 +97,11 @@ def drawn_with(run: Run, sampler: str, loader: dict) -> tuple[list[np.ndarray], 
     return saved_pictures(run.server, execution, saving), log
 
 
+def unet_loader(name: str) -> dict:
+    values = {"unet_name": f"{name}.safetensors", "weight_dtype": "default"}
+    return {"class_type": "UNETLoader", "inputs": values, "_meta": {"title": "core"}}
+
+
 def listed(server, loader: str, parameter: str) -> list[str]:
     """What core's loader offers, refreshed as the editor does."""
     return server.client.get(f"/object_info/{loader}")[loader]["input"]["required"][parameter][0]
@@ -143,9 +148,7 @@ def test_core_full_leaves_unet_lora_and_one_file_to_share(run, server):
 def test_core_loads_the_whole_unet_as_it_was_returned(run):
     result = run("core_full")
     name = result.inputs("Stage 2 · U-Net Identity Finetune")["name"]
-    values = {"unet_name": f"{name}.safetensors", "weight_dtype": "default"}
-    loader = {"class_type": "UNETLoader", "inputs": values, "_meta": {"title": "core"}}
-    pictures, log = drawn_with(result, "After stage 2", loader)
+    pictures, log = drawn_with(result, "After stage 2", unet_loader(name))
     assert complaints(log) == []
     assert_equal_pictures(result.pictures("After stage 2 (pictures)"), pictures)
 
@@ -155,9 +158,7 @@ def test_attndreambooth_keeps_every_stage_in_the_last_ones_unet(run, server):
     second, third = (result.inputs(title)["name"] for title in ("Stage 2 · its attention", "Stage 3 · its looks"))
     assert f"{second}.safetensors" in listed(server, "LoraLoader", "lora_name")
     assert f"{second}.safetensors" not in listed(server, "UNETLoader", "unet_name")
-    values = {"unet_name": f"{third}.safetensors", "weight_dtype": "default"}
-    loader = {"class_type": "UNETLoader", "inputs": values, "_meta": {"title": "core"}}
-    pictures, log = drawn_with(result, "After stage 3", loader)
+    pictures, log = drawn_with(result, "After stage 3", unet_loader(third))
     assert complaints(log) == []
     assert_equal_pictures(result.pictures("After stage 3 (pictures)"), pictures)
     assert differ(result.pictures("After stage 2 (pictures)"), pictures)

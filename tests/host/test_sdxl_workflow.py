@@ -20,15 +20,10 @@ from safetensors import safe_open
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "sdxl.json"
 SIDE = 32
+SHORT = {"steps": 2, "resolution": SIDE, "overwrite": True}
 FEW = {
-    "CoReTrainEmbedding": {
-        "steps": 2,
-        "batch_size": 1,
-        "gradient_accumulation": 1,
-        "resolution": SIDE,
-        "overwrite": True,
-    },
-    "CoReUNetIdentityFinetune": {"steps": 2, "resolution": SIDE, "overwrite": True},
+    "CoReTrainEmbedding": {**SHORT, "batch_size": 1, "gradient_accumulation": 1},
+    "CoReUNetIdentityFinetune": SHORT,
     "CoReSaveConcept": {"overwrite": True},
     "KSampler": {"steps": 2},
     "EmptyLatentImage": {"width": SIDE, "height": SIDE},

@@ -60,27 +60,11 @@ def test_interrupting_while_it_runs_is_told_apart_from_failing(server):
 
 
 def test_a_workflow_of_the_editor_is_converted(server):
-    ui_workflow = {
-        "nodes": [
-            {
-                "id": 1,
-                "type": "EmptyImage",
-                "inputs": [],
-                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
-                "widgets_values": [16, 24, 1, 7],
-                "mode": 0,
-            },
-            {
-                "id": 2,
-                "type": "SaveImage",
-                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
-                "outputs": [],
-                "widgets_values": ["converted"],
-                "mode": 0,
-            },
-        ],
-        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
-    }
+    made = {"inputs": [], "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}], "mode": 0}
+    kept = {"inputs": [{"name": "images", "type": "IMAGE", "link": 1}], "outputs": [], "mode": 0}
+    nodes = [{"id": 1, "type": "EmptyImage", "widgets_values": [16, 24, 1, 7], **made}]
+    nodes += [{"id": 2, "type": "SaveImage", "widgets_values": ["converted"], **kept}]
+    ui_workflow = {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]]}
     workflow = server.client.convert(ui_workflow)
     assert workflow["1"]["inputs"] == {"width": 16, "height": 24, "batch_size": 1, "color": 7}
     assert workflow["2"]["inputs"] == {"images": ["1", 0], "filename_prefix": "converted"}
