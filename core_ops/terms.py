@@ -22,6 +22,10 @@ from .prompts.token_rows import AlignedPair, TokenRow
 from .training.objective import Objective, terms
 from .training.training_data import NoisedBatch
 
+EMBEDDING, ATTENTION = "context_embedding", "context_attention"
+PUBLISHED_WEIGHTS = {EMBEDDING: 1.5e-4, ATTENTION: 0.05}
+"""λ_emb and λ_attn of CoRe's Eq. 5."""
+
 
 def embedding_term(
     text: TextConditioning, reference: TextConditioning, pair: AlignedPair, formulation: Formulation

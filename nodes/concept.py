@@ -41,7 +41,9 @@ class Concept:
 
     @property
     def length(self) -> int:
-        """How many vectors it has."""
+        """How many vectors it has; raises ValueError before it is learned."""
+        if not self.vectors:
+            raise ValueError(f"concept: {quoted(self.name)} has not been learned yet; train it first.")
         return next(iter(self.vectors.values())).shape[0]
 
     def validate_for(self, clip: Any, parameter: str = "concept") -> None:

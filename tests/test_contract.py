@@ -215,3 +215,36 @@ def test_the_map_of_the_house_names_every_wing_and_nothing_else():
     assert {place for place in places if not (ROOT / place).exists() and place not in below} == set()
     wings = [file.parent for part in (CORE_OPS, NODES) for file in part.glob("*/__init__.py")]
     assert {wing.name for wing in wings} <= {place.split("/")[-1] for place in places}
+
+
+def top_level(file: Path) -> set[str]:
+    """What a module defines or imports, at its top or in an `if` there."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    statements = [*tree.body, *(inner for node in tree.body if isinstance(node, ast.If) for inner in node.body)]
+    found: set[str] = set()
+    for node in statements:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found.update(alias.asname or alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+    return found
+
+
+def test_every_name_of_the_pack_that_tests_and_lab_import_exists():
+    """Some are imported only on a card, or in tests that take minutes."""
+    missing = []
+    for file in (path for folder in ("tests", "lab", "scripts") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not below(node.module or "", "core_personalization"):
+                continue
+            place = ROOT.joinpath(*node.module.split(".")[1:])
+            module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            names = top_level(module) if module.is_file() else set()
+            for name in (alias.name for alias in node.names):
+                inner = place / name
+                if name not in names and not inner.is_dir() and not inner.with_suffix(".py").is_file():
+                    missing.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.module}.{name}")
+    assert missing == []

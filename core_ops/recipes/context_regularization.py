@@ -14,6 +14,7 @@ Example::
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,15 +25,11 @@ from torch import Tensor
 from ..conditioning import TextConditioning
 from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
-from ..terms import attention_term, embedding_term
+from ..terms import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS, attention_term, embedding_term
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
 from ..training.objective import FixedWeights, TrainingStep, term
 from ..training.training_data import NoisedBatch
 from ..training.training_loop import RandomStreams
-
-EMBEDDING, ATTENTION = "context_embedding", "context_attention"
-PUBLISHED_WEIGHTS = {EMBEDDING: 1.5e-4, ATTENTION: 0.05}
-"""λ_emb and λ_attn of Eq. 5."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class ContextRegularization(EmbeddingRecipe):
         self, config: ContextRegularizationConfig, problem: EmbeddingProblem, prompts: Sequence[AlignedPair]
     ) -> None:
         config.weights.validate(PUBLISHED_WEIGHTS)
-        super().__init__(problem, config.weights)
+        super().__init__(problem, copy.deepcopy(config.weights))  # balanced ones change in a training
         self.config, self.prompts = config, prompts
         self._references: dict[int, TextConditioning] = {}
         for pair in prompts:  # copied to the device now: the first step with a prompt would wait for it

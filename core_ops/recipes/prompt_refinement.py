@@ -16,6 +16,7 @@ Example::
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,14 +31,10 @@ from ..diffusion_process import Denoiser, NoiseSchedule
 from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
 from ..scores.token_similarity import context_similarities
-from ..terms import attention_term, embedding_term
+from ..terms import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS, attention_term, embedding_term
 from ..training.embedding_problem import ConceptEmbedding, TextCut
 from ..training.objective import FixedWeights, Objective, TrainingStep, term
 from ..training.training_loop import RandomStreams
-
-EMBEDDING, ATTENTION = "context_embedding", "context_attention"
-PUBLISHED_WEIGHTS = {EMBEDDING: 1.5e-4, ATTENTION: 0.05}
-"""λ_emb and λ_attn, those of Eq. 5."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class PromptRefinement:
 
     def __init__(self, config: RefinementConfig, problem: RefinementProblem) -> None:
         config.weights.validate(PUBLISHED_WEIGHTS)
-        self.config, self.problem, self.weights = config, problem, config.weights
+        self.config, self.problem, self.weights = config, problem, copy.deepcopy(config.weights)
         self.start = problem.embedding.snapshot()
 
     @property

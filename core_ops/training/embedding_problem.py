@@ -88,7 +88,7 @@ class EmbeddingProblem:
 
 
 class EmbeddingRecipe:
-    """What is the same in all of them: v is trained, and by default nothing happens around an update."""
+    """What recipes share that train v alone; by default nothing happens around an update."""
 
     def __init__(self, problem: EmbeddingProblem, weights: FixedWeights | None = None) -> None:
         self.problem, self.weights = problem, weights or FixedWeights({})

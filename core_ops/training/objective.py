@@ -72,7 +72,7 @@ ZERO = 1e-12
 
 
 class FixedWeights:
-    """λ as given, by term. A term that has none counts once, as L_diffusion in CoRe's Eq. 5."""
+    """λ as given, by term. In an objective a term without a λ before it counts once, as L_diffusion in CoRe's Eq. 5."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.weights = dict(weights)
@@ -85,7 +85,7 @@ class FixedWeights:
         if self.weights.keys() != set(weighted):
             raise ValueError(
                 f"weights: got {', '.join(sorted(self.weights)) or 'none'}; this method weighs "
-                f"{', '.join(sorted(weighted)) or 'no term'}."
+                f"{', '.join(sorted(weighted)) or 'no term'}: give one for each of these, and no other."
             )
 
     def update(self, gradient_norms: Mapping[str, float]) -> None:
@@ -95,7 +95,10 @@ class FixedWeights:
         return dict(self.weights)
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        self.weights = dict(state)
+        """Raises ValueError when it is of other terms."""
+        if not state.keys() >= self.weights.keys():
+            raise ValueError(f"it has no weight of {', '.join(sorted(self.weights.keys() - state.keys()))}")
+        self.weights = {name: state[name] for name in self.weights}
 
 
 class BalancedWeights(FixedWeights):
@@ -118,6 +121,8 @@ class BalancedWeights(FixedWeights):
         rest = 1 - sum(shares.values())
         if rest <= 0 or min(shares.values(), default=0) < 0:
             raise ValueError(f"gradient shares: {dict(shares)} must be 0 or more and sum to less than 1; lower them.")
+        if stray := shares.keys() - initial.keys():
+            raise ValueError(f"gradient shares: {', '.join(sorted(stray))} has no weight to begin with; give it one.")
         self.shares = dict(shares)
         self._rest = rest
         self._smoothing = smoothing
@@ -150,5 +155,5 @@ class BalancedWeights(FixedWeights):
         return self.weights | {f"norm.{term}": norm for term, norm in self._norms.items()}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
+        super().load_state_dict(state)
         self._norms = {key.removeprefix("norm."): value for key, value in state.items() if key.startswith("norm.")}
-        self.weights = {key: value for key, value in state.items() if not key.startswith("norm.")}

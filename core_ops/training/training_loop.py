@@ -100,6 +100,10 @@ class NonFiniteLoss(ArithmeticError):
         super().__init__(f"step {step}: {bad} is not finite. Lower learning_rate, or use precision fp32 or bf16.")
 
 
+ADAMW_BYTES = 8
+"""Of AdamW's state per trained number."""
+
+
 def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
     """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused where torch can."""
     groups: list[Any] = list(parameters)  # or AdamW's groups of them

@@ -105,7 +105,7 @@ def share(task: Task, training: Any, captions: Any, prompts: Any) -> None:
     torch.save(
         {
             "latents": data.latents.cpu(),
-            "row_of_image": data.caption_of_latent,
+            "caption_of_latent": data.caption_of_latent,
             "captions": [_ids(row) for row in captions],
             "prompts": [[_ids(row) for row in pair] for pair in prompts],
             "vectors": {name: value.detach().cpu() for name, value in training.learned.embedding.vectors.items()},

@@ -62,7 +62,7 @@ class Peer:
 
     def __init__(self, task: Task) -> None:
         from core_personalization.core_ops.diffusion_process import NoiseSchedule
-        from core_personalization.core_ops.training.training_data import TrainingImages
+        from core_personalization.core_ops.training.training_data import TrainingLatents
         from diffusers import DDPMScheduler
         from oracles.unet import diffusers_unet, sizes_of
 
@@ -78,14 +78,14 @@ class Peer:
             1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="epsilon"
         )
         self.schedule = NoiseSchedule(scheduler.alphas_cumprod.to(self.device), "epsilon")
-        rows = list(range(len(self.captions)))
-        self.images = TrainingImages(shared["latents"].to(self.device), rows, shared["row_of_image"])  # type: ignore[arg-type]
+        captions: Any = range(len(self.captions))
+        self.latents = TrainingLatents(shared["latents"].to(self.device), captions, shared["caption_of_latent"])
         self.random = {name: torch.Generator().manual_seed(seed) for seed, name in enumerate(("data", "prompts"))}
 
     def draw(self) -> Any:
         from core_personalization.core_ops.training.training_data import draw_batch
 
-        return draw_batch(self.images, self.schedule, self.task.batch, self.random["data"])
+        return draw_batch(self.latents, self.schedule, self.task.batch, self.random["data"])
 
     def ids(self, rows: Sequence[Any]) -> Ids:
         """With -1 - i for vector number i."""
@@ -93,7 +93,7 @@ class Peer:
 
     def captions_of(self, batch: Any) -> list[Any]:
         """One caption for each sample."""
-        return [self.captions[batch.rows[row]] for row in batch.row_of_sample.tolist()]
+        return [self.captions[batch.captions[index]] for index in batch.caption_of_sample.tolist()]
 
     def predict(self, z_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """In the task's precision: the weights themselves when frozen, else by autocast."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import LoopConfig, TrainingLoop, adamw
+from ...core_ops.training.training_loop import ADAMW_BYTES, LoopConfig, TrainingLoop, adamw
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
@@ -25,8 +25,6 @@ from ..training.session import Learned, Session, SessionPlan
 from .embedding_inputs import CheckedInputs
 from .embedding_settings import EmbeddingSettings
 
-ADAMW_BYTES = 8
-"""Of optimizer state per trained number."""
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
     CHECKPOINTING,
     {"batch_size": 1},
@@ -120,7 +118,7 @@ def assembled(
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
-    recipe = settings.chosen_method.recipe(problem, settings, checked)
+    recipe = settings.chosen_method.recipe(problem, replace(checked, settings=settings))
     config = LoopConfig(
         steps=settings.steps,
         learning_rate=settings.learning_rate,
@@ -149,10 +147,17 @@ class LearnedEmbedding:
             path=concept_files.embedding_path(name),
         )
         settings = self.checked.settings
-        about = {"resolution": settings.resolution, "phrase": concept.phrase, "settings": asdict(settings), **record}
+        about = {
+            "resolution": settings.resolution,
+            "phrase": concept.phrase,
+            "super_category": concept.super_category,
+            "with_category": concept.with_category,
+            "settings": asdict(settings),
+            **record,
+        }
         concept_files.save_embedding(name, concept.vectors, card=self.host.card(about), overwrite=overwrite)
         return concept
 
     def keep(self, name: str, record: Mapping[str, Any]) -> str:
         """For a session that goes on, or stops early; returns what to write in prompts."""
-        return self.save(name, overwrite=True, record=record).token
+        return self.save(name, overwrite=True, record=record).phrase

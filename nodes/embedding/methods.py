@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...core_ops.losses.context_losses import Formulation
 from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import (
     ATTENTION,
@@ -20,12 +22,11 @@ from ...core_ops.training.training_loop import Recipe
 
 if TYPE_CHECKING:
     from .embedding_inputs import CheckedInputs
-    from .embedding_settings import EmbeddingSettings
 
 
 @dataclass(frozen=True)
 class EmbeddingMethod:
-    """recipe: its recipe, from the problem, the node's settings and its checked inputs.
+    """recipe: its recipe, from the problem and the node's checked inputs.
 
     published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
     every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: which
@@ -33,21 +34,22 @@ class EmbeddingMethod:
     name them too.
     """
 
-    recipe: Callable[[EmbeddingProblem, EmbeddingSettings, CheckedInputs], Recipe]
+    recipe: Callable[[EmbeddingProblem, CheckedInputs], Recipe]
     published: Mapping[str, Any]
     writes_category: bool = False
     draws_prompts: bool = False
     attention: str = "none"
-    inputs: tuple[str, ...] = field(default=())
+    inputs: tuple[str, ...] = ()
 
 
-def context_regularization(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+def context_regularization(problem: EmbeddingProblem, checked: CheckedInputs, formulation: Formulation) -> Recipe:
+    settings = checked.settings
     weights = {EMBEDDING: settings.embedding_weight, ATTENTION: settings.attention_weight}
     shares = {EMBEDDING: settings.embedding_share, ATTENTION: settings.attention_share}
     balanced = settings.weighting == BALANCED
     config = ContextRegularizationConfig(
         batch_size=settings.batch_size,
-        formulation="reference_code" if settings.method == CORE_REFERENCE else "paper",
+        formulation=formulation,
         rescale_from=settings.rescale_from,
         rescale_to=settings.rescale_to,
         regularization_batch=settings.regularization_batch,
@@ -56,7 +58,8 @@ def context_regularization(problem: EmbeddingProblem, settings: EmbeddingSetting
     return ContextRegularization(config, problem, checked.prompts)
 
 
-def attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
+def attndreambooth(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
+    settings = checked.settings
     config = AttnDreamBoothConfig(
         category_tokens=len(checked.rows.words(settings.super_category)[0]),
         batch_size=settings.batch_size,
@@ -66,14 +69,14 @@ def attndreambooth(problem: EmbeddingProblem, settings: EmbeddingSettings, check
     return AttnDreamBooth(config, problem)
 
 
-def textual_inversion(problem: EmbeddingProblem, settings: EmbeddingSettings, checked: CheckedInputs) -> Recipe:
-    return TextualInversion(problem, settings.batch_size)
+def textual_inversion(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
+    return TextualInversion(problem, checked.settings.batch_size)
 
 
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
 CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
-_CORE_METHOD = EmbeddingMethod(
-    context_regularization,
+_PAPER = EmbeddingMethod(
+    partial(context_regularization, formulation="paper"),
     published=CORE_VALUES,
     draws_prompts=True,
     attention="of the words around the concept",
@@ -84,8 +87,8 @@ _CORE_METHOD = EmbeddingMethod(
 )  # fmt: skip
 
 METHODS: Mapping[str, EmbeddingMethod] = {
-    CORE: _CORE_METHOD,
-    CORE_REFERENCE: _CORE_METHOD,
+    CORE: _PAPER,
+    CORE_REFERENCE: replace(_PAPER, recipe=partial(context_regularization, formulation="reference_code")),
     ATTNDREAMBOOTH: EmbeddingMethod(
         attndreambooth,
         # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.

@@ -25,6 +25,7 @@ from ...core_ops.training.objective import BALANCED
 from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
 from ..concept import Concept
 from ..files import concept_files
+from ..host.models.denoiser import UNetPlan
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_mode
 from ..host.prompts.prompt_rows import TemplateRows
@@ -47,15 +48,16 @@ class RefinedPrompt:
 def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None) -> RefinedPrompt:
     """The whole run; the copies of the host's models end with this function."""
     settings = checked.settings
+    plan = settings.unet_plan(host.model, checked.size)
     with autograd_mode():
-        recipe, fp16 = assembled(host, checked)
+        recipe = assembled(host, checked, plan)
         before = recipe.measure()
         check_cancelled()
         if settings.steps == 0:
             return RefinedPrompt(recipe.start, recipe.start, before=before, after=before, seconds=0.0)
         began, progress = time.monotonic(), RunProgress(settings.steps, node_id)
         best, vectors = BestVectors(settings.counted), recipe.start
-        for report in training_loop(recipe, settings, fp16):
+        for report in training_loop(recipe, settings, fp16=plan.dtype == torch.float16):
             best.update(report.terms, vectors)  # terms are those of the vectors that the step began with
             vectors = recipe.problem.embedding.snapshot()
             terms = report.terms
@@ -70,10 +72,10 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
         return RefinedPrompt(best.vectors, recipe.start, before=before, after=after, seconds=time.monotonic() - began)
 
 
-def assembled(host: HostModels, checked: CheckedPrompt) -> tuple[PromptRefinement, bool]:
-    """The host's models copied, the noise drawn; and whether the U-Net computes in fp16."""
+def assembled(host: HostModels, checked: CheckedPrompt, plan: UNetPlan) -> PromptRefinement:
+    """The host's models copied, the noise drawn."""
     settings = checked.settings
-    models = host.copied(settings.unet_plan(host.model, checked.size))
+    models = host.copied(plan)
     noised = noised_latents(
         checked.latents,
         models.denoiser.schedule,
@@ -84,7 +86,7 @@ def assembled(host: HostModels, checked: CheckedPrompt) -> tuple[PromptRefinemen
     embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concepts.vectors().items()})
     config = RefinementConfig(settings.terms_formulation, settings.trust_limit, settings.weights)
     problem = RefinementProblem(models.encoder, models.denoiser, pair=checked.pair, noised=noised, embedding=embedding)
-    return PromptRefinement(config, problem), models.denoiser.dtype == torch.float16
+    return PromptRefinement(config, problem)
 
 
 def training_loop(recipe: PromptRefinement, settings: RefinementSettings, fp16: bool) -> TrainingLoop:

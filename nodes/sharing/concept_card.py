@@ -52,6 +52,8 @@ class ConceptCard:
         settings = found.get("settings")
         if isinstance(settings, dict):  # an embedding's own file says it there
             found = {name: settings[name] for name in ("super_category", "with_category") if name in settings} | found
+            phrase = str(metadata.get(f"{PREFIX}phrase", "")).strip('"')
+            found.setdefault("with_category", phrase.endswith(f" {found.get('super_category')}"))
         values = {name: found[name] for name in _KINDS if name in found}
         for name, value in values.items():
             _check(parameter, name, value)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core_ops.training.training_loop import adamw
+from ...core_ops.training.training_loop import ADAMW_BYTES, adamw
 
 ParameterGroups = Sequence[Any]
 Make = Callable[[ParameterGroups, float], torch.optim.Optimizer]
@@ -33,7 +33,7 @@ def adafactor(groups: ParameterGroups, learning_rate: float) -> torch.optim.Opti
 
 OPTIMIZERS: Mapping[str, Make] = {"AdamW": adamw, EIGHT_BIT: adamw_8bit, "Adafactor": adafactor}
 
-STATE_BYTES = {"AdamW": 8, EIGHT_BIT: 2, "Adafactor": 0}
+STATE_BYTES = {"AdamW": ADAMW_BYTES, EIGHT_BIT: 2, "Adafactor": 0}
 """Of optimizer state per trained number; Adafactor keeps a row and a column per matrix."""
 
 

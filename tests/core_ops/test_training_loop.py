@@ -243,3 +243,27 @@ def test_balanced_weights_ignore_gradients_at_a_terms_minimum():
         weighting.update(norms)
         parts = {term: weighting.weights.get(term, 1.0) * norm for term, norm in norms.items()}
         assert {term: parts[term] / sum(parts.values()) for term in shares} == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("names", [["context_embedding"], ["context_embedding", "context_attention", "typo"], []])
+def test_a_weight_that_is_missing_or_unknown_is_refused(names):
+    with pytest.raises(ValueError, match=r"weights: got .*context_attention, context_embedding: give one"):
+        context_regularization(weights=FixedWeights(dict.fromkeys(names, 1.0)))
+
+
+def test_a_share_of_a_term_without_a_weight_is_refused():
+    with pytest.raises(ValueError, match="gradient shares: typo has no weight"):
+        BalancedWeights({"typo": 0.3}, WEIGHTS)
+
+
+def test_a_state_without_a_weight_is_refused():
+    state = loop().state_dict()
+    del state["weighting"]["context_attention"]
+    with pytest.raises(ValueError, match=r"resume_from: .*no weight of context_attention"):
+        loop().load_state_dict(state)
+
+
+def test_recipes_of_one_config_balance_each_their_own_weights():
+    weights = BalancedWeights({"context_attention": 0.3}, WEIGHTS)
+    list(loop(weights=weights, measure_every=1))
+    assert weights.weights == WEIGHTS

@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from core_personalization.core_ops.recipes.identity_finetuning import IdentityFinetuning
 from core_personalization.core_ops.training.training_loop import NonFiniteLoss
 from families.finetuning import a_concept, execute, pictures
 from families.hashing import weights_hash
@@ -82,17 +81,16 @@ def test_another_seed_learns_other_weights(sd1):
 
 
 def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch):
-    from core_personalization.core_ops.training.objective import Term
+    from core_personalization.core_ops.training.training_data import NoisedBatch
 
-    terms, calls = IdentityFinetuning._instance_terms, []
+    loss, calls = NoisedBatch.diffusion_loss, []
 
-    def becomes_nan(recipe, *arguments):
+    def becomes_nan(batch, *arguments):
         calls.append(None)
-        (term,) = terms(recipe, *arguments)
-        return (Term("diffusion", term.value * float("nan") if len(calls) == 3 else term.value),)
+        return loss(batch, *arguments) * (float("nan") if len(calls) == 3 else 1)
 
     before = weights_hash(sd1)
-    monkeypatch.setattr(IdentityFinetuning, "_instance_terms", becomes_nan)  # the first call measures memory
+    monkeypatch.setattr(NoisedBatch, "diffusion_loss", becomes_nan)  # the first call measures memory
     with pytest.raises(NonFiniteLoss, match=r"step 2: diffusion .*learning_rate"):
         execute(sd1, name="nan", steps=3, **SMALL)
     assert weights_hash(sd1) == before
@@ -138,7 +136,7 @@ REFUSED = [
 def test_bad_input_is_refused_before_training(sd1, monkeypatch, given, message):
     from core_personalization.nodes.finetune import unet_identity_finetune
 
-    monkeypatch.setattr(unet_identity_finetune, "finetune", lambda *_: pytest.fail("training was started"))
+    monkeypatch.setattr(unet_identity_finetune, "finetune_unet", lambda *_: pytest.fail("training was started"))
     with pytest.raises(ValueError, match=message):
         execute(sd1, **given)
 

@@ -42,7 +42,7 @@ class HostModels:
         return self.model.load_device
 
     def copied(self, plan: UNetPlan) -> TrainingModels:
-        """Frozen copies on the plan's device; on `meta` they are shapes alone, of what the training's device will hold.
+        """Copies on the plan's device, trainable where it says so; on `meta` shapes of what the device will hold.
 
         The host unloads its own.
         """
