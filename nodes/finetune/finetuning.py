@@ -116,6 +116,26 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     memory.begin()
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
+        embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
+        loop = assembled(checked, settings, models, (latents, class_latents), embedding)
+        learned = LearnedWeights(host, checked, models=models, embedding=embedding)
+        preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
+        if not settings.train_embedding:
+            preview.keep_prompts(embedding.vectors)
+            models.encoder.release()
+        shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        session = Session(plan, loop, learned=shown, memory=memory, node_id=node_id)
+        session.resume(checked.resumed)
+    return Finetuning(models, learned, session)
+
+
+def planned(host: HostModels, checked: CheckedFinetune, settings: FinetuneSettings) -> MemoryPlan:
+    """What a training would take with these settings: the same parts, made of shapes alone."""
+    with autograd_mode():
+        models = host.copied(settings.unet_plan(host.model, META))
+        channels = models.denoiser.unet.in_channels
+        latents = rehearsed_latents(checked.pictures, settings.augmentation, channels)
+        class_latents = checked.class_pictures and rehearsed_latents(checked.class_pictures, 0, channels)
         vectors = checked.concept.vectors
         embedding = ConceptEmbedding({name: torch.empty_like(v, device=META) for name, v in vectors.items()})
         loop = assembled(checked, settings, models, (latents, class_latents), embedding, rehearsal=True)

@@ -9,6 +9,7 @@ import os
 import pytest
 import torch
 from driver import quick_start
+from families import embedding
 from families.concepts import WORD, load, make_concept, make_lora, sample, save
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -125,6 +126,19 @@ def test_an_embedding_of_the_training_node_is_loaded_as_it_is(sd1):
     model, clip, loaded, phrase, *_ = load(sd1, f"embeddings/{concept.path.name}")
     assert (model, clip) == (sd1[0], sd1[1])
     assert (loaded.path, loaded.super_category, phrase) == (concept.path, WORD, concept.phrase)
+
+
+@pytest.mark.parametrize("says_so", [True, False], ids=["today's card", "a card of before"])
+def test_an_own_file_keeps_the_category_after_the_concept(sd1, says_so):
+    """A file of before says it in its phrase alone."""
+    settings = {"concept_name": "aligned", "super_category": WORD, "steps": 1}
+    trained = embedding.execute(sd1, method="AttnDreamBooth stage 1", **settings)[0]
+    if not says_so:
+        with safe_open(trained.path, "pt") as file:
+            card = {key: text for key, text in file.metadata().items() if "category" not in key}
+        save_file(load_file(trained.path), trained.path, card)
+    _, _, loaded, phrase, *_ = load(sd1, f"embeddings/{trained.path.name}")
+    assert loaded.with_category and phrase == trained.phrase == f"embedding:aligned {WORD}"
 
 
 def test_an_embedding_of_that_name_is_never_replaced(sd1, embeddings):
