@@ -32,7 +32,7 @@ from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
 from ..scores.token_similarity import context_similarities
 from ..terms import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS, attention_term, embedding_term
-from ..training.embedding_problem import ConceptEmbedding, TextCut
+from ..training.embedding_problem import ConceptEmbedding, DetachedText
 from ..training.objective import FixedWeights, Objective, TrainingStep, term
 from ..training.training_loop import RandomStreams
 
@@ -104,7 +104,7 @@ class PromptRefinement:
         return self.problem.embedding.parameters
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        cut = TextCut(self._encoded(), self.parameters)
+        cut = DetachedText(self._encoded(), self.parameters)
         return cut.step(self.objective(cut.text))
 
     def objective(self, text: TextConditioning) -> Objective:
@@ -116,7 +116,7 @@ class PromptRefinement:
 
     def update(self, step: int) -> AbstractContextManager[None]:
         reach = self.config.reach
-        return within_reach(self.problem.embedding, self.start, reach) if reach else nullcontext()
+        return trust_region(self.problem.embedding, self.start, reach) if reach else nullcontext()
 
     def observations(self) -> dict[str, float]:
         change, norm = change_norms(self.start, self.problem.embedding.snapshot())
@@ -183,7 +183,7 @@ def projected(vectors: Tensor, start: Tensor, limit: float) -> Tensor:
 
 
 @contextmanager
-def within_reach(embedding: ConceptEmbedding, start: Embedding, limit: float) -> Iterator[None]:
+def trust_region(embedding: ConceptEmbedding, start: Embedding, limit: float) -> Iterator[None]:
     """Around an optimizer update: every vector that left the limit around `start` is brought back to it."""
     yield
     for name, vectors in embedding.vectors.items():

@@ -48,7 +48,7 @@ def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
     return adaptive_avg_pool1d(word_embeddings.float().T.unsqueeze(0), vectors)[0].T.contiguous()
 
 
-class TextCut:
+class DetachedText:
     """Separates the graph at the text encoder's output.
 
     Every term differentiates down to `text` only, and the text encoder is walked back once for their sum.
@@ -83,8 +83,8 @@ class EmbeddingProblem:
     def draw(self, batch_size: int, random: RandomStreams) -> NoisedBatch:
         return draw_batch(self.latents, self.denoiser.schedule, batch_size, random["data"])
 
-    def encode(self, captions: Sequence[TokenRow]) -> TextCut:
-        return TextCut(self.encoder.encode(captions, self.embedding.vectors), self.embedding.parameters)
+    def encode(self, captions: Sequence[TokenRow]) -> DetachedText:
+        return DetachedText(self.encoder.encode(captions, self.embedding.vectors), self.embedding.parameters)
 
 
 class EmbeddingRecipe:

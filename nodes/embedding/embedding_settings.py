@@ -41,12 +41,8 @@ class EmbeddingSettings:
     )
     method: str = choice(
         tuple(METHODS),
-        help=(
-            "CoRe regularizes the words around the concept (default). 'Reference code' follows the authors' program "
-            "where it differs. AttnDreamBooth stage 1 learns a word before the super-category. Textual Inversion is "
-            "the baseline without regularization. Choosing one fills in its steps, batch size, learning rate and "
-            "augmentation."
-        ),
+        help=" ".join(method.help for method in METHODS.values())
+        + " Choosing one fills in its steps, batch size, learning rate and augmentation.",
         fills={name: method.published for name, method in METHODS.items()},
     )
     prompt_set: str = choice(

@@ -21,7 +21,7 @@ from ..host.models.module_copy import autograd_mode
 from ..host.run_control import show_text
 from ..training.concept_preview import ConceptPreview
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Learned, Session, SessionPlan
+from ..training.session import Session, SessionCallbacks, SessionPlan
 from .embedding_inputs import CheckedInputs
 from .embedding_settings import EmbeddingSettings
 
@@ -51,7 +51,7 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
     """The whole run; the copies of the host's models end with this function."""
     training = ready_to_train(host, checked, node_id)
     session = training.session
-    with session.nothing_lost():
+    with session.keeping_progress():
         session.train()
         concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.last_preview()
@@ -91,8 +91,8 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         embedding, loop = assembled(checked, settings, models, latents)
         learned = LearnedEmbedding(host, checked, embedding)
         preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
-        shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
-        session = Session(plan, loop, learned=shown, memory=memory, node_id=node_id)
+        callbacks = SessionCallbacks(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         session.resume(checked.resumed)
     return EmbeddingTraining(models, learned, session)
 

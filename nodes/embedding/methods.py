@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmbeddingMethod:
-    """recipe: its recipe, from the problem and the node's checked inputs.
+    """recipe: its recipe, from the problem and the node's checked inputs. help: a sentence for the input `method`.
 
     published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
     every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: which
@@ -35,6 +35,7 @@ class EmbeddingMethod:
     """
 
     recipe: Callable[[EmbeddingProblem, CheckedInputs], Recipe]
+    help: str
     published: Mapping[str, Any]
     writes_category: bool = False
     draws_prompts: bool = False
@@ -77,6 +78,7 @@ CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDre
 CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
 _PAPER = EmbeddingMethod(
     partial(context_regularization, formulation="paper"),
+    "CoRe regularizes the words around the concept (default).",
     published=CORE_VALUES,
     draws_prompts=True,
     attention="of the words around the concept",
@@ -88,9 +90,14 @@ _PAPER = EmbeddingMethod(
 
 METHODS: Mapping[str, EmbeddingMethod] = {
     CORE: _PAPER,
-    CORE_REFERENCE: replace(_PAPER, recipe=partial(context_regularization, formulation="reference_code")),
+    CORE_REFERENCE: replace(
+        _PAPER,
+        recipe=partial(context_regularization, formulation="reference_code"),
+        help="'Reference code' follows the authors' program where it differs.",
+    ),
     ATTNDREAMBOOTH: EmbeddingMethod(
         attndreambooth,
+        "AttnDreamBooth stage 1 learns a word before the super-category.",
         # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
         published={
             "steps": 60,
@@ -103,5 +110,9 @@ METHODS: Mapping[str, EmbeddingMethod] = {
         inputs=("alignment_mean", "alignment_variance"),
     ),
     # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
-    "Textual Inversion": EmbeddingMethod(textual_inversion, published=CORE_VALUES),
+    "Textual Inversion": EmbeddingMethod(
+        textual_inversion,
+        "Textual Inversion is the baseline without regularization.",
+        published=CORE_VALUES,
+    ),
 }

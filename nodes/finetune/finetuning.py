@@ -24,8 +24,8 @@ from ..host.models.trainable_unet import LORA
 from ..host.run_control import check_cancelled, show_text
 from ..training.concept_preview import ConceptPreview
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_rate_of_its_own
-from ..training.session import Learned, Session, SessionPlan
+from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
+from ..training.session import Session, SessionCallbacks, SessionPlan
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save, with_extracted_lora
 from .finetune_settings import SAVE_TRAINED, FinetuneSettings
@@ -66,7 +66,7 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
     """The whole run; the copies of the host's models end with this function."""
     settings, training = checked.settings, ready_to_finetune(host, checked, node_id)
     session, learned = training.session, training.learned
-    with session.nothing_lost():
+    with session.keeping_progress():
         session.train()
         weights, path = learned.save(session.record(), node_id)
         concept = learned.save_concept(settings.name, settings.overwrite, session.record())
@@ -123,8 +123,8 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         if not settings.train_embedding:
             preview.keep_prompts(embedding.vectors)
             models.encoder.release()
-        shown = Learned(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
-        session = Session(plan, loop, learned=shown, memory=memory, node_id=node_id)
+        callbacks = SessionCallbacks(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         session.resume(checked.resumed)
     return Finetuning(models, learned, session)
 
@@ -185,7 +185,7 @@ def assembled(
     )
     optimizer = without_state if rehearsal else OPTIMIZERS[settings.optimizer]
     if settings.train_embedding and settings.embedding_rate > 0:
-        optimizer = with_rate_of_its_own(optimizer, embedding.parameters, settings.embedding_rate)
+        optimizer = with_embedding_rate(optimizer, embedding.parameters, settings.embedding_rate)
     return TrainingLoop(recipe, config, optimizer)
 
 

@@ -46,11 +46,11 @@ def validate_optimizer(name: str) -> None:
         )
 
 
-def with_rate_of_its_own(make: Make, apart: Sequence[Tensor], rate: float) -> Make:
-    """The same optimizer, in which the tensors `apart` have another learning rate."""
+def with_embedding_rate(make: Make, embedding: Sequence[Tensor], rate: float) -> Make:
+    """The same optimizer, in which the embedding's vectors have a learning rate of their own."""
 
     def build(parameters: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
-        rest = [parameter for parameter in parameters if not any(parameter is other for other in apart)]
-        return make([{"params": rest}, {"params": list(apart), "lr": rate}], learning_rate)
+        rest = [parameter for parameter in parameters if not any(parameter is other for other in embedding)]
+        return make([{"params": rest}, {"params": list(embedding), "lr": rate}], learning_rate)
 
     return build

@@ -41,7 +41,7 @@ class SessionPlan:
 
 
 @dataclass(frozen=True)
-class Learned:
+class SessionCallbacks:
     """How a session shows and keeps what was learned so far.
 
     preview: pictures [H, W, 3] of the concept as it is. keep: writes it under a name, with a record of the training
@@ -56,12 +56,17 @@ class Session:
     """losses: a curve per term and observation. shares: of the gradient norm per term, as last measured."""
 
     def __init__(
-        self, plan: SessionPlan, loop: TrainingLoop, learned: Learned, memory: PlannedMemory, node_id: str | None
+        self,
+        plan: SessionPlan,
+        loop: TrainingLoop,
+        callbacks: SessionCallbacks,
+        memory: PlannedMemory,
+        node_id: str | None,
     ) -> None:
         self.plan, self.loop, self.node_id = plan, loop, node_id
         self.losses: dict[str, list[float]] = {}
         self.shares: dict[str, float] = {}
-        self._learned, self._memory = learned, memory
+        self._callbacks, self._memory = callbacks, memory
         self._first_step = loop.step
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
@@ -72,7 +77,7 @@ class Session:
         self._first_step = self.loop.step
 
     @contextmanager
-    def nothing_lost(self) -> Iterator[None]:
+    def keeping_progress(self) -> Iterator[None]:
         """Around training and saving: when either stops early, state and what was learned are written first."""
         try:
             yield
@@ -88,7 +93,7 @@ class Session:
                 self._note(report)
                 if report.step <= self._first_step + STEPS_TO_PEAK:
                     self._memory.note_peak()
-                preview = self._learned.preview() if _due(report.step, self.plan.preview_every) else None
+                preview = self._callbacks.preview() if _due(report.step, self.plan.preview_every) else None
                 if _due(report.step, self.plan.save_every):
                     self.save_state()
                     self._keep_step()
@@ -96,7 +101,7 @@ class Session:
 
     def last_preview(self) -> Tensor:
         """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""
-        preview = self._learned.preview()
+        preview = self._callbacks.preview()
         RunProgress(self.plan.steps, self.node_id).show(self.loop.step, preview)
         return preview.unsqueeze(0)
 
@@ -121,10 +126,11 @@ class Session:
         lines = [f"{path.name}: {self.loop.step} steps, {took}", f"In prompts: {phrase}", f"Last step: {terms}", *more]
         return "\n".join([*lines, f"The training {self.memory}."])
 
-    def save_state(self) -> None:
-        """Writes the state to resume from; it replaces that of an earlier step."""
+    def save_state(self) -> str:
+        """Writes the state to resume from, in place of an earlier step's; returns what to tell the user about it."""
         state = {"loop": self.loop.state_dict(), "losses": self.losses, "fingerprint": self.plan.fingerprint}
         concept_files.save_state(self.plan.state_name, state)
+        return f"a state to continue from with resume_from = {self.plan.name}"
 
     def _note(self, report: StepReport) -> None:
         for name, value in {"loss": report.total, **report.terms, **report.observations}.items():
@@ -142,18 +148,15 @@ class Session:
         return f"{terms} · gradient: {shares}"
 
     def _keep_step(self) -> str:
-        return self._learned.keep(f"{self.plan.name}-step{self.loop.step}", self.record())
+        return self._callbacks.keep(f"{self.plan.name}-step{self.loop.step}", self.record())
 
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
             return
         kept = []
-        for keep, told in (
-            (self._keep_step, None),
-            (self.save_state, f"a state to continue from with resume_from = {self.plan.name}"),
-        ):
+        for keep in (self._keep_step, self.save_state):
             try:
-                kept.append(keep() or told)
+                kept.append(keep())
             except Exception:  # the error that stopped the training is the one to show
                 logger.exception("Something could not be kept; the error that stopped the training follows.")
         message = (

@@ -21,3 +21,7 @@ class Prepared:
     @property
     def memory(self) -> str:
         return self.session.memory
+
+    @property
+    def losses(self) -> dict[str, list[float]]:
+        return self.session.losses

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from core_personalization.nodes.embedding.methods import METHODS
 from families.finetuning import pictures
 from families.load import load_file
 from robustness.smallest import SMALLEST
@@ -13,7 +14,6 @@ from robustness.subjects import Result, finetune, train_embedding
 
 from gpu.card import full_precision, on_the_cpu
 
-METHODS = ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"]
 FORMS = ["full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values"]
 CASES = [{"method": method} for method in METHODS] + [{"form": form} for form in FORMS]
 STEPS = 2

@@ -44,7 +44,7 @@ SPANS: Needed = {(TO_CARD, "core_ops/terms.py", "losses"): 1}
 CORE = LOSSES | batch() | NORM
 WEIGHTED_PROMPT: Needed = {(TO_CARD, "nodes/host/models/text_encoder.py", "_weigh"): 5}
 REFINED: Needed = {
-    (TO_CARD, "core_ops/recipes/prompt_refinement.py", "within_reach"): 1,
+    (TO_CARD, "core_ops/recipes/prompt_refinement.py", "trust_region"): 1,
     (TO_HOST, "core_ops/training/embedding_problem.py", "snapshot"): 2,  # what is kept, and how far it moved
 }
 CASES = [
