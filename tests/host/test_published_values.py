@@ -79,6 +79,7 @@ def test_the_inputs_of_a_method_are_inputs_of_the_node():
 
 def test_the_check_on_a_card_trains_with_every_method():
     from core_personalization.nodes.embedding.methods import METHODS
+
     from lab.gpu.trainings import EMBEDDING_METHODS
 
     assert tuple(METHODS) == EMBEDDING_METHODS
