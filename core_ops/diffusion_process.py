@@ -88,11 +88,7 @@ class DDIMConfig:
 
 @torch.no_grad()
 def ddim_sample(
-    denoiser: Denoiser,
-    text: TextConditioning,
-    unconditional: TextConditioning,
-    noise: Tensor,
-    config: DDIMConfig,
+    denoiser: Denoiser, text: TextConditioning, unconditional: TextConditioning, noise: Tensor, config: DDIMConfig
 ) -> Tensor:
     """Latents [B, C, h, w] from noise of that shape; `text` holds one row per sample, `unconditional` one row."""
     schedule = denoiser.schedule

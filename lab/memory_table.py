@@ -67,7 +67,7 @@ def print_table(sizes: Sequence[str]) -> None:
         models, side = without_memory(size), SIDES[size]
         for title, kind, settings in ROWS:
             stages, host, checked = prepared(kind, models, side, settings)
-            needed = stages.planned(host, checked, checked.settings).total
+            needed = stages.planned(host, checked).total
             cards = " | ".join("yes" if needed <= (card - LEFT_FREE) * GIB else "no" for card in CARDS)
             said = ", ".join(f"{name} {value}" for name, value in settings.items() if name not in ("form", "scope"))
             print(f"| {size} | {title} | {said} | {needed / GIB:.1f} | {cards} |", flush=True)

@@ -29,11 +29,7 @@ def text(default: str, *, help: str, advanced: bool = False, multiline: bool = F
 
 
 def choice(
-    options: Sequence[str],
-    *,
-    help: str,
-    advanced: bool = False,
-    fills: Mapping[str, Mapping[str, Any]] | None = None,
+    options: Sequence[str], *, help: str, advanced: bool = False, fills: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Any:
     """One of `options`; the first is the default.
 

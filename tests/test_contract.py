@@ -101,7 +101,7 @@ def test_only_nodes_host_reaches_into_comfyui():
 PRIVATE = {
     "_try_get_embedding": "tokenizer",
     "embedding_directory": "tokenizer",
-    "escape_important": "prompt_syntax",
+    "escape_important": "prompt_reading",
     "patches_replace": "attention_replacement",
     "comfy_attention": "unet_layout",
     "Downsample": "unet_layout",

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .singular_value_shifts import SingularValueShifts
 from .stored_weights import cast_frozen, fetched
 
 WeightForm = Callable[[Tensor], nn.Module]
@@ -133,3 +132,26 @@ class _Cast(nn.Module):
 def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, attribute = name.rpartition(".")
     return module.get_submodule(path), attribute
+
+
+class SingularValueShifts(nn.Module):
+    """SVDiff's form of a trained weight (Han et al. 2023, Eq. 2): W_δ = U diag(ReLU(σ + δ)) Vᵀ, with only δ trained.
+
+    weight: [out, in] or a convolution's [out, in, kh, kw], whose kernel is flattened to [out, in·kh·kw].
+    """
+
+    u: Tensor
+    sigma: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        u, sigma, v = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+        self.register_buffer("u", u)
+        self.register_buffer("sigma", sigma)
+        self.register_buffer("v", v)
+        self.delta = nn.Parameter(torch.zeros_like(sigma))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        shifted = self.u * torch.relu(self.sigma + self.delta) @ self.v
+        return shifted.reshape(weight.shape).to(weight.dtype)

@@ -37,10 +37,7 @@ def _published(family: Family) -> Family:
 
 
 MEDIUM = replace(
-    SD2,
-    blocks_per_level=2,
-    level_widths=(320, 640),
-    text_encoders=(replace(CLIP_H, layers=6, mlp_width=4096),),
+    SD2, blocks_per_level=2, level_widths=(320, 640), text_encoders=(replace(CLIP_H, layers=6, mlp_width=4096),)
 )
 SD15 = _published(SD1)
 SD21 = _published(SD2)

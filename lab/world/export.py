@@ -30,13 +30,7 @@ TEXT_PLACES = {"layers.": "encoder.layers.", "position_embedding.": "embeddings.
 """Our names in the text encoder, and those that ComfyUI reads."""
 
 
-def export_core(
-    vae: TinyVAE,
-    text: TextEncoder,
-    unet: UNet,
-    provenance: dict[str, str],
-    core: Path = CORE,
-) -> None:
+def export_core(vae: TinyVAE, text: TextEncoder, unet: UNet, provenance: dict[str, str], core: Path = CORE) -> None:
     """Writes the 8-bit core, and beside it the sha256 of the checkpoint that it expands to."""
     metadata = {
         "modelspec.sai_model_spec": "1.0.1",

@@ -96,10 +96,7 @@ def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[Repaire
     for picture, source, text in zip(checked.pictures, checked.sources, checked.texts, strict=True):
         if source == MODEL:
             text = describe(
-                clip=checked.reader,
-                question=settings.question(),
-                picture=picture,
-                generation=settings.generation(),
+                clip=checked.reader, question=settings.question(), picture=picture, generation=settings.generation()
             )
         made.append(repair(text, form, checked.fits))
         progress.update(len(made), made[-1].text)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import ADAMW_BYTES, LoopConfig, TrainingLoop, adamw
+from ...core_ops.training.training_loop import ADAMW_BYTES, TrainingLoop, adamw
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
@@ -21,9 +21,8 @@ from ..host.models.module_copy import autograd_mode
 from ..host.run_control import show_text
 from ..training.concept_preview import ConceptPreview
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Session, SessionCallbacks, SessionPlan
+from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config
 from .embedding_inputs import CheckedInputs
-from .embedding_settings import EmbeddingSettings
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
     CHECKPOINTING,
@@ -72,23 +71,19 @@ class EmbeddingTraining:
 def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None = None) -> EmbeddingTraining:
     """Room, pictures, models, concept, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings, name = checked.settings, checked.concept.name
-    plan = SessionPlan(
-        name=name,
-        state_name=name,
-        steps=settings.steps,
-        preview_every=settings.preview_every,
-        save_every=settings.save_every,
-        fingerprint=checked.fingerprint,
-    )
+    plan = SessionPlan.of(settings, name, state_name=name, fingerprint=checked.fingerprint)
     memory = PlannedMemory(
-        settings, lambda changed: planned(host, checked, changed), changes=LESS_MEMORY, device=host.device
+        settings,
+        plan_of=lambda changed: planned(host, replace(checked, settings=changed)),
+        changes=LESS_MEMORY,
+        device=host.device,
     )
     show_text(f"The training {memory.text}.", node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     memory.begin()
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
-        embedding, loop = assembled(checked, settings, models, latents)
+        embedding, loop = assembled(checked, models, latents)
         learned = LearnedEmbedding(host, checked, embedding)
         preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
         callbacks = SessionCallbacks(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
@@ -97,36 +92,27 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
     return EmbeddingTraining(models, learned, session)
 
 
-def planned(host: HostModels, checked: CheckedInputs, settings: EmbeddingSettings) -> MemoryPlan:
-    """What a training would take with these settings: the same parts, made of shapes alone."""
+def planned(host: HostModels, checked: CheckedInputs) -> MemoryPlan:
+    """What a training would take: the same parts, made of shapes alone."""
+    settings = checked.settings
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model, META))
         latents = rehearsed_latents(checked.pictures, settings.augmentation, models.denoiser.unet.in_channels)
-        _, loop = assembled(checked, settings, models, latents, rehearsal=True)
+        _, loop = assembled(checked, models, latents, rehearsal=True)
         return rehearsed_plan(models, latents, loop=loop, device=host.device, optimizer_bytes=ADAMW_BYTES)
 
 
 def assembled(
-    checked: CheckedInputs,
-    settings: EmbeddingSettings,
-    models: TrainingModels,
-    latents: TrainingLatents,
-    rehearsal: bool = False,
+    checked: CheckedInputs, models: TrainingModels, latents: TrainingLatents, rehearsal: bool = False
 ) -> tuple[ConceptEmbedding, TrainingLoop]:
     """v as it starts, from the super-category or the initial words; and the method that trains it."""
+    settings = checked.settings
     words = checked.rows.words(settings.initial_words or settings.super_category)
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
-    recipe = settings.chosen_method.recipe(problem, replace(checked, settings=settings))
-    config = LoopConfig(
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        gradient_accumulation=settings.gradient_accumulation,
-        max_gradient_norm=settings.max_gradient_norm,
-        seed=settings.seed,
-        fp16_scaling=models.denoiser.dtype == torch.float16 and not rehearsal,
-    )
+    recipe = settings.chosen_method.recipe(problem, checked)
+    config = loop_config(settings, fp16=models.denoiser.dtype == torch.float16 and not rehearsal)
     return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
 
 
@@ -141,10 +127,7 @@ class LearnedEmbedding:
     def save(self, name: str, overwrite: bool, record: Mapping[str, Any]) -> Concept:
         """Writes it under a name; record: of the training, for its card."""
         concept = replace(
-            self.checked.concept,
-            name=name,
-            vectors=self.embedding.snapshot(),
-            path=concept_files.embedding_path(name),
+            self.checked.concept, name=name, vectors=self.embedding.snapshot(), path=concept_files.embedding_path(name)
         )
         settings = self.checked.settings
         about = {

@@ -111,8 +111,6 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     ),
     # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
     "Textual Inversion": EmbeddingMethod(
-        textual_inversion,
-        "Textual Inversion is the baseline without regularization.",
-        published=CORE_VALUES,
+        textual_inversion, "Textual Inversion is the baseline without regularization.", published=CORE_VALUES
     ),
 }

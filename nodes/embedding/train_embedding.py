@@ -27,11 +27,7 @@ class TrainEmbedding(io.ComfyNode):
             search_aliases=["textual inversion", "train embedding", "personalization", "attndreambooth"],
             is_input_list=True,
             is_output_node=True,
-            inputs=[
-                *model_inputs(),
-                *picture_inputs(),
-                *schema_inputs(EmbeddingSettings),
-            ],
+            inputs=[*model_inputs(), *picture_inputs(), *schema_inputs(EmbeddingSettings)],
             outputs=[
                 ConceptIO.Output(
                     "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
@@ -44,14 +40,7 @@ class TrainEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        images: Any,
-        masks: Any = None,
-        captions: Any = None,
-        **inputs: Any,
+        cls, model: Any, clip: Any, vae: Any, images: Any, masks: Any = None, captions: Any = None, **inputs: Any
     ) -> io.NodeOutput:
         settings = validated(EmbeddingSettings, inputs)
         host = HostModels(model[0], clip[0], vae[0])

@@ -15,7 +15,7 @@ from ...core_ops.scores.segments import INSIDE
 from ..concept import Concept
 from ..files.safe_files import validate_name
 from ..host.models.vision_models import VisionSource
-from ..host.prompts.prompt_syntax import without_weights
+from ..host.prompts.prompt_reading import without_weights
 from .evaluation_settings import ScorecardSettings
 from .score_data import Scorecard, from_json
 

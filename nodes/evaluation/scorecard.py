@@ -88,9 +88,7 @@ def _sockets() -> list[io.Input]:
             "all; as a list or one per line.",
         ),
         io.Mask.Input(
-            "reference_masks",
-            optional=True,
-            tooltip="One per reference: white is the concept. Needed for SA and NSD.",
+            "reference_masks", optional=True, tooltip="One per reference: white is the concept. Needed for SA and NSD."
         ),
         io.Mask.Input(
             "generated_masks",

@@ -14,7 +14,7 @@ from ...core_ops.recipes.identity_finetuning import FinetuningProblem, IdentityF
 from ...core_ops.training.embedding_problem import ConceptEmbedding
 from ...core_ops.training.memory_estimate import META, MemoryPlan
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
+from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept, LoraModel
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
@@ -25,10 +25,10 @@ from ..host.run_control import check_cancelled, show_text
 from ..training.concept_preview import ConceptPreview
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
-from ..training.session import Session, SessionCallbacks, SessionPlan
+from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save, with_extracted_lora
-from .finetune_settings import SAVE_TRAINED, FinetuneSettings
+from .finetune_settings import SAVE_TRAINED
 
 MEASURE_EVERY = 10
 SMALLEST: dict[str, Any] = {"form": LORA, "save": SAVE_TRAINED, "batch_size": 1, **CHECKPOINTING}
@@ -44,9 +44,6 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
     {**SMALLEST, "offload": 1.0},
 )
 """What is tried where a training does not fit."""
-
-ClassedLatents = tuple[TrainingLatents, TrainingLatents | None]
-"""Of the pictures, and of the class images where there are any."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +94,13 @@ class Finetuning:
 def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None = None) -> Finetuning:
     """Room, pictures, models, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings = checked.settings
-    plan = SessionPlan(
-        name=settings.name,
-        state_name=settings.name + STATE_SUFFIX,
-        steps=settings.steps,
-        preview_every=settings.preview_every,
-        save_every=settings.save_every,
-        fingerprint=checked.fingerprint,
-    )
+    state_name = settings.name + STATE_SUFFIX
+    plan = SessionPlan.of(settings, settings.name, state_name=state_name, fingerprint=checked.fingerprint)
     memory = PlannedMemory(
-        settings, lambda changed: planned(host, checked, changed), changes=LESS_MEMORY, device=host.device
+        settings,
+        plan_of=lambda changed: planned(host, replace(checked, settings=changed)),
+        changes=LESS_MEMORY,
+        device=host.device,
     )
     show_text(f"The training {memory.text}.", node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
@@ -117,7 +111,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
-        loop = assembled(checked, settings, models, (latents, class_latents), embedding)
+        loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
         preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
         if not settings.train_embedding:
@@ -129,8 +123,9 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     return Finetuning(models, learned, session)
 
 
-def planned(host: HostModels, checked: CheckedFinetune, settings: FinetuneSettings) -> MemoryPlan:
-    """What a training would take with these settings: the same parts, made of shapes alone."""
+def planned(host: HostModels, checked: CheckedFinetune) -> MemoryPlan:
+    """What a training would take: the same parts, made of shapes alone."""
+    settings = checked.settings
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model, META))
         channels = models.denoiser.unet.in_channels
@@ -138,27 +133,26 @@ def planned(host: HostModels, checked: CheckedFinetune, settings: FinetuneSettin
         class_latents = checked.class_pictures and rehearsed_latents(checked.class_pictures, 0, channels)
         vectors = checked.concept.vectors
         embedding = ConceptEmbedding({name: torch.empty_like(v, device=META) for name, v in vectors.items()})
-        loop = assembled(checked, settings, models, (latents, class_latents), embedding, rehearsal=True)
-        state_bytes = STATE_BYTES[settings.optimizer]
+        loop = assembled(checked, models, (latents, class_latents), embedding, rehearsal=True)
         return rehearsed_plan(
             models,
             latents,
             loop=loop,
             device=host.device,
-            optimizer_bytes=state_bytes,
+            optimizer_bytes=STATE_BYTES[settings.optimizer],
             encoder_stays=settings.train_embedding,
         )
 
 
 def assembled(
     checked: CheckedFinetune,
-    settings: FinetuneSettings,
     models: TrainingModels,
-    latents: ClassedLatents,
+    latents: tuple[TrainingLatents, TrainingLatents | None],
     embedding: ConceptEmbedding,
     rehearsal: bool = False,
 ) -> TrainingLoop:
-    """The recipe and its loop."""
+    """The recipe and its loop. latents: of the pictures, and of the class images where there are any."""
+    settings = checked.settings
     weights = list(models.denoiser.trainable.parameters.values())
     problem = FinetuningProblem(
         models.encoder, models.denoiser, latents[0], embedding, weights=weights, class_latents=latents[1]
@@ -173,14 +167,10 @@ def assembled(
         problem,
     )
     several_terms = checked.alignment is not None or problem.class_latents is not None
-    config = LoopConfig(
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        gradient_accumulation=settings.gradient_accumulation,
-        max_gradient_norm=settings.max_gradient_norm,
+    config = loop_config(
+        settings,
+        fp16=models.denoiser.dtype == torch.float16 and not rehearsal,
         measure_every=MEASURE_EVERY if several_terms and not settings.fused_backward else 0,
-        seed=settings.seed,
-        fp16_scaling=models.denoiser.dtype == torch.float16 and not rehearsal,
         fused_backward=settings.fused_backward,
     )
     optimizer = without_state if rehearsal else OPTIMIZERS[settings.optimizer]

@@ -13,12 +13,13 @@ from ...core_ops.prompts.prompt_templates import fill, validate_template
 from ...core_ops.prompts.token_rows import AlignedPair, TokenRow
 from ...core_ops.quoting import quoted
 from ...core_ops.scores.token_similarity import context_labels, context_similarities
+from ..charts import as_image, new_figure
 from ..concept import Concept, ConceptIO
 from ..host.models.text_encoder import host_outputs
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.prompts.prompt_rows import TemplateRows
 from ..settings import schema_inputs, text, validated
-from .similarity_chart import ContextTokens, similarity_chart, similarity_table
+from ..tables import markdown_table
 
 MOST_WORDS = 20
 CONCEPT_NAME = "concept"
@@ -115,3 +116,45 @@ def _pair_with_first(row: TokenRow, pairs: Mapping[str, AlignedPair], word: str)
             f"words: {quoted(word)} changes how the words around it are split; keep spaces around {{}} in the prompt, "
             "and leave punctuation at the word's ends away."
         ) from error
+
+
+TOKEN_WIDTH, FRAME_WIDTH, HEIGHT = 60, 260, 480
+BASE_STYLE = {"color": "black", "linewidth": 1}
+
+
+@dataclass(frozen=True)
+class ContextTokens:
+    """Labels of the tokens around {}, and how many of them stand before it."""
+
+    labels: tuple[str, ...]
+    before: int
+
+
+def similarity_chart(title: str, tokens: ContextTokens, similarities: Mapping[str, Tensor]) -> Tensor:
+    """One line per word over the tokens, {} in its place: [1, H, W, 3]."""
+    places = [index + (index >= tokens.before) for index, _ in enumerate(tokens.labels)]
+    figure = new_figure(FRAME_WIDTH + TOKEN_WIDTH * (len(places) + 1), HEIGHT)
+    axes = figure.subplots()
+    for number, (word, values) in enumerate(similarities.items()):
+        # The base word is 1 everywhere: a thin line, so that those above it are seen.
+        style: dict[str, Any] = {"color": f"C{number - 1}", "marker": "o"} if number else BASE_STYLE
+        axes.plot(places, values.tolist(), label=word, linestyle="--" if number > 10 else "-", **style)
+    axes.axvline(tokens.before, color="grey", linestyle=":", linewidth=1)
+    axes.set_xticks([*places, tokens.before], [*tokens.labels, "{}"], rotation=45, ha="right", parse_math=False)
+    axes.set_ylabel("cosine similarity of the output embeddings")
+    axes.set_title(title, fontsize="medium", parse_math=False, wrap=True)
+    axes.grid(axis="y", alpha=0.3)
+    for entry in axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5)).get_texts():
+        entry.set_parse_math(False)
+    return as_image(figure)
+
+
+def similarity_table(tokens: ContextTokens, similarities: Mapping[str, Tensor]) -> str:
+    """A row per token and a column per word; the mean is 1 − L_emb of CoRe's Eq. 3."""
+    base, *others = similarities
+    columns = [similarities[word].tolist() for word in others]
+    rows = [
+        (label, *(f"{value:.4f}" for value in values)) for label, *values in zip(tokens.labels, *columns, strict=True)
+    ]
+    mean = ("**mean**", *(f"**{similarities[word].mean():.4f}**" for word in others))
+    return markdown_table((f"beside “{base}”", *others), [*rows, mean])

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core_ops.training.training_loop import StepReport, TrainingLoop
+from ...core_ops.training.training_loop import LoopConfig, StepReport, TrainingLoop
 from ..files import concept_files
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration
@@ -38,6 +38,23 @@ class SessionPlan:
     save_every: int
     fingerprint: str
     began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, settings: Any, name: str, state_name: str, fingerprint: str) -> SessionPlan:
+        return cls(name, state_name, settings.steps, settings.preview_every, settings.save_every, fingerprint)
+
+
+def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
+    """What a training node's settings say of its loop. fp16: the U-Net computes in it. more: further fields."""
+    return LoopConfig(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        gradient_accumulation=settings.gradient_accumulation,
+        max_gradient_norm=settings.max_gradient_norm,
+        seed=settings.seed,
+        fp16_scaling=fp16,
+        **more,
+    )
 
 
 @dataclass(frozen=True)

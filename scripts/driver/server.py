@@ -45,11 +45,7 @@ class ComfyUIServer:
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches whoever started this, who then stops it.
             self._process = subprocess.Popen(
-                self._command,
-                cwd=self.base.path,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                self._command, cwd=self.base.path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         try:
             self._wait_until_ready()

@@ -61,14 +61,7 @@ def pip_download_arguments(source: Source, requirement_file: Path, destination: 
     """Arguments for `pip download`; pip refuses another hash before it runs any code of the archive."""
     requirement_file.write_text(f"{source.distribution} --hash=sha256:{source.sha256}\n", encoding="utf-8")
     return [
-        *(
-            "download",
-            "--no-deps",
-            "--no-build-isolation",
-            "--no-binary",
-            ":all:",
-            "--ignore-requires-python",
-        ),
+        *("download", "--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--ignore-requires-python"),
         *("--require-hashes", "-d", str(destination), "-r", str(requirement_file)),
     ]
 

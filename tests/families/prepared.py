@@ -11,17 +11,10 @@ class Prepared:
     def __init__(self, training: Any, checked: Any) -> None:
         self.checked, self.session, self.loop = checked, training.session, training.session.loop
         self.encoder, self.denoiser = training.models.encoder, training.models.denoiser
-        self.embedding = training.learned.embedding
-        self.latents = self.loop.recipe.problem.latents
-        self.start = self.embedding.snapshot()
-
-    def train(self) -> None:
-        self.session.train()
+        self.embedding, self.latents = training.learned.embedding, self.loop.recipe.problem.latents
+        self.start, self.losses = self.embedding.snapshot(), self.session.losses
+        self.train = self.session.train
 
     @property
     def memory(self) -> str:
         return self.session.memory
-
-    @property
-    def losses(self) -> dict[str, list[float]]:
-        return self.session.losses

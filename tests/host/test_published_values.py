@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 
 import pytest
-from core_personalization.core_ops.recipes import context_regularization, prompt_refinement
+from core_personalization.core_ops.terms import PUBLISHED_WEIGHTS
 from core_personalization.nodes.embedding.methods import ATTNDREAMBOOTH, CORE, METHODS
 from preparation.by_place import ROOT
 
@@ -62,10 +62,9 @@ def test_the_methods_of_the_help_page_are_those_of_the_node():
 @pytest.mark.parametrize("page", ["CoReTrainEmbedding", "CoReTestTimeOptimize"])
 def test_the_weights_of_the_help_pages_are_the_published_ones(page):
     lines = (HELP / f"{page}.md").read_text(encoding="utf-8").splitlines()
-    rows = {line.split("|")[1].strip().strip("`"): line for line in lines if line.startswith("| `")}
-    recipe = {"CoReTrainEmbedding": context_regularization, "CoReTestTimeOptimize": prompt_refinement}[page]
-    for term, weight in recipe.PUBLISHED_WEIGHTS.items():
-        assert f"Paper: {weight}" in rows[f"{term.removeprefix('context_')}_weight"]
+    for term, weight in PUBLISHED_WEIGHTS.items():
+        (row,) = (line for line in lines if line.startswith(f"| `{term.removeprefix('context_')}_weight` |"))
+        assert f"Paper: {weight}" in row
 
 
 def test_the_inputs_of_a_method_are_inputs_of_the_node():

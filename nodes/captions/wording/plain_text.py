@@ -61,12 +61,7 @@ _SYNTAX: Replacements = (
     (r"\{\}", " {} "),
 )
 _QUOTES: Replacements = ((r"\"|(?<!\w)'|'(?!\w)", ""),)
-_SPACES: Replacements = (
-    (r"[;:](?=\s|$)", ","),
-    (r"\s+", " "),
-    (r"(?:\s*([,.!?]))+", r"\1"),
-    (r",(?=[^\s\d])", ", "),
-)
+_SPACES: Replacements = ((r"[;:](?=\s|$)", ","), (r"\s+", " "), (r"(?:\s*([,.!?]))+", r"\1"), (r",(?=[^\s\d])", ", "))
 
 
 def plain_text(answer: str) -> tuple[str, list[str]]:

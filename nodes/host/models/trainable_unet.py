@@ -10,8 +10,13 @@ import torch
 from comfy.weight_adapter import adapter_maps
 from torch import Tensor, nn
 
-from ....core_ops.weights.singular_value_shifts import SingularValueShifts
-from ....core_ops.weights.trainable_weights import TrainableWeights, WeightForm, low_rank_output, make_trainable
+from ....core_ops.weights.trainable_weights import (
+    SingularValueShifts,
+    TrainableWeights,
+    WeightForm,
+    low_rank_output,
+    make_trainable,
+)
 
 WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
     "whole U-Net",

@@ -1,4 +1,7 @@
-"""A prompt's words, as the host's own tokenizer splits it."""
+"""A prompt's words, as the host's own tokenizer splits it; and its syntax taken off for readers that do not know it.
+
+Leans on the three functions of `comfy.sd1_clip` with which its tokenizer reads weights; the same since 0.28.0.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Hashable
 from itertools import groupby
 
 from comfy.sd import CLIP
+from comfy.sd1_clip import escape_important, token_weights, unescape_important
 from torch import Tensor
 
 from ....core_ops.prompts.prompt_words import PromptWord, PromptWords, listed
@@ -54,3 +58,8 @@ def read_phrases(clip: CLIP, text: str) -> dict[str, tuple[PromptWord, ...]]:
 def encoded_texts(clip: CLIP, prompt: str) -> tuple[Tensor, ...]:
     """What cross-attention reads for a prompt, [1, N, D] each: one, or as many as the CLIP's hooks schedule."""
     return tuple(context for context, _ in clip.encode_from_tokens_scheduled(clip.tokenize(prompt), show_pbar=False))
+
+
+def without_weights(prompt: str) -> str:
+    """The prompt without the brackets and numbers of weights: "a (red:1.2) cat" becomes "a red cat"."""
+    return "".join(unescape_important(text) for text, _ in token_weights(escape_important(prompt), 1.0))
