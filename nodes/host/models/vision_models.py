@@ -29,7 +29,7 @@ _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError)
 
 @dataclass(frozen=True)
 class VisionSource:
-    """Where a model comes from. input_name: of the node, for messages. precision: see `precision.PRECISIONS`.
+    """Where a model comes from. input_name: of the node, for messages. precision: see `module_copy.PRECISIONS`.
 
     model: a folder, absolute or in ComfyUI's models folder, or an id of the Hugging Face hub.
     """
