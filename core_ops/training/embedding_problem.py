@@ -51,7 +51,7 @@ def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
 class DetachedText:
     """Separates the graph at the text encoder's output.
 
-    Every term differentiates down to `text` only, and the text encoder is walked back once for their sum.
+    Every term differentiates down to `text` only, and their sum goes back through the text encoder once.
     """
 
     def __init__(self, text: TextConditioning, parameters: Sequence[Tensor]) -> None:
@@ -63,7 +63,7 @@ class DetachedText:
         self.text = replace(text, outputs=outputs, context=context, pooled=pooled[0] if pooled else None)
 
     def pull_back(self, gradients: Gradients) -> Gradients:
-        """Gradients on the trained vectors for gradients on `leaves`; may be called again while the cut lives."""
+        """Gradients on the trained vectors for gradients on `leaves`; may be called again, for the graph is kept."""
         return torch.autograd.grad(self._encoded, self._parameters, gradients, retain_graph=True)
 
     def step(self, objective: Objective) -> TrainingStep:

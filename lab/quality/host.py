@@ -73,7 +73,8 @@ class Host(HostSampler):
             session = training.session
             seconds = _timed(session)
             weights = collect(before.model, training.models.denoiser.trainable)
-            concept = training.learned.save_concept(chosen.name, overwrite=True, record=session.record())
+            card = training.learned.card(session.record())
+            concept = training.learned.save_concept(chosen.name, overwrite=True, card=card)
             return Trained(patched_model(before.model, weights), concept, seconds, _report(session))
 
     def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:

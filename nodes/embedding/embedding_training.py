@@ -72,12 +72,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
     """Room, pictures, models, concept, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings, name = checked.settings, checked.concept.name
     plan = SessionPlan.of(settings, name, state_name=name, fingerprint=checked.fingerprint)
-    memory = PlannedMemory(
-        settings,
-        plan_of=lambda changed: planned(host, replace(checked, settings=changed)),
-        changes=LESS_MEMORY,
-        device=host.device,
-    )
+    memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
     show_text(f"The training {memory.text}.", node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     memory.begin()

@@ -65,15 +65,16 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
     session, learned = training.session, training.learned
     with session.keeping_progress():
         session.train()
-        weights, path = learned.save(session.record(), node_id)
-        concept = learned.save_concept(settings.name, settings.overwrite, session.record())
+        card = learned.card(session.record())
+        weights, path = learned.save(card, node_id)
+        concept = learned.save_concept(settings.name, settings.overwrite, card)
         preview = session.last_preview()
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
     return Finetuned(
         model=patched_model(host.model, weights),
-        lora=None if weights.lora is None else LoraModel(weights.lora, learned.card(session.record())),
+        lora=None if weights.lora is None else LoraModel(weights.lora, card),
         losses=session.losses,
         preview=preview,
         path=path,
@@ -96,12 +97,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     settings = checked.settings
     state_name = settings.name + STATE_SUFFIX
     plan = SessionPlan.of(settings, settings.name, state_name=state_name, fingerprint=checked.fingerprint)
-    memory = PlannedMemory(
-        settings,
-        plan_of=lambda changed: planned(host, replace(checked, settings=changed)),
-        changes=LESS_MEMORY,
-        device=host.device,
-    )
+    memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
     show_text(f"The training {memory.text}.", node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     class_latents = checked.class_pictures and encode_pictures(
@@ -188,8 +184,8 @@ class LearnedWeights:
     models: TrainingModels
     embedding: ConceptEmbedding
 
-    def save(self, record: Mapping[str, Any], node_id: str | None) -> tuple[TrainedWeights, Path]:
-        """Writes the files that were asked for; record: of the training, for their cards."""
+    def save(self, card: Mapping[str, Any], node_id: str | None) -> tuple[TrainedWeights, Path]:
+        """Writes the files that were asked for."""
         settings = self.checked.settings
         weights = collect(self.host.model, self.models.denoiser.trainable)
         if settings.extracts_lora:
@@ -199,31 +195,30 @@ class LearnedWeights:
                 check_cancelled()
 
             weights = with_extracted_lora(self.host.model, weights, rank=settings.rank, before_each=before_each)
-        new = NewFile(settings.name, self.card(record), settings.overwrite, whole=settings.saves_unet)
+        new = NewFile(settings.name, card, settings.overwrite, whole=settings.saves_unet)
         return weights, save(self.host.model, weights, new)
 
-    def save_concept(self, name: str, overwrite: bool, record: Mapping[str, Any]) -> Concept:
+    def save_concept(self, name: str, overwrite: bool, card: Mapping[str, Any]) -> Concept:
         """The concept as it is now: written under this name when it was trained along, else the one that came."""
         concept = self.checked.concept
         if not self.checked.settings.train_embedding:
             return concept
         vectors = self.embedding.snapshot()
         refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name))
-        concept_files.save_embedding(
-            name, vectors, card=self.card(record) | {"phrase": refined.phrase}, overwrite=overwrite
-        )
+        concept_files.save_embedding(name, vectors, card={**card, "phrase": refined.phrase}, overwrite=overwrite)
         return refined
 
     def keep(self, name: str, record: Mapping[str, Any]) -> str:
         """For a session that goes on, or stops early: the weights as trained, for nobody waits for a LoRA's extraction
         after a cancel. Returns the path."""
         weights = collect(self.host.model, self.models.denoiser.trainable)
-        path = save(self.host.model, weights, NewFile(name, self.card(record), overwrite=True))
-        self.save_concept(name, overwrite=True, record=record)
+        card = self.card(record)
+        path = save(self.host.model, weights, NewFile(name, card, overwrite=True))
+        self.save_concept(name, overwrite=True, card=card)
         return str(path)
 
     def card(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What the files say about themselves."""
+        """What the files say about themselves; record: of the training. It reads the whole base model's biases."""
         settings, concept = self.checked.settings, self.checked.concept
         training = {
             "resolution": settings.resolution,

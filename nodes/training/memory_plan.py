@@ -12,7 +12,7 @@ from ...core_ops.training.memory_estimate import META, MemoryPlan, step_bytes, s
 from ...core_ops.training.training_data import CaptionedPictures, TrainingLatents
 from ...core_ops.training.training_loop import TrainingLoop
 from ..host.models.device_memory import PeakMemory, Room, free_for, gib, make_room
-from ..host.models.host_models import TrainingModels
+from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.module_copy import copied_bytes
 
 CELL = 8
@@ -26,18 +26,22 @@ PlanOf = Callable[[Any], MemoryPlan]
 class PlannedMemory:
     """What a training needs of its device, and what it took, in `text`.
 
-    changes: values of settings that are tried where it does not fit. Raises ValueError there, before anything is
-    copied, with those that do.
+    checked: a node's inputs with their settings. planned: what a training with such inputs would take. changes: values
+    of settings that are tried where it does not fit. Raises ValueError there, before anything is copied, with those
+    that do.
     """
 
     def __init__(
-        self, settings: Any, plan_of: PlanOf, changes: Iterable[Mapping[str, Any]], device: torch.device
+        self, host: HostModels, checked: Any, planned: Callable[..., MemoryPlan], changes: Iterable[Mapping[str, Any]]
     ) -> None:
-        self._plan, self._device = plan_of(settings), device
-        self._needed = make_room(
-            self._plan, device, lambda room: what_would_help(settings, changes, plan_of=plan_of, room=room)
-        )
-        self.text = self._needed
+        def plan_of(settings: Any) -> MemoryPlan:
+            return planned(host, replace(checked, settings=settings))
+
+        def remedy(room: Room) -> str:
+            return what_would_help(checked.settings, changes, plan_of=plan_of, room=room)
+
+        self._plan, self._device = planned(host, checked), host.device
+        self.text = self._needed = make_room(self._plan, self._device, remedy)
 
     def begin(self) -> None:
         """From here on the peak counts. The VAE that encoded the pictures leaves, where its room is needed."""
