@@ -17,10 +17,11 @@ from .host.models.text_encoder import encoder_widths
 
 @dataclass(frozen=True)
 class Concept:
-    """A concept whose embedding lies in the embeddings folder, or will when it has been learned.
+    """A concept whose embedding lies in the embeddings folder, or will when it has been learned; or words of the model.
 
     name: of the file, without suffix. vectors: per text encoder, [V, width] in fp32 on the CPU; none yet in what is to
-    be learned. with_category: prompts read "[V] super-category" (AttnDreamBooth) and not "[V]" alone.
+    be learned. with_category: prompts read "[V] super-category" (AttnDreamBooth) and not "[V]" alone. words: what calls
+    it, where it has no file.
     """
 
     name: str
@@ -28,11 +29,12 @@ class Concept:
     vectors: Mapping[str, Tensor]
     path: Path
     with_category: bool = False
+    words: str = ""
 
     @property
     def token(self) -> str:
-        """What calls the embedding in any CLIP Text Encode."""
-        return f"embedding:{self.name}"
+        """What calls it in any CLIP Text Encode."""
+        return self.words or f"embedding:{self.name}"
 
     @property
     def phrase(self) -> str:

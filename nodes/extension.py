@@ -20,6 +20,7 @@ from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
 from .insight.context_similarity import ContextSimilarity
 from .refinement.optimize_prompt import OptimizePrompt
+from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
 from .sharing.save_concept import SaveConcept
@@ -36,6 +37,7 @@ class PersonalizationExtension(ComfyExtension):
         return [
             TrainEmbedding,
             UNetIdentityFinetune,
+            ConceptFromWords,
             ConceptPrompt,
             SaveConcept,
             LoadConcept,

@@ -204,7 +204,7 @@ class LearnedWeights:
         if not self.checked.settings.train_embedding:
             return concept
         vectors = self.embedding.snapshot()
-        refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name))
+        refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name), words="")
         concept_files.save_embedding(name, vectors, card={**card, "phrase": refined.phrase}, overwrite=overwrite)
         return refined
 

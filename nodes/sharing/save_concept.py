@@ -100,6 +100,11 @@ class SaveConcept(io.ComfyNode):
 
 def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard:
     """The card of the concept's embedding file, with that of the LoRA; raises ValueError when they do not belong."""
+    if concept.words:
+        raise ValueError(
+            f"concept: {quoted(concept.words)} are words of the model, there is no embedding to save; share the LoRA "
+            f"file by itself, and say that {quoted(concept.phrase)} calls it."
+        )
     if not concept.path.is_file():
         raise ValueError(f"concept: its embedding file {quoted(str(concept.path))} is gone; train or load it again.")
     if not safe_files.same_tensors(concept.path, concept_files.embedding_tensors(concept.vectors)):

@@ -58,6 +58,18 @@ def host_outputs(clip: CLIP, row: TokenRow) -> TextConditioning:
     return TextConditioning(dict(zip(widths, context.split(list(widths.values()), dim=-1), strict=True)), context)
 
 
+def word_vectors(clip: CLIP, tokens: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Input embeddings [n, width] of vocabulary ids, in the order of `encoder_names`, in fp32 on the CPU."""
+    weights = HostWeights(clip.patcher)
+    weights.have_unloaded()
+    vectors: dict[str, Tensor] = {}
+    for name, ids in zip(encoder_names(clip), tokens, strict=True):
+        vocabulary = getattr(clip.cond_stage_model, name).transformer.get_input_embeddings()
+        (place,) = (path for path, module in weights.module.named_modules() if module is vocabulary)
+        vectors[name] = weights.read(f"{place}.weight", torch.device("cpu"))[list(ids)].float()
+    return vectors
+
+
 class _DifferentiableLayer(CLIPLayer):
     """The host's layer adds its residuals in place, over values that the backward pass needs."""
 

@@ -1,0 +1,82 @@
+"""Node "Concept from Words": words that the model knows as a concept, such as the rare word of a DreamBooth LoRA."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from comfy_api.latest import io
+
+from ...core_ops.quoting import quoted
+from ..concept import Concept, ConceptIO
+from ..files.concept_files import embedding_path
+from ..host.models.text_encoder import word_vectors
+from ..host.prompts.prompt_rows import PromptRows, naming
+
+
+class ConceptFromWords(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CoReConceptFromWords",
+            display_name="Concept from Words",
+            category="CoRe Personalization",
+            description="Makes a concept of words that the model knows. Nothing is trained, no file is written.",
+            search_aliases=["rare token", "trigger word", "sks", "dreambooth", "lora training"],
+            inputs=[
+                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
+                io.String.Input(
+                    "words",
+                    default="sks",
+                    tooltip="What calls the concept in prompts. DreamBooth takes a rare word, such as sks.",
+                ),
+                io.String.Input(
+                    "super_category",
+                    default="dog",
+                    tooltip="What kind of thing it is, in one or a few plain words: dog, teapot, teddy bear.",
+                ),
+                io.Boolean.Input(
+                    "with_category",
+                    default=True,
+                    tooltip="Write the super-category after the words, as DreamBooth does: sks dog.",
+                ),
+            ],
+            outputs=[
+                ConceptIO.Output("concept", display_name="concept", tooltip="For U-Net Identity Finetune and others."),
+                io.String.Output("prompt", display_name="prompt", tooltip="Write this in any prompt."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, words: str | None = None, super_category: str | None = None) -> bool | str:
+        """None: it comes by a link, and is looked at later."""
+        return _refusal(words, super_category) or True
+
+    @classmethod
+    def execute(cls, clip: Any, words: str, super_category: str, with_category: bool) -> io.NodeOutput:
+        if refusal := _refusal(words, super_category):
+            raise ValueError(refusal)
+        rows = PromptRows(clip, super_category)
+        with naming("words"):
+            tokens = rows.words(words)
+        if not tokens[0]:
+            raise ValueError(f"words: {quoted(words)} gives no token; use plain words.")
+        name = re.sub(r"[^\w.-]+", "-", words.strip())
+        concept = Concept(
+            name,
+            super_category.strip(),
+            vectors=word_vectors(clip, tokens),
+            path=embedding_path(name),
+            with_category=with_category,
+            words=words.strip(),
+        )
+        return io.NodeOutput(concept, concept.phrase)
+
+
+def _refusal(words: str | None, super_category: str | None) -> str:
+    for name, text, example in (("words", words, "sks"), ("super_category", super_category, "dog")):
+        if text is not None and not text.strip():
+            return f"{name}: it is empty; write one, such as {example}."
+        if text is not None and ("embedding:" in text or "{" in text):
+            return f"{name}: {quoted(text)} is more than plain words; write words that the model knows."
+    return ""
