@@ -41,39 +41,7 @@ class LoadConcept(io.ComfyNode):
             category="CoRe Personalization",
             description="Loads a shared concept: its LoRA onto the model, its embedding for prompts.",
             search_aliases=["load lora with embedding", "import concept", "bundle embedding"],
-            inputs=[
-                io.Model.Input("model", tooltip="The base model of the concept. It stays as it is."),
-                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
-                io.Combo.Input(
-                    "file",
-                    display_name=LABELS["file"],
-                    options=concept_bundles.concept_file_names(),
-                    tooltip="A file of Save Concept among the LoRAs, or an embedding of CoRe Train Embedding.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    display_name=LABELS["strength"],
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
-                ),
-                io.String.Input(
-                    "embedding_name",
-                    display_name=LABELS["embedding_name"],
-                    default="",
-                    advanced=True,
-                    tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
-                ),
-                io.Boolean.Input(
-                    "any_base_of_same_family",
-                    display_name=LABELS["any_base_of_same_family"],
-                    default=False,
-                    advanced=True,
-                    tooltip=ANY_BASE,
-                ),
-            ],
+            inputs=_inputs(),
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, where the file has one."),
                 io.Clip.Output("CLIP", display_name="clip", tooltip="For CLIP Text Encode."),
@@ -122,6 +90,43 @@ class LoadConcept(io.ComfyNode):
         shown = ui.PreviewImage(preview, cls=cls)
         told = card.shown(concept.phrase)
         return io.NodeOutput(model, clip, concept, concept.phrase, told, preview, card.resolution, ui=shown)
+
+
+def _inputs() -> list[io.Input]:
+    """Models, and the file with how it is loaded."""
+    return [
+        io.Model.Input("model", tooltip="The base model of the concept. It stays as it is."),
+        io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
+        io.Combo.Input(
+            "file",
+            display_name=LABELS["file"],
+            options=concept_bundles.concept_file_names(),
+            tooltip="A file of Save Concept among the LoRAs, or an embedding of CoRe Train Embedding.",
+        ),
+        io.Float.Input(
+            "strength",
+            display_name=LABELS["strength"],
+            default=1.0,
+            min=-100.0,
+            max=100.0,
+            step=0.01,
+            tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
+        ),
+        io.String.Input(
+            "embedding_name",
+            display_name=LABELS["embedding_name"],
+            default="",
+            advanced=True,
+            tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
+        ),
+        io.Boolean.Input(
+            "any_base_of_same_family",
+            display_name=LABELS["any_base_of_same_family"],
+            default=False,
+            advanced=True,
+            tooltip=ANY_BASE,
+        ),
+    ]
 
 
 def _validate_base(card: ConceptCard, model: Any, clip: Any, any_of_family: bool) -> None:
