@@ -1,6 +1,9 @@
 """Node inputs declared once, as fields of a frozen dataclass: default, range and tooltip make schema and validation.
 
 `schema_inputs` turns the fields into ComfyUI inputs; `validated` makes the dataclass of what a node was given.
+
+shows, of a choice, a switch or a socket: {value: names of inputs} that the editor shows with that value alone, since
+they do nothing with others (see editor/folding.js). An input that several show needs all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from typing import Any, TypeVar
 from comfy_api.latest import io
 
 from ..core_ops.quoting import quoted
+from .labels import LABELS
 
+Shown = Mapping[str, Sequence[str]]
 Settings = TypeVar("Settings")
 _KEY = "input"
 _KINDS: dict[type, tuple[Any, str]] = {
@@ -29,14 +34,19 @@ def text(default: str, *, help: str, advanced: bool = False, multiline: bool = F
 
 
 def choice(
-    options: Sequence[str], *, help: str, advanced: bool = False, fills: Mapping[str, Mapping[str, Any]] | None = None
+    options: Sequence[str],
+    *,
+    help: str,
+    advanced: bool = False,
+    fills: Mapping[str, Mapping[str, Any]] | None = None,
+    shows: Shown | None = None,
 ) -> Any:
     """One of `options`; the first is the default.
 
     fills: per option, values of other inputs that the editor fills in when the user chooses it (see editor/presets.js).
     """
-    extra = {} if fills is None else {"extra_dict": {"fills": fills}}
-    return _field(io.Combo, options[0], help, advanced, options=list(options), **extra)
+    extra = {name: table for name, table in (("fills", fills), ("shows", shows)) if table is not None}
+    return _field(io.Combo, options[0], help, advanced, options=list(options), extra_dict=extra)
 
 
 def integer(default: int, *, low: int, high: int, help: str, advanced: bool = False, **extra: Any) -> Any:
@@ -47,8 +57,13 @@ def number(default: float, *, low: float, high: float, step: float, help: str, a
     return _field(io.Float, default, help, advanced, min=low, max=high, step=step)
 
 
-def switch(default: bool, *, help: str, advanced: bool = False) -> Any:
-    return _field(io.Boolean, default, help, advanced)
+def switch(default: bool, *, help: str, advanced: bool = False, shows: Shown | None = None) -> Any:
+    return _field(io.Boolean, default, help, advanced, extra_dict=showing(shows))
+
+
+def showing(shows: Shown | None) -> dict[str, Any]:
+    """`extra_dict` of a switch, whose values are "true" and "false", or a socket, "connected" or "" for nothing."""
+    return {} if shows is None else {"shows": shows}
 
 
 def like(settings: type, name: str) -> Any:
@@ -89,6 +104,9 @@ def _check(name: str, value: Any, declared: io.Input) -> None:
 
 def _field(kind: Any, default: Any, tooltip: str, advanced: bool, **extra: Any) -> Any:
     def declare(name: str) -> io.Input:
-        return kind.Input(name, default=default, tooltip=tooltip, advanced=advanced or None, **extra)
+        label = LABELS[name]
+        return kind.Input(
+            name, display_name=label, default=default, tooltip=tooltip, advanced=advanced or None, **extra
+        )
 
     return dataclasses.field(default=default, metadata={_KEY: declare})

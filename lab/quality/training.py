@@ -84,8 +84,6 @@ class Trainer:
             "batch_size": protocol.embedding_batch,
             "learning_rate": rate,
             "regularization_batch": protocol.regularization_batch,
-            "rescale_from": round(0.4 * protocol.embedding_steps),
-            "rescale_to": round(0.6 * protocol.embedding_steps),
             "seed": cell.seed,
         }
         if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is

@@ -46,20 +46,13 @@ class CaptionSettings:
     facial_expression: bool = switch(
         False, help="Ask for the subject's facial expression too, so that it is not learned. Paper: when it is strong."
     )
-    own_captions: str = text(
-        "",
-        help=(
-            "Your own text, one line per image, in their order; it wins over the other sources. A line of only - "
-            "leaves that image to them."
-        ),
-        multiline=True,
-    )
     save_to: str = choice(
         (NOWHERE, INPUT, OUTPUT),
         help=(
             "Save each caption beside its image, as core's Load Image-Text (from Folder) reads them, in a folder "
             "within ComfyUI's input or output folder."
         ),
+        shows={folder: ["save_folder", "overwrite"] for folder in (INPUT, OUTPUT)},
     )
     save_folder: str = text(
         "",
@@ -81,12 +74,6 @@ class CaptionSettings:
         help="Vectors of the concept, as in the training node; they take room in the row of 77 tokens.",
         advanced=True,
     )
-    own_instruction: str = text(
-        "",
-        help="Ask the vision-language model this in place of our instruction; [class] and [start] are filled in.",
-        advanced=True,
-        multiline=True,
-    )
     max_tokens: int = integer(
         200, low=16, high=4096, help="Tokens after which the model's answer is cut off.", advanced=True
     )
@@ -100,6 +87,20 @@ class CaptionSettings:
     )
     seed: int = integer(
         0, low=0, high=2**63 - 1, help="Of that randomness.", advanced=True, control_after_generate=False
+    )
+    own_captions: str = text(
+        "",
+        help=(
+            "Your own text, one line per image, in their order; it wins over the other sources. A line of only - "
+            "leaves that image to them."
+        ),
+        multiline=True,
+    )
+    own_instruction: str = text(
+        "",
+        help="Ask the vision-language model this in place of our instruction; [class] and [start] are filled in.",
+        advanced=True,
+        multiline=True,
     )
 
     def __post_init__(self) -> None:

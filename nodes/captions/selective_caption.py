@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..host.run_control import node_id_of, releasing_memory
-from ..settings import schema_inputs, validated
+from ..settings import schema_inputs, showing, validated
 from .caption_settings import CaptionSettings
 from .captioning import check_inputs, make_captions, report_of
 
@@ -30,6 +30,7 @@ class SelectiveCaption(io.ComfyNode):
                     optional=True,
                     tooltip="A vision-language model, as core's Generate Text takes it (Qwen3-VL, Gemma 3 …). "
                     "It describes the images that have no other text. Optional.",
+                    extra_dict=showing({"connected": ["max_tokens", "temperature", "seed", "own_instruction"]}),
                 ),
                 io.Clip.Input(
                     "clip",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files
-from ..host.models.denoiser import validate_model
+from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
@@ -51,6 +51,7 @@ def check_inputs(
     concept_files.validate_new_embedding(name, settings.overwrite)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
+    settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     settings.unet_plan(host.model)  # raises for a precision that the device has not
     pictures = prepare_pictures(
         images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit

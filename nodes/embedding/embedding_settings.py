@@ -18,8 +18,9 @@ from ...core_ops.recipes.context_regularization import (
 )
 from ...core_ops.training.objective import BALANCED, FIXED
 from ..host.models.denoiser import UNetPlan
-from ..host.models.module_copy import PRECISIONS, computed_dtype, dtype_for
-from ..settings import choice, integer, number, switch, text
+from ..host.models.module_copy import computed_dtype, dtype_for
+from ..settings import choice, integer, like, number, switch, text
+from ..training.shared_settings import SharedSettings
 from .methods import ATTNDREAMBOOTH, CORE, METHODS, EmbeddingMethod
 
 OWN_PROMPTS = "own"
@@ -44,10 +45,12 @@ class EmbeddingSettings:
         help=" ".join(method.help for method in METHODS.values())
         + " Choosing one fills in its steps, batch size, learning rate and augmentation.",
         fills={name: method.published for name, method in METHODS.items()},
+        shows={name: method.inputs for name, method in METHODS.items()},
     )
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),
         help="Prompts that CoRe regularizes with: for living things and dolls, for objects, or your own.",
+        shows={OWN_PROMPTS: ["own_prompts"]},
     )
     steps: int = integer(
         PAPER["steps"],
@@ -74,25 +77,10 @@ class EmbeddingSettings:
             f"{STAGE_1['learning_rate']})."
         ),
     )
-    resolution: int = integer(
-        512,
-        low=8,
-        high=2048,
-        step=8,
-        help="Side in pixels of the training pictures; what the model was made for: 512 for SD 1.5, 1024 for SDXL.",
-    )
-    seed: int = integer(
-        0, low=0, high=2**63 - 1, help="Same seed, same result, on the same device.", control_after_generate=False
-    )
+    resolution: int = like(SharedSettings, "resolution")
+    seed: int = like(SharedSettings, "seed")
     overwrite: bool = switch(False, help="Replace an embedding of the same name.")
-    caption_template: str = text(
-        "a photo of a {}",
-        help="Caption of every picture without one of its own; {} is the concept. Paper: 'a photo of a {}'.",
-        advanced=True,
-    )
-    own_prompts: str = text(
-        "", help="One prompt per line, each with {} once. Used when prompt_set is 'own'.", advanced=True, multiline=True
-    )
+    caption_template: str = like(SharedSettings, "caption_template")
     vectors: int = integer(
         1,
         low=1,
@@ -110,6 +98,7 @@ class EmbeddingSettings:
             "so that it has the share below."
         ),
         advanced=True,
+        shows={BALANCED: ["embedding_share", "attention_share"]},
     )
     embedding_weight: float = number(
         PUBLISHED_WEIGHTS[EMBEDDING],
@@ -143,18 +132,20 @@ class EmbeddingSettings:
         help="Share of the gradient on the embedding for λ_attn's term, when balanced.",
         advanced=True,
     )
-    rescale_from: int = integer(
-        ContextRegularizationConfig.rescale_from,
-        low=1,
-        high=100_000,
-        help=(f"First step in which the embedding keeps its norm. Paper: {ContextRegularizationConfig.rescale_from}."),
+    rescale_from: float = number(
+        0.4,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        help="Where the embedding begins to keep its norm, as a part of the steps. Paper: 0.4, step 120 of 300.",
         advanced=True,
     )
-    rescale_to: int = integer(
-        ContextRegularizationConfig.rescale_to,
-        low=0,
-        high=100_000,
-        help=f"Last such step; 0 for none. Paper: {ContextRegularizationConfig.rescale_to}.",
+    rescale_to: float = number(
+        0.6,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        help="Where it stops doing so, as a part of the steps; 0: it never does. Paper: 0.6, step 180 of 300.",
         advanced=True,
     )
     regularization_batch: int = integer(
@@ -180,41 +171,15 @@ class EmbeddingSettings:
         help=f"AttnDreamBooth: weight of the maps' variance. Paper, stage 1: {AttnDreamBoothConfig.variance_weight:g}.",
         advanced=True,
     )
-    fit: Fit = choice(
-        ("crop", "pad"),
-        help="crop: the centre square. pad: the whole picture, its border left out of the loss.",
-        advanced=True,
-    )
-    augmentation: int = integer(
-        0,
-        low=0,
-        high=256,
-        help="Changed copies of every picture (rotated, flipped, resized, shifted, after AttnDreamBooth); 0 for none.",
-        advanced=True,
-    )
-    use_masks: bool = switch(True, help="Weight the loss by the masks, when connected.", advanced=True)
-    precision: str = choice(
-        PRECISIONS,
-        help=(
-            "Number format of the U-Net. auto: the loaded model's own where that is fp16, else bf16 where the hardware "
-            "has it, else fp32. fp16 trains with loss scaling."
-        ),
-        advanced=True,
-    )
-    gradient_checkpointing: bool = switch(
-        False, help="Compute the U-Net's blocks twice to keep less memory; slower, same result.", advanced=True
-    )
-    gradient_accumulation: int = integer(
-        1, low=1, high=256, help="Batches summed up before each optimizer step.", advanced=True
-    )
-    max_gradient_norm: float = number(
-        0.0,
-        low=0.0,
-        high=1e6,
-        step=0.1,
-        help="Clip the gradient to this norm; 0 leaves it as it is, as in the paper.",
-        advanced=True,
-    )
+    fit: Fit = like(SharedSettings, "fit")
+    augmentation: int = like(SharedSettings, "augmentation")
+    use_masks: bool = like(SharedSettings, "use_masks")
+    precision: str = like(SharedSettings, "precision")
+    gradient_checkpointing: bool = like(SharedSettings, "gradient_checkpointing")
+    checkpointing_levels: int = like(SharedSettings, "checkpointing_levels")
+    offload: float = like(SharedSettings, "offload")
+    gradient_accumulation: int = like(SharedSettings, "gradient_accumulation")
+    max_gradient_norm: float = like(SharedSettings, "max_gradient_norm")
     preview_every: int = integer(
         50, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
     )
@@ -228,26 +193,8 @@ class EmbeddingSettings:
     resume_from: str = text(
         "", help="Name of a saved state to continue (the concept's name); empty to start anew.", advanced=True
     )
-    checkpointing_levels: int = integer(
-        0,
-        low=0,
-        high=8,
-        help=(
-            "With gradient_checkpointing: compute twice only in so many of the U-Net's resolutions, from the finest, "
-            "which keeps most; 0 for all."
-        ),
-        advanced=True,
-    )
-    offload: float = number(
-        0.0,
-        low=0.0,
-        high=1.0,
-        step=0.1,
-        help=(
-            "Share of the frozen U-Net that stays in main memory, each layer fetched when it computes: less memory on "
-            "the GPU, slower, same result."
-        ),
-        advanced=True,
+    own_prompts: str = text(
+        "", help="One prompt per line, each with {} once. Used when prompt_set is 'own'.", multiline=True
     )
 
     def __post_init__(self) -> None:
@@ -264,6 +211,11 @@ class EmbeddingSettings:
     @property
     def chosen_method(self) -> EmbeddingMethod:
         return METHODS[self.method]
+
+    @property
+    def rescaled_steps(self) -> tuple[int, int]:
+        """The first step in which v keeps its norm, counted from 1, and the last; 0 for none."""
+        return max(round(self.rescale_from * self.steps), 1), round(self.rescale_to * self.steps)
 
     def prompt_templates(self) -> tuple[str, ...]:
         """Prompts that the method regularizes v in; none where it does not."""

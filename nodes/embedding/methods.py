@@ -48,11 +48,12 @@ def context_regularization(problem: EmbeddingProblem, checked: CheckedInputs, fo
     weights = {EMBEDDING: settings.embedding_weight, ATTENTION: settings.attention_weight}
     shares = {EMBEDDING: settings.embedding_share, ATTENTION: settings.attention_share}
     balanced = settings.weighting == BALANCED
+    rescale_from, rescale_to = settings.rescaled_steps
     config = ContextRegularizationConfig(
         batch_size=settings.batch_size,
         formulation=formulation,
-        rescale_from=settings.rescale_from,
-        rescale_to=settings.rescale_to,
+        rescale_from=rescale_from,
+        rescale_to=rescale_to,
         regularization_batch=settings.regularization_batch,
         weights=BalancedWeights(shares, weights, from_minimum=True) if balanced else FixedWeights(weights),
     )

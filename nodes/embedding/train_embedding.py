@@ -10,10 +10,22 @@ from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.run_control import node_id_of, releasing_memory
 from ..settings import schema_inputs, validated
-from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs
+from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
 from .embedding_inputs import check_inputs
 from .embedding_settings import EmbeddingSettings
 from .embedding_training import train_embedding
+
+SEARCHED = [
+    "textual inversion",
+    "train embedding",
+    "personalization",
+    "attndreambooth",
+    "train my face",
+    "train my dog",
+    "teach",
+    "learn person",
+    "style",
+]
 
 
 class TrainEmbedding(io.ComfyNode):
@@ -24,7 +36,7 @@ class TrainEmbedding(io.ComfyNode):
             display_name="CoRe Train Embedding",
             category="CoRe Personalization",
             description="Learns your concept from a few pictures as a text embedding that keeps to the prompt.",
-            search_aliases=["textual inversion", "train embedding", "personalization", "attndreambooth"],
+            search_aliases=SEARCHED,
             is_input_list=True,
             is_output_node=True,
             inputs=[*model_inputs(), *picture_inputs(), *schema_inputs(EmbeddingSettings)],
@@ -34,6 +46,7 @@ class TrainEmbedding(io.ComfyNode):
                 ),
                 io.String.Output("prompt_token", display_name="prompt_token", tooltip="Write this in any prompt."),
                 *curve_outputs(),
+                resolution_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -49,4 +62,5 @@ class TrainEmbedding(io.ComfyNode):
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
         shown = {**ui.PreviewImage(trained.preview, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
-        return io.NodeOutput(trained.concept, trained.concept.phrase, trained.losses, trained.preview, ui=shown)
+        side = checked.settings.resolution
+        return io.NodeOutput(trained.concept, trained.concept.phrase, trained.losses, trained.preview, side, ui=shown)

@@ -48,15 +48,6 @@ class ScorecardSettings:
         ),
         advanced=True,
     )
-    appearance_words: str = text(
-        ", ".join(APPEARANCE_PHRASES),
-        help=(
-            "Prompts with one of these words restyle the concept or its outfit and are left out of the identity scores "
-            "(CLIP-I, DINO, SA, NSD), as in the papers. Separated by commas; empty: none is left out."
-        ),
-        advanced=True,
-        multiline=True,
-    )
     batch_size: int = integer(
         32, low=1, high=4096, help="Pictures per pass of CLIP and DINO. Lower it to save memory.", advanced=True
     )
@@ -82,6 +73,15 @@ class ScorecardSettings:
         advanced=True,
     )
     pareto_text: str = choice(TEXT_SCORES, help="Text score of the chart pareto.", advanced=True)
+    appearance_words: str = text(
+        ", ".join(APPEARANCE_PHRASES),
+        help=(
+            "Prompts with one of these words restyle the concept or its outfit and are left out of the identity scores "
+            "(CLIP-I, DINO, SA, NSD), as in the papers. Separated by commas; empty: none is left out."
+        ),
+        advanced=True,
+        multiline=True,
+    )
 
     def __post_init__(self) -> None:
         if not self.clip_model.strip():

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...core_ops.scores import with_category
 from ..concept import Concept, ConceptIO
-from ..settings import schema_inputs, validated
+from ..settings import schema_inputs, showing, validated
 from .prompt_batch_settings import PromptBatchSettings
 
 
@@ -23,7 +23,12 @@ class EvaluationPrompts(io.ComfyNode):
             "to CLIP Text Encode and seeds to the sampler: they draw one picture for each.",
             search_aliases=["prompt list", "batch prompts", "benchmark prompts", "evaluation"],
             inputs=[
-                ConceptIO.Input("concept", optional=True, tooltip="The concept that the pictures shall show."),
+                ConceptIO.Input(
+                    "concept",
+                    optional=True,
+                    tooltip="The concept that the pictures shall show.",
+                    extra_dict=showing({"": ["concept_text"]}),
+                ),
                 *schema_inputs(PromptBatchSettings),
             ],
             outputs=[

@@ -17,11 +17,7 @@ class PromptBatchSettings:
     prompt_set: str = choice(
         ("animate", "inanimate", OWN_PROMPTS),
         help="The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; or your own.",
-    )
-    own_prompts: str = text(
-        "a photo of a {}",
-        help="Used when prompt_set is 'own': one prompt per line, each with {} once where the concept goes.",
-        multiline=True,
+        shows={OWN_PROMPTS: ["own_prompts"]},
     )
     seeds_per_prompt: int = integer(
         4, low=1, high=1024, help="Pictures of each prompt, each with a seed of its own. Paper: 32."
@@ -40,6 +36,11 @@ class PromptBatchSettings:
     )
     super_category: str = text(
         "", help="What stands in plain_prompts. Empty: the connected concept's, or nothing without one.", advanced=True
+    )
+    own_prompts: str = text(
+        "a photo of a {}",
+        help="Used when prompt_set is 'own': one prompt per line, each with {} once where the concept goes.",
+        multiline=True,
     )
 
     def templates(self) -> tuple[str, ...]:

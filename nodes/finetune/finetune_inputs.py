@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files, unet_files
-from ..host.models.denoiser import validate_model
+from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
@@ -59,6 +59,7 @@ def check_finetune(
     _check_files(settings)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
+    settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
     _check_fused_backward(settings, settings.unet_plan(host.model).dtype, given.class_images is not None)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from ...core_ops.pictures import Fit
-from ..embedding.embedding_settings import EmbeddingSettings
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, SCOPES, WeightChoice
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, WeightChoice
 from ..settings import choice, integer, like, number, switch, text
 from ..training.optimizers import OPTIMIZERS
+from ..training.shared_settings import SharedSettings
 from .presets import CORE, DREAMBOOTH_LORA, PRESETS
 
 PAPER = PRESETS[CORE]
@@ -31,19 +31,13 @@ class FinetuneSettings:
         ),
         fills=PRESETS,
     )
-    scope: str = choice(
-        SCOPES,
-        help=(
-            "Which weights are trained. CoRe and DreamBooth: the whole U-Net. AttnDreamBooth stage 2: cross-attention. "
-            "Custom Diffusion: keys and values."
-        ),
-    )
     form: str = choice(
         FORMS,
         help=(
             "full weights: as published, largest file. LoRA, LoHa, LoKr, OFT: a small file, less memory. singular "
             "values: SVDiff, the fewest numbers."
         ),
+        shows={form: ["alpha"] for form in ADAPTERS if form != OFT},
     )
     rank: int = integer(
         16,
@@ -70,15 +64,23 @@ class FinetuneSettings:
             f"{PRESETS[DREAMBOOTH_LORA]['learning_rate']}."
         ),
     )
-    resolution: int = like(EmbeddingSettings, "resolution")
-    seed: int = like(EmbeddingSettings, "seed")
-    overwrite: bool = switch(False, help="Replace a file of the same name.")
+    resolution: int = like(SharedSettings, "resolution")
+    seed: int = like(SharedSettings, "seed")
     save: str = choice(
         (SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH),
         help=(
             "as trained: full weights and singular values as a whole U-Net, the rest as a LoRA file. LoRA: extracted "
             "at the rank above from full weights or singular values."
         ),
+    )
+    overwrite: bool = switch(False, help="Replace a file of the same name.")
+    scope: str = choice(
+        SCOPES,
+        help=(
+            "Which weights are trained. CoRe and DreamBooth: the whole U-Net. AttnDreamBooth stage 2: cross-attention. "
+            "Custom Diffusion: keys and values."
+        ),
+        advanced=True,
     )
     alpha: float = number(
         16.0,
@@ -95,6 +97,7 @@ class FinetuneSettings:
             "saved under the name above."
         ),
         advanced=True,
+        shows={"true": ["embedding_rate"]},
     )
     embedding_rate: float = number(
         0.0,
@@ -104,7 +107,7 @@ class FinetuneSettings:
         help="Learning rate of the embedding, when trained along; 0: the same rate.",
         advanced=True,
     )
-    caption_template: str = like(EmbeddingSettings, "caption_template")
+    caption_template: str = like(SharedSettings, "caption_template")
     class_caption: str = text(
         "", help="Caption of the class images, without {}. Empty: 'a photo of a' and the super-category.", advanced=True
     )
@@ -132,9 +135,9 @@ class FinetuneSettings:
         help="AttnDreamBooth: weight of the maps' variance. Paper: 5. 0: off.",
         advanced=True,
     )
-    fit: Fit = like(EmbeddingSettings, "fit")
-    augmentation: int = like(EmbeddingSettings, "augmentation")
-    use_masks: bool = like(EmbeddingSettings, "use_masks")
+    fit: Fit = like(SharedSettings, "fit")
+    augmentation: int = like(SharedSettings, "augmentation")
+    use_masks: bool = like(SharedSettings, "use_masks")
     optimizer: str = choice(
         tuple(OPTIMIZERS),
         help=(
@@ -143,10 +146,20 @@ class FinetuneSettings:
         ),
         advanced=True,
     )
-    precision: str = like(EmbeddingSettings, "precision")
-    gradient_checkpointing: bool = like(EmbeddingSettings, "gradient_checkpointing")
-    gradient_accumulation: int = like(EmbeddingSettings, "gradient_accumulation")
-    max_gradient_norm: float = like(EmbeddingSettings, "max_gradient_norm")
+    precision: str = like(SharedSettings, "precision")
+    gradient_checkpointing: bool = like(SharedSettings, "gradient_checkpointing")
+    checkpointing_levels: int = like(SharedSettings, "checkpointing_levels")
+    offload: float = like(SharedSettings, "offload")
+    fused_backward: bool = switch(
+        False,
+        help=(
+            "Update weights while the backward pass goes on: their gradients, 4 bytes per trained number, are never in "
+            "memory all at once. Same result. Not with class images, gradient_accumulation, max_gradient_norm or fp16."
+        ),
+        advanced=True,
+    )
+    gradient_accumulation: int = like(SharedSettings, "gradient_accumulation")
+    max_gradient_norm: float = like(SharedSettings, "max_gradient_norm")
     preview_every: int = integer(
         250, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
     )
@@ -161,16 +174,6 @@ class FinetuneSettings:
         advanced=True,
     )
     resume_from: str = text("", help="Name of a saved state to continue; empty to start anew.", advanced=True)
-    fused_backward: bool = switch(
-        False,
-        help=(
-            "Update weights while the backward pass goes on: their gradients, 4 bytes per trained number, are never in "
-            "memory all at once. Same result. Not with class images, gradient_accumulation, max_gradient_norm or fp16."
-        ),
-        advanced=True,
-    )
-    checkpointing_levels: int = like(EmbeddingSettings, "checkpointing_levels")
-    offload: float = like(EmbeddingSettings, "offload")
 
     def __post_init__(self) -> None:
         if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):

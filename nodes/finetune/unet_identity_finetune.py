@@ -9,13 +9,27 @@ from comfy_api.latest import io, ui
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
-from ..settings import schema_inputs, validated
-from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs
+from ..settings import schema_inputs, showing, validated
+from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
 from .finetune_inputs import GivenPictures, check_finetune
 from .finetune_settings import FinetuneSettings
 from .finetuning import finetune_unet
 
 NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
+SEARCHED = [
+    "dreambooth",
+    "train lora",
+    "lora training",
+    "custom diffusion",
+    "attndreambooth",
+    "svdiff",
+    "finetune",
+    "train my face",
+    "train my dog",
+    "teach",
+    "learn person",
+    "style",
+]
 
 
 class UNetIdentityFinetune(io.ComfyNode):
@@ -26,7 +40,7 @@ class UNetIdentityFinetune(io.ComfyNode):
             display_name="U-Net Identity Finetune",
             category="CoRe Personalization",
             description="Teaches the U-Net what a learned concept looks like: CoRe stage 2, DreamBooth and others.",
-            search_aliases=["dreambooth", "train lora", "custom diffusion", "attndreambooth", "svdiff", "finetune"],
+            search_aliases=SEARCHED,
             is_input_list=True,
             is_output_node=True,
             inputs=[
@@ -38,6 +52,7 @@ class UNetIdentityFinetune(io.ComfyNode):
                     optional=True,
                     tooltip="For prior preservation: pictures of other things of the super-category, drawn with the "
                     "same model or collected; DreamBooth takes about 200. Optional.",
+                    extra_dict=showing({"connected": ["class_caption", "prior_weight"]}),
                 ),
                 *schema_inputs(FinetuneSettings),
             ],
@@ -51,6 +66,7 @@ class UNetIdentityFinetune(io.ComfyNode):
                 ConceptIO.Output(
                     "concept", display_name="concept", tooltip="The concept; refined, if it was trained along."
                 ),
+                resolution_output(),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -81,6 +97,5 @@ class UNetIdentityFinetune(io.ComfyNode):
             result = finetune_unet(host, checked, node_id)
         shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora
-        return io.NodeOutput(
-            result.model, lora, result.losses, result.preview, str(result.path), result.concept, ui=shown
-        )
+        outputs = (result.model, lora, result.losses, result.preview, str(result.path), result.concept)
+        return io.NodeOutput(*outputs, checked.settings.resolution, ui=shown)

@@ -20,14 +20,6 @@ LAST_STEP = 10_000
 class ProbeSettings:
     """Inputs of "Context Attention Probe", in the order in which they are shown."""
 
-    prompt: str = text(
-        "a photo of a dog",
-        help=(
-            "The prompt that the sampler's conditioning was encoded from, as in CLIP Text Encode: weights and "
-            "embedding:NAME count."
-        ),
-        multiline=True,
-    )
     words: str = text(
         "", help="Words or phrases to watch, separated by commas. Empty: every word, start of text and padding."
     )
@@ -41,15 +33,15 @@ class ProbeSettings:
             "Cross-attention layers to watch: all (as in the paper), those whose side is this part of the latent's "
             "side (1/2 is 32 for 512 pixels), or those of layer_list."
         ),
-    )
-    first_step: int = integer(1, low=1, high=LAST_STEP, help="First sampling step to watch, counted from 1.")
-    last_step: int = integer(
-        LAST_STEP, low=1, high=LAST_STEP, help="Last sampling step to watch; later than the last: all."
+        shows={LISTED_LAYERS: ["layer_list"]},
     )
     layer_list: str = text(
         "",
         help="For layers = listed: names as block.number.index, separated by commas, such as middle.0.0, output.5.0.",
-        advanced=True,
+    )
+    first_step: int = integer(1, low=1, high=LAST_STEP, help="First sampling step to watch, counted from 1.")
+    last_step: int = integer(
+        LAST_STEP, low=1, high=LAST_STEP, help="Last sampling step to watch; later than the last: all."
     )
     heads: str = choice(
         ("mean", EACH_HEAD),
@@ -69,6 +61,14 @@ class ProbeSettings:
         high=1_000_000,
         help="Refuse to sample when the maps would take more MiB of main memory than this.",
         advanced=True,
+    )
+    prompt: str = text(
+        "a photo of a dog",
+        help=(
+            "The prompt that the sampler's conditioning was encoded from, as in CLIP Text Encode: weights and "
+            "embedding:NAME count."
+        ),
+        multiline=True,
     )
 
     def __post_init__(self) -> None:
@@ -94,6 +94,7 @@ class MapSettings:
     mask: str = choice(
         ("soft", THRESHOLD),
         help="soft: each map divided by its maximum. threshold: white where that is at least the threshold.",
+        shows={THRESHOLD: ["threshold"]},
     )
     threshold: float = number(
         0.5, low=0.0, high=1.0, step=0.05, help="Part of a map's maximum from which on a mask is white."

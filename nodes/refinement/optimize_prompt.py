@@ -11,7 +11,7 @@ from ..concept import Concept, ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
-from ..settings import schema_inputs, validated
+from ..settings import schema_inputs, showing, validated
 from .refinement_inputs import StartingPoint, check_inputs
 from .refinement_report import report
 from .refinement_settings import RefinementSettings
@@ -33,25 +33,7 @@ class OptimizePrompt(io.ComfyNode):
                 "refine embedding",
                 "personalization",
             ],
-            inputs=[
-                io.Model.Input(
-                    "model", tooltip="The model that will draw, with its LoRAs or fine-tuning. It stays as it is."
-                ),
-                io.Clip.Input("clip", tooltip="Its text encoder, as given to CLIP Text Encode. It stays as it is."),
-                ConceptIO.Input("concept", tooltip="The concept for {}, from CoRe Train Embedding or Load Concept."),
-                ConceptIO.Input("concept_2", optional=True, tooltip="A further concept, for {2}. Optional."),
-                ConceptIO.Input("concept_3", optional=True, tooltip="A further concept, for {3}. Optional."),
-                io.Latent.Input(
-                    "latent",
-                    optional=True,
-                    tooltip="What will be sampled: gives the size; what it shows is noised. In place of width, height.",
-                ),
-                io.Image.Input(
-                    "images", optional=True, tooltip="Pictures to noise in place of a latent; they need vae. Optional."
-                ),
-                io.Vae.Input("vae", optional=True, tooltip="The model's VAE; for images only."),
-                *schema_inputs(RefinementSettings),
-            ],
+            inputs=[*_sockets(), *schema_inputs(RefinementSettings)],
             outputs=[
                 io.Conditioning.Output(
                     "conditioning", display_name="conditioning", tooltip="The mended prompt, for any sampler."
@@ -89,3 +71,34 @@ class OptimizePrompt(io.ComfyNode):
         told = "CoRe Test-Time Optimize: give save_as a name to use the refined concept elsewhere."
         concept = save_refined(host, checked, refined) if settings.save_as else blocked_output(told)
         return io.NodeOutput(conditioning, report(checked, refined, labels), concept)
+
+
+def _sockets() -> list[io.Input]:
+    """Models, concepts, and what is noised."""
+    return [
+        io.Model.Input("model", tooltip="The model that will draw, with its LoRAs or fine-tuning. It stays as it is."),
+        io.Clip.Input("clip", tooltip="Its text encoder, as given to CLIP Text Encode. It stays as it is."),
+        ConceptIO.Input("concept", tooltip="The concept for {}, from CoRe Train Embedding or Load Concept."),
+        *(
+            ConceptIO.Input(
+                f"concept_{number}",
+                optional=True,
+                tooltip=f"A further concept, for {{{number}}}. Optional.",
+                extra_dict=showing({"connected": [f"optimize_{number}"]}),
+            )
+            for number in (2, 3)
+        ),
+        io.Latent.Input(
+            "latent",
+            optional=True,
+            tooltip="What will be sampled: gives the size; what it shows is noised. In place of width, height.",
+            extra_dict=showing({"": ["width", "height"]}),
+        ),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="Pictures to noise in place of a latent; they need vae. Optional.",
+            extra_dict=showing({"": ["width", "height"]}),
+        ),
+        io.Vae.Input("vae", optional=True, tooltip="The model's VAE; for images only."),
+    ]

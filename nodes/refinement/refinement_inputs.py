@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models import latents
-from ..host.models.denoiser import validate_model
+from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_tensor, dtype_for
 from ..host.models.text_encoder import validate_clip
@@ -110,6 +110,8 @@ def check_inputs(
         concept_files.validate_new_embedding(settings.save_as, settings.overwrite, "save_as")
     validate_model(host.model)
     validate_clip(host.clip, host.model)
+    side = own_side(host.model)
+    settings = replace(settings, width=settings.width or side, height=settings.height or side)
     dtype_for(settings.precision, host.model.load_device)
     concepts = _prompt_concepts(given, settings)
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):

@@ -14,17 +14,12 @@ from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text
 
 PAPER, REFERENCE_CODE = "paper", "reference code"
+SMALLEST = 16
+"""Side in pixels; U-Nets halve their latents."""
 
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    prompt: str = text(
-        "a photo of a {} in the jungle",
-        help=(
-            "The prompt to mend, with {} once where the concept goes; {2} and {3} for further ones. Spaces around them."
-        ),
-        multiline=True,
-    )
     steps: int = integer(
         10, low=0, high=10_000, help="Optimizer steps. Paper: 10. 0: the plain prompt, and its figures."
     )
@@ -33,10 +28,18 @@ class RefinementSettings:
         6, low=1, high=256, help="Noise samples that attention is compared on. Lower it to save memory."
     )
     width: int = integer(
-        512, low=16, high=16384, step=8, help="Width in pixels of what will be drawn. Without latent and images only."
+        0,
+        low=0,
+        high=16384,
+        step=8,
+        help="Width in pixels of what will be drawn; 0: the model's own. Without latent and images only.",
     )
     height: int = integer(
-        512, low=16, high=16384, step=8, help="Height in pixels of what will be drawn. Without latent and images only."
+        0,
+        low=0,
+        high=16384,
+        step=8,
+        help="Height in pixels of what will be drawn; 0: the model's own. Without latent and images only.",
     )
     seed: int = integer(
         0, low=0, high=2**63 - 1, help="Of the noise. Same seed, same result.", control_after_generate=False
@@ -77,6 +80,7 @@ class RefinementSettings:
             "attention has the share below."
         ),
         advanced=True,
+        shows={BALANCED: ["attention_share"]},
     )
     embedding_weight: float = number(
         PUBLISHED_WEIGHTS[EMBEDDING],
@@ -113,12 +117,22 @@ class RefinementSettings:
     gradient_checkpointing: bool = switch(
         False, help="Compute the U-Net's blocks twice to keep less memory; slower, same result.", advanced=True
     )
+    prompt: str = text(
+        "a photo of a {} in the jungle",
+        help=(
+            "The prompt to mend, with {} once where the concept goes; {2} and {3} for further ones. Spaces around them."
+        ),
+        multiline=True,
+    )
 
     def __post_init__(self) -> None:
         if self.lowest_timestep > self.highest_timestep:
             raise ValueError(
                 f"lowest_timestep: {self.lowest_timestep} is above highest_timestep {self.highest_timestep}; lower it."
             )
+        for name, pixels in (("width", self.width), ("height", self.height)):
+            if 0 < pixels < SMALLEST:
+                raise ValueError(f"{name}: {pixels} is too small; give {SMALLEST} or more, or 0 for the model's own.")
         if self.embedding_weight == 0 and self.attention_weight == 0:
             raise ValueError(
                 "embedding_weight: both weights are 0, so nothing would change; raise one, or set steps 0."

@@ -25,7 +25,7 @@ _PLAIN_WORDS = re.compile(r"\w[\w ,'.-]{0,99}")
 class ConceptCard:
     """architecture, base_model, base_model_fingerprint: what it was learned on. settings: of its embedding's training.
 
-    lora: of the U-Net's training, where there was one.
+    lora: of the U-Net's training, where there was one. resolution: side in pixels of its pictures, 0 where unknown.
     """
 
     architecture: str
@@ -35,7 +35,7 @@ class ConceptCard:
     with_category: bool = False
     description: str = ""
     pack_version: str = ""
-    resolution: int = 512
+    resolution: int = 0
     steps_done: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     final_terms: Mapping[str, Any] = field(default_factory=dict)

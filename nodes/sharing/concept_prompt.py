@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...core_ops.prompts.prompt_templates import validate_template
 from ..concept import Concept, ConceptIO
+from ..labels import LABELS
 
 
 class ConceptPrompt(io.ComfyNode):
@@ -21,6 +22,7 @@ class ConceptPrompt(io.ComfyNode):
                 ConceptIO.Input("concept", tooltip="The concept, from CoRe Train Embedding or Load Concept."),
                 io.String.Input(
                     "template",
+                    display_name=LABELS["template"],
                     default="a photo of a {} in the jungle",
                     multiline=True,
                     tooltip="The prompt, with {} exactly once where the concept goes and spaces around it.",

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from ...core_ops.pictures import LATENT_CELL
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files
+from ..host.models.denoiser import own_side
 from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name
 from ..host.models.lora_loading import apply_lora
 from ..host.models.text_encoder import encoder_widths
+from ..labels import LABELS
 from .concept_card import ConceptCard
 from .thumbnail import KEY, decode_thumbnail
 
@@ -25,6 +28,8 @@ ANY_BASE = (
     "Also take a concept of another fine-tune of the same family (SD 1.x, 2.x or XL). Off: only of this very base "
     "model."
 )
+RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
+LARGEST_SIDE = 4096
 
 
 class LoadConcept(io.ComfyNode):
@@ -36,30 +41,7 @@ class LoadConcept(io.ComfyNode):
             category="CoRe Personalization",
             description="Loads a shared concept: its LoRA onto the model, its embedding for prompts.",
             search_aliases=["load lora with embedding", "import concept", "bundle embedding"],
-            inputs=[
-                io.Model.Input("model", tooltip="The base model of the concept. It stays as it is."),
-                io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
-                io.Combo.Input(
-                    "file",
-                    options=concept_bundles.concept_file_names(),
-                    tooltip="A file of Save Concept among the LoRAs, or an embedding of CoRe Train Embedding.",
-                ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
-                ),
-                io.String.Input(
-                    "embedding_name",
-                    default="",
-                    advanced=True,
-                    tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
-                ),
-                io.Boolean.Input("any_base_of_same_family", default=False, advanced=True, tooltip=ANY_BASE),
-            ],
+            inputs=_inputs(),
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, where the file has one."),
                 io.Clip.Output("CLIP", display_name="clip", tooltip="For CLIP Text Encode."),
@@ -69,6 +51,7 @@ class LoadConcept(io.ComfyNode):
                 io.String.Output("prompt", display_name="prompt", tooltip="Write this in any prompt."),
                 io.String.Output("card", display_name="card", tooltip="What the file says about itself."),
                 io.Image.Output("preview", display_name="preview", tooltip="Its picture; white where it has none."),
+                io.Int.Output("resolution", display_name="resolution", tooltip=RESOLUTION),
             ],
         )
 
@@ -86,6 +69,8 @@ class LoadConcept(io.ComfyNode):
         stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file))
         card = ConceptCard.read("file", stored.metadata)
         _validate_base(card, model, clip, any_of_family=any_base_of_same_family)
+        known = 0 < card.resolution <= LARGEST_SIDE and card.resolution % LATENT_CELL == 0
+        card = dataclasses.replace(card, resolution=card.resolution if known else own_side(model))
         vectors = concept_bundles.vectors_for(stored, encoder_widths(clip))
         uri = stored.metadata.get(KEY)
         preview = torch.ones(1, 64, 64, 3) if uri is None else decode_thumbnail("file", uri)
@@ -103,7 +88,45 @@ class LoadConcept(io.ComfyNode):
         path = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
         concept = dataclasses.replace(concept, path=path)
         shown = ui.PreviewImage(preview, cls=cls)
-        return io.NodeOutput(model, clip, concept, concept.phrase, card.shown(concept.phrase), preview, ui=shown)
+        told = card.shown(concept.phrase)
+        return io.NodeOutput(model, clip, concept, concept.phrase, told, preview, card.resolution, ui=shown)
+
+
+def _inputs() -> list[io.Input]:
+    """Models, and the file with how it is loaded."""
+    return [
+        io.Model.Input("model", tooltip="The base model of the concept. It stays as it is."),
+        io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
+        io.Combo.Input(
+            "file",
+            display_name=LABELS["file"],
+            options=concept_bundles.concept_file_names(),
+            tooltip="A file of Save Concept among the LoRAs, or an embedding of CoRe Train Embedding.",
+        ),
+        io.Float.Input(
+            "strength",
+            display_name=LABELS["strength"],
+            default=1.0,
+            min=-100.0,
+            max=100.0,
+            step=0.01,
+            tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
+        ),
+        io.String.Input(
+            "embedding_name",
+            display_name=LABELS["embedding_name"],
+            default="",
+            advanced=True,
+            tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
+        ),
+        io.Boolean.Input(
+            "any_base_of_same_family",
+            display_name=LABELS["any_base_of_same_family"],
+            default=False,
+            advanced=True,
+            tooltip=ANY_BASE,
+        ),
+    ]
 
 
 def _validate_base(card: ConceptCard, model: Any, clip: Any, any_of_family: bool) -> None:

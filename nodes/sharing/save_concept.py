@@ -13,6 +13,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO, LoraModel
 from ..files import concept_bundles, concept_files, safe_files
 from ..files.unet_files import validate_new_file
+from ..labels import LABELS
 from .concept_card import ConceptCard
 from .thumbnail import KEY, encode_thumbnail
 
@@ -33,16 +34,23 @@ class SaveConcept(io.ComfyNode):
                 ConceptIO.Input("concept", tooltip="The concept, from CoRe Train Embedding or Load Concept."),
                 io.String.Input(
                     "name",
+                    display_name=LABELS["name"],
                     default="",
                     tooltip="Name of the file in output/loras: letters, digits, '-', '_', '.'. Empty: the concept's.",
                 ),
+                io.Boolean.Input(
+                    "overwrite",
+                    display_name=LABELS["overwrite"],
+                    default=False,
+                    tooltip="Replace a file of the same name.",
+                ),
                 io.String.Input(
                     "description",
+                    display_name=LABELS["description"],
                     default="",
                     multiline=True,
                     tooltip="What others should know: what it is, which prompts work. Up to 10000 characters.",
                 ),
-                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of the same name."),
                 io.Custom("LORA_MODEL").Input(
                     "lora",
                     optional=True,
@@ -62,8 +70,8 @@ class SaveConcept(io.ComfyNode):
         cls,
         concept: Concept,
         name: str,
-        description: str,
         overwrite: bool,
+        description: str,
         lora: Mapping[str, Tensor] | None = None,
         preview: Tensor | None = None,
     ) -> io.NodeOutput:

@@ -16,6 +16,7 @@ from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files
 from ..host.prompts.prompt_rows import naming
+from ..settings import showing
 
 
 def model_inputs() -> list[Any]:
@@ -29,7 +30,12 @@ def model_inputs() -> list[Any]:
 def picture_inputs() -> list[Any]:
     return [
         io.Image.Input("images", tooltip="About four pictures of the concept, as a batch or a list, of any sizes."),
-        io.Mask.Input("masks", optional=True, tooltip="One mask per picture: white is the concept. Optional."),
+        io.Mask.Input(
+            "masks",
+            optional=True,
+            tooltip="One mask per picture: white is the concept. Optional.",
+            extra_dict=showing({"connected": ["use_masks"]}),
+        ),
         io.String.Input(
             "captions",
             optional=True,
@@ -44,6 +50,13 @@ def curve_outputs() -> list[Any]:
         io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
         io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
     ]
+
+
+def resolution_output() -> io.Output:
+    """Of a node that knows how large its model's pictures are."""
+    return io.Int.Output(
+        "resolution", display_name="resolution", tooltip="Side in pixels: for Empty Latent Image's width and height."
+    )
 
 
 def captioned_pictures(

@@ -45,7 +45,10 @@ def _node(node: Mapping[str, Any]) -> Texts:
     return {
         "display_name": node["display_name"],
         "description": node["description"],
-        "inputs": {name: {"name": name, "tooltip": declared[name][1]["tooltip"]} for name in order},
+        "inputs": {
+            name: {"name": declared[name][1].get("display_name", name), "tooltip": declared[name][1]["tooltip"]}
+            for name in order
+        },
         "outputs": {str(index): {"name": name, "tooltip": tooltip} for index, (name, tooltip) in enumerate(outputs)},
     }
 

@@ -29,7 +29,7 @@ def text_is_in_view(editor) -> bool:
 
 
 def test_a_run_shows_progress_then_words_pictures_and_curve(editor):
-    open_quick_start(editor, "watched", steps=3, rescale_from=1, rescale_to=2, preview_every=2, save_every=0)
+    open_quick_start(editor, "watched", steps=3, rescale_from=0.3, rescale_to=0.7, preview_every=2, save_every=0)
     assert editor.run()["node_errors"] == {}
     running = editor.wait_for_text(TRAINING, "^step 2/3 · .*left · diffusion .*context_attention")
     live = editor.wait_for_pictures(TRAINING, 1)

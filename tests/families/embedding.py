@@ -11,7 +11,7 @@ from .prepared import Prepared
 SETTINGS: dict[str, Any] = {"concept_name": "planned", "super_category": "dog", "resolution": 64, "batch_size": 2}
 SETTINGS |= {"precision": "fp32", "preview_every": 0, "save_every": 0, "overwrite": True}
 
-FEW_STEPS = {"steps": 4, "rescale_from": 2, "rescale_to": 3}
+FEW_STEPS = {"steps": 4, "rescale_from": 0.5, "rescale_to": 0.75}
 
 
 def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:

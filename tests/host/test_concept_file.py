@@ -90,7 +90,7 @@ def test_the_card_is_complete_and_the_preview_comes_back(sd1):
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert metadata["modelspec.description"] == "mine"
     assert metadata["modelspec.trigger_phrase"] == own["phrase"]
-    *_, preview = load(sd1, f"loras/{path.name}")
+    *_, preview, _ = load(sd1, f"loras/{path.name}")
     assert preview.shape == (1, 512, 512, 3)
     smaller = torch.nn.functional.interpolate(picture.movedim(-1, 1), 512, mode="area").movedim(1, -1)
     assert float((preview - smaller).abs().mean()) < 0.03

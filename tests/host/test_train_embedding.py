@@ -24,7 +24,7 @@ def test_every_family_trains_and_core_reads_its_file_alike(family, embeddings):
 
     models = load_family(family, embedding_directory=str(embeddings))
     before = weights_hash(models)
-    concept, token, loss_map, preview = execute(models, concept_name=f"family-{family}", vectors=2)
+    concept, token, loss_map, preview, *_ = execute(models, concept_name=f"family-{family}", vectors=2)
     assert weights_hash(models) == before
     assert token == f"embedding:family-{family}"
     assert len(loss_map["loss"]) == len(loss_map["context_attention"]) == 4
@@ -51,7 +51,7 @@ def test_every_method_trains_with_everything_connected(sd1, method):
     settings |= {"initial_words": "small brown toy", "prompt_set": "own"}
     settings |= {"own_prompts": "a {} in snow\n# comment\na red {}"}
     captions = ["a {} on a table", "a {} in the grass"]
-    concept, token, losses, _ = execute(sd1, images, masks, captions, **settings)
+    concept, token, losses, *_ = execute(sd1, images, masks, captions, **settings)
     assert token == ("embedding:everything teddy bear" if method.startswith("Attn") else "embedding:everything")
     assert concept.phrase == token
     assert all(value == value for value in losses["loss"])
@@ -75,15 +75,15 @@ def test_applied_patches_count_in_training(sd1):
     patched = model.clone()
     with torch.inference_mode():
         patched.add_patches({key: (torch.randn_like(model.model.state_dict()[key]),)}, 1.0)
-    plain, _, _, _ = execute(sd1, concept_name="plain")
-    changed, _, _, _ = execute((patched, clip, vae), concept_name="patched")
+    plain, *_ = execute(sd1, concept_name="plain")
+    changed, *_ = execute((patched, clip, vae), concept_name="patched")
     assert not torch.equal(plain.vectors["clip_l"], changed.vectors["clip_l"])
 
 
 def test_concept_prompt_fills_the_template(sd1):
     from core_personalization.nodes.sharing.concept_prompt import ConceptPrompt
 
-    concept, _, _, _ = execute(sd1, concept_name="prompted", steps=1)
+    concept, *_ = execute(sd1, concept_name="prompted", steps=1)
     assert ConceptPrompt.execute(concept, "a {} in space").args == ("a embedding:prompted in space",)
     with pytest.raises(ValueError, match="template"):
         ConceptPrompt.execute(concept, "a dog")
@@ -94,7 +94,7 @@ def test_core_lowers_both_regularizers_and_both_methods_learn(sd1):
 
     def finish(method):
         weights = {"embedding_weight": 0.5, "attention_weight": 500.0, "regularization_batch": 1}
-        rates = {"steps": 20, "learning_rate": 5e-3, "rescale_from": 2, "rescale_to": 0}
+        rates = {"steps": 20, "learning_rate": 5e-3, "rescale_to": 0}
         run = embedding_run(sd1, pictures(), method=method, **weights, **rates)
         with torch.inference_mode():
             run.train()
@@ -134,7 +134,7 @@ def fixed_diffusion_loss(run, vectors, batches) -> float:
 
 
 def test_the_file_says_what_it_is_and_how_it_was_made(sd1):
-    concept, _, losses, _ = execute(sd1, concept_name="with-card", seed=5)
+    concept, _, losses, *_ = execute(sd1, concept_name="with-card", seed=5)
     tensors, metadata = read(concept.path)
     assert metadata["modelspec.trigger_phrase"] == "embedding:with-card"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"

@@ -27,7 +27,7 @@ REFUSED = [
     ({"steps": 0}, "steps: 0"),
     ({"batch_size": 0}, "batch_size: 0"),
     ({"learning_rate": float("nan")}, "learning_rate"),
-    ({"rescale_from": 9, "rescale_to": 8}, "rescale_from: 9"),
+    ({"rescale_from": 0.9, "rescale_to": 0.8}, "rescale_from: 0.9"),
     ({"method": "DreamBooth"}, "method: 'DreamBooth'"),
     ({"prompt_set": "own", "own_prompts": "a dog"}, "own_prompts"),
     ({"weighting": "balanced", "embedding_share": 0.6, "attention_share": 0.4}, "embedding_share"),

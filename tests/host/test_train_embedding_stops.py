@@ -20,7 +20,7 @@ def test_cancel_keeps_all_and_resumed_equals_uninterrupted(sd1, embeddings, monk
     from core_personalization.nodes.host.run_control import Cancelled
 
     before = weights_hash(sd1)
-    whole, _, whole_losses, _ = execute(sd1, concept_name="whole")
+    whole, _, whole_losses, *_ = execute(sd1, concept_name="whole")
     with monkeypatch.context() as patch:
         cancel_after(patch, step)
         with pytest.raises(Cancelled):
@@ -29,7 +29,7 @@ def test_cancel_keeps_all_and_resumed_equals_uninterrupted(sd1, embeddings, monk
     kept = host_conditioning(sd1[1], f"a embedding:cancelled-step{step}")
     assert not torch.equal(kept, host_conditioning(sd1[1], "a dog"))
 
-    resumed, _, losses, _ = execute(sd1, concept_name="resumed", resume_from="cancelled")
+    resumed, _, losses, *_ = execute(sd1, concept_name="resumed", resume_from="cancelled")
     assert torch.equal(resumed.vectors["clip_l"], whole.vectors["clip_l"])
     assert losses == whole_losses
 

@@ -72,6 +72,12 @@ def prediction_of(model: ModelPatcher) -> Prediction:
     )
 
 
+def own_side(model: ModelPatcher) -> int:
+    """Side in pixels of the pictures that the model was made for, by the width of its text encoder's output."""
+    by_width = {768: 512, 1024: 768 if prediction_of(model) == "v" else 512}
+    return by_width.get(model.model.model_config.unet_config["context_dim"], 1024)
+
+
 @dataclass(frozen=True)
 class UNetPlan:
     """How a copy of a U-Net computes.

@@ -33,8 +33,8 @@ _MARKS: dict[str, tuple[str, ...]] = {
 SCOPES = tuple(_MARKS)
 
 FULL, SINGULAR_VALUES = "full weights", "singular values"
-LORA = "LoRA"
-ADAPTERS = (LORA, "LoHa", "LoKr", "OFT")
+LORA, OFT = "LoRA", "OFT"
+ADAPTERS = (LORA, "LoHa", "LoKr", OFT)
 FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
 
 
@@ -82,7 +82,7 @@ class WeightChoice:
         if self.form == SINGULAR_VALUES:
             return SingularValueShifts
         create: Callable[..., nn.Module] = adapter_maps[self.form].create_train
-        alpha = 0.0 if self.form == "OFT" else self.alpha
+        alpha = 0.0 if self.form == OFT else self.alpha
 
         def adapter(weight: Tensor) -> nn.Module:
             # Of its shape alone and on the CPU, so that a seed means the same numbers on every device.
