@@ -1,0 +1,55 @@
+"""Writes example_workflows and subgraphs, under ComfyUI's Python. scripts/write_templates.py prepares and calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from driver.base_folder import BaseFolder
+from driver.client import ComfyUIClient
+from driver.server import ComfyUIServer
+from preparation.errors import PreparationError
+from preparation.installation import ROOT
+
+from .training import (
+    captions,
+    custom_diffusion,
+    dreambooth_lora,
+    form,
+    quick_start,
+    sdxl,
+    three_stages,
+    word_and_lora,
+)
+
+WORKFLOWS = ROOT / "example_workflows"
+TEMPLATES = (
+    quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions,
+)  # fmt: skip
+
+
+def write(known: dict[str, Any]) -> None:
+    for template in TEMPLATES:
+        graph = template(known)
+        text = json.dumps(graph.file(), ensure_ascii=False, indent=1) + "\n"
+        (WORKFLOWS / f"{graph.name}.json").write_text(text, encoding="utf-8", newline="\n")
+        print(graph.name)
+
+
+def main() -> int:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with ComfyUIServer(Path(os.environ["COMFYUI_PATH"]), BaseFolder.make(Path(folder))) as server:
+                write(ComfyUIClient(server.address).get("/object_info"))
+    except PreparationError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""A workflow as the editor saves it, from nodes whose inputs are given by name.
+
+Example::
+
+    graph = Graph("Draw", known=client.get("/object_info"))
+    checkpoint = graph.node("CheckpointLoaderSimple", (0, 0), (300, 100), ckpt_name="model.safetensors")
+    graph.node("CLIPTextEncode", (340, 0), (300, 90), clip=checkpoint["CLIP"], text="a dog")
+    graph.file()
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+Point = tuple[int, int]
+INPUT_NODE, OUTPUT_NODE = -10, -20
+"""The editor's ids of what stands for a subgraph's sockets inside it."""
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+GROWING = "COMFY_AUTOGROW_V3"
+"""An input that takes any number of outputs."""
+TITLE, MARGIN, LANES, GROUP_TITLE = 30, 8, 48, 30
+"""Pixels of the editor: a node's title, above it; around the nodes of a group; for cables that pass above nodes, and
+above those the group's title."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A node's output; through: places that its cable goes by."""
+
+    node: int
+    slot: int
+    type: str
+    through: tuple[Point, ...] = ()
+
+    def by(self, *places: Point) -> Output:
+        return replace(self, through=places)
+
+    def over(self, left: int, right: int, lane: int, *then: Point) -> Output:
+        """Passes above the nodes from one gutter to another, which are given by where they are."""
+        height = -TITLE - 12 - 10 * lane
+        return self.by((left, height), (right, height), *then)
+
+    def around(self, right: int, left: int, height: int) -> Output:
+        """From a node to one below it: to the gutter on its right, through the gap, and from the gutter on the left."""
+        return self.by((right, height), (left, height))
+
+
+@dataclass
+class Node:
+    id: int
+    type: str
+    place: Point
+    size: Point
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    values: dict[str, Any]
+    title: str = ""
+    properties: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Output:
+        slot = [output["name"] for output in self.outputs].index(name)
+        return Output(self.id, slot, self.outputs[slot]["type"])
+
+    def saved(self, order: int) -> dict[str, Any]:
+        shown = {"title": self.title} if self.title else {}
+        return {
+            "id": self.id, "type": self.type, "pos": list(self.place), "size": list(self.size), "flags": {},
+            "order": order, "mode": 0, "inputs": self.inputs, "outputs": self.outputs, **shown,
+            "properties": self.properties, "widgets_values": list(self.values.values()),
+        }  # fmt: skip
+
+
+class Graph:
+    """known: the server's /object_info."""
+
+    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
+        self.name, self.known = name, known
+        self.nodes: list[Node] = []
+        self.groups: list[dict[str, Any]] = []
+        self.extra: dict[str, Any] = {}
+        self.inside: list[Subgraph] = []
+        self._links: list[dict[str, Any]] = []
+        self._reroutes: list[dict[str, Any]] = []
+
+    @property
+    def id(self) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"core-personalization/{self.name}"))
+
+    def node(self, type: str, place: Point, size: Point, title: str = "", **given: Any) -> Node:
+        """A node; given: per input its value, or the output that it is connected with.
+
+        Raises KeyError for an input that the node has not.
+        """
+        declared = self.known[type]["input"]
+        inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+        order = [name for kind in ("required", "optional") for name in self.known[type]["input_order"].get(kind, [])]
+        if unknown := given.keys() - set(order):
+            raise KeyError(f"{type} has no {', '.join(sorted(unknown))}")
+        added = Node(len(self.nodes) + 1, type, place, size, [], [], {}, title)
+        for name in order:
+            kind, options = _declared(inputs[name])
+            if kind == GROWING:
+                for index, output in enumerate(given[name]):
+                    label = f"{options['template']['prefix']}{index}"
+                    kind = next(iter(options["template"]["input"]["required"].values()))[0]
+                    self._socket(added, f"{name}.{label}", kind, value=output, label=label)
+                continue
+            value = given.get(name, options.get("default", _first(inputs[name])))
+            is_widget = kind in WIDGETS and not options.get("forceInput")
+            if isinstance(value, Output) or not is_widget:
+                self._socket(added, name, kind, value=given.get(name), optional=name in declared.get("optional", {}))
+            if is_widget:
+                added.values[name] = options.get("default", "") if isinstance(value, Output) else value
+                added.values |= _companions(name, options)
+        for name, kind in zip(self.known[type]["output_name"], self.known[type]["output"], strict=True):
+            added.outputs.append({"name": name, "type": kind, "links": []})
+        self.nodes.append(added)
+        return added
+
+    def note(self, place: Point, size: Point, text: str) -> None:
+        self.nodes.append(Node(len(self.nodes) + 1, "MarkdownNote", place, size, [], [], {"": text}, "What to do"))
+
+    def place(self, subgraph: Subgraph, place: Point, size: Point, title: str = "", **given: Any) -> Node:
+        """A subgraph as a node; given: as in `node`, its inputs' own values by default."""
+        added = Node(len(self.nodes) + 1, subgraph.id, place, size, [], [], {}, title or subgraph.name)
+        for name, (kind, default) in subgraph.inputs.items():
+            value = given.get(name, default)
+            self._socket(added, name, kind, value=value, widget=default is not None)
+            if default is not None:
+                added.values[name] = default if isinstance(value, Output) else value
+        added.properties = {"proxyWidgets": [["-1", name] for name in added.values]}
+        added.outputs = [{"name": name, "type": output.type, "links": []} for name, output in subgraph.outputs.items()]
+        if subgraph not in self.inside:
+            self.inside.append(subgraph)
+        self.nodes.append(added)
+        return added
+
+    def group(self, title: str, *nodes: Node, color: str = "#3f789e") -> None:
+        """A frame around nodes."""
+        left, top = (min(node.place[axis] for node in nodes) - MARGIN for axis in (0, 1))
+        right, bottom = (max(node.place[axis] + node.size[axis] for node in nodes) + MARGIN for axis in (0, 1))
+        top -= TITLE + GROUP_TITLE + (LANES if top + MARGIN == 0 else 0)
+        bounds = [left, top, right - left, bottom - top]
+        self.groups.append({"id": len(self.groups) + 1, "title": title, "bounding": bounds, "color": color, "flags": {}})
+
+    def file(self) -> dict[str, Any]:
+        """What the editor saves."""
+        links = [
+            [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")]
+            for link in self._links
+        ]
+        parents = [{"id": link["id"], "parentId": link["parentId"]} for link in self._links if "parentId" in link]
+        routes = {"reroutes": self._reroutes, "linkExtensions": parents} if self._reroutes else {}
+        inside = {"definitions": {"subgraphs": [each.definition() for each in self.inside]}} if self.inside else {}
+        return {
+            "id": self.id, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(self._links),
+            "nodes": [node.saved(order) for order, node in enumerate(self.nodes)], "links": links,
+            "groups": self.groups, **inside, "config": {}, "extra": {**self.extra, **routes}, "version": 0.4,
+        }  # fmt: skip
+
+    def _socket(
+        self, node: Node, name: str, kind: str, value: Any, optional: bool = False, widget: bool = False, **more: Any
+    ) -> None:
+        socket: dict[str, Any] = {"name": name, "type": kind, "link": None, **more}
+        if widget or name in node.values or (isinstance(value, Output) and kind in WIDGETS):
+            socket["widget"] = {"name": name}
+        if optional:
+            socket["shape"] = 7
+        if isinstance(value, Output):
+            socket["link"] = self.link(value, node.id, len(node.inputs))
+        node.inputs.append(socket)
+
+    def link(self, output: Output, target: int, slot: int) -> int:
+        """Returns its id."""
+        link = {"id": len(self._links) + 1, "origin_id": output.node, "origin_slot": output.slot,
+                "target_id": target, "target_slot": slot, "type": output.type}  # fmt: skip
+        self._links.append(link)
+        if output.node > 0:
+            self.nodes[output.node - 1].outputs[output.slot]["links"].append(link["id"])
+        for place in output.through:
+            reroute: dict[str, Any] = {"id": len(self._reroutes) + 1, "pos": list(place), "linkIds": [link["id"]]}
+            if "parentId" in link:
+                reroute["parentId"] = link["parentId"]
+            link["parentId"] = reroute["id"]
+            self._reroutes.append(reroute)
+        return link["id"]
+
+
+class Subgraph(Graph):
+    """A graph that is a node of others. inputs: per name its type, and its value where it has a field."""
+
+    def __init__(self, name: str, known: Mapping[str, Any], inputs: Mapping[str, tuple[str, Any]], description: str):
+        super().__init__(name, known)
+        self.inputs, self.outputs, self.description = inputs, {}, description
+
+    def __getitem__(self, name: str) -> Output:
+        slot = list(self.inputs).index(name)
+        return Output(INPUT_NODE, slot, self.inputs[name][0])
+
+    def definition(self) -> dict[str, Any]:
+        for slot, output in enumerate(self.outputs.values()):
+            self.link(output, OUTPUT_NODE, slot)
+        right = max(node.place[0] + node.size[0] for node in self.nodes) + 80
+        inputs = [self._boundary(INPUT_NODE, "origin", slot, name, kind, -140) for slot, (name, (kind, _)) in
+                  enumerate(self.inputs.items())]  # fmt: skip
+        outputs = [self._boundary(OUTPUT_NODE, "target", slot, name, output.type, right) for slot, (name, output) in
+                   enumerate(self.outputs.items())]  # fmt: skip
+        return {
+            "id": self.id, "version": 1,
+            "state": {"lastGroupId": 0, "lastNodeId": len(self.nodes), "lastLinkId": len(self._links),
+                      "lastRerouteId": 0},
+            "revision": 0, "config": {}, "name": self.name,
+            "inputNode": {"id": INPUT_NODE, "bounding": [-200, 0, 130, 40 + 20 * len(inputs)]},
+            "outputNode": {"id": OUTPUT_NODE, "bounding": [right, 0, 130, 40 + 20 * len(outputs)]},
+            "inputs": inputs, "outputs": outputs, "widgets": [],
+            "nodes": [node.saved(order) for order, node in enumerate(self.nodes)], "groups": [], "links": self._links,
+            "extra": {}, "category": "CoRe Personalization", "description": self.description,
+        }  # fmt: skip
+
+    def _boundary(self, node: int, end: str, slot: int, name: str, kind: str, left: int) -> dict[str, Any]:
+        links = [link["id"] for link in self._links if (link[f"{end}_id"], link[f"{end}_slot"]) == (node, slot)]
+        identity = str(uuid.uuid5(uuid.UUID(self.id), f"{end} {name}"))
+        return {"id": identity, "name": name, "type": kind, "linkIds": links, "pos": [left, 20 + 20 * slot]}
+
+
+def _declared(spec: Sequence[Any]) -> tuple[str, Mapping[str, Any]]:
+    """Type and options of an input; a list of choices is a COMBO."""
+    return "COMBO" if isinstance(spec[0], list) else spec[0], spec[1] if len(spec) > 1 else {}
+
+
+def _first(spec: Sequence[Any]) -> Any:
+    choices = spec[0] if isinstance(spec[0], list) else _declared(spec)[1].get("options", [""])
+    return choices[0] if choices else ""
+
+
+def _companions(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that the editor saves after an input's own."""
+    if options.get("control_after_generate"):
+        return {f"{name} afterwards": "fixed"}
+    return {f"{name} upload": "image"} if options.get("image_upload") else {}

@@ -1,0 +1,129 @@
+"""What several workflows have: the way in, the drawing as one node, and how cables pass other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .graph import Graph, Node, Output, Point, Subgraph
+
+NAME = FOLDER = "my-dog"
+NEGATIVE = "blurry, text, watermark"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A checkpoint that ComfyUI's own templates use, with its address for the editor's offer to fetch it."""
+
+    file: str
+    address: str
+    guidance: float
+    steps: int
+    batch: int
+
+
+SD15 = BaseModel(
+    "v1-5-pruned-emaonly-fp16.safetensors",
+    "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
+    guidance=7.0,
+    steps=25,
+    batch=4,
+)
+SDXL = BaseModel(
+    "sd_xl_base_1.0.safetensors",
+    "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+    guidance=6.0,
+    steps=30,
+    batch=1,
+)
+
+
+def checkpoint(graph: Graph, place: Point, width: int, base: BaseModel = SD15) -> Node:
+    node = graph.node("CheckpointLoaderSimple", place, (width, 98), ckpt_name=base.file)
+    node.properties = {"models": [{"name": base.file, "url": base.address, "directory": "checkpoints"}]}
+    return node
+
+
+def photos(graph: Graph, place: Point, width: int) -> Node:
+    return graph.node("LoadImageDataSetFromFolder", place, (width, 58), "Your photos", folder=FOLDER)
+
+
+def models(loader: Node, over: tuple[int, int] | None = None) -> dict[str, Output]:
+    """model, clip and vae of a loader. over: left edges of the first column that they pass above, and of their node's;
+    each has a lane of its own."""
+    outputs = {"model": loader["MODEL"], "clip": loader["CLIP"], "vae": loader["VAE"]}
+    if over is None:
+        return outputs
+    return {
+        name: output.over(over[0] - 20 + 6 * lane, over[1] - 20 + 4 * lane, lane)
+        for lane, (name, output) in enumerate(outputs.items())
+    }
+
+
+def drawing(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
+    """A concept in one prompt: from model, text encoder and concept to pictures."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT"}
+    graph = Subgraph(
+        "Draw it",
+        known,
+        {
+            **{name: (kind, None) for name, kind in sockets.items()},
+            "resolution": ("INT", 512),
+            "template": ("STRING", "a photo of a {} in the jungle"),
+            **_sampling(base),
+        },
+        "Draws a concept in a prompt: {} is the concept.",
+    )
+    prompt = graph.node("CoReConceptPrompt", (0, 0), (320, 100), concept=graph["concept"], template=graph["template"])
+    words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompt["prompt"])
+    _, image = _sampled(graph, words["CONDITIONING"], graph["model"])
+    graph.outputs["images"] = image
+    return graph
+
+
+def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
+    """A prompt drawn while a probe looks on."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "conditioning": "CONDITIONING", "prompt": "STRING"}
+    graph = Subgraph(
+        "Draw it, watched",
+        known,
+        {**{name: (kind, None) for name, kind in sockets.items()}, "resolution": ("INT", 512), **_sampling(SD15)},
+        "Draws a prompt, and notes where each of its words acts.",
+    )
+    probe = graph.node(
+        *("CoReContextAttentionProbe", (0, 0), (320, 300)),
+        **{name: graph[name] for name in ("model", "clip", "prompt", "conditioning")},
+    )
+    latent, image = _sampled(graph, graph["conditioning"], probe["model"])
+    graph.outputs |= {"images": image, "latent": latent, "probe": probe["probe"]}
+    return graph
+
+
+def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
+    return {
+        "negative": ("STRING", NEGATIVE),
+        "seed": ("INT", 7),
+        "steps": ("INT", base.steps),
+        "cfg": ("FLOAT", base.guidance),
+        "batch_size": ("INT", base.batch),
+    }
+
+
+def _sampled(graph: Subgraph, words: Output, model: Output) -> tuple[Output, Output]:
+    """Latents and pictures, drawn as the subgraph's inputs say."""
+    negative = graph.node("CLIPTextEncode", (360, 140), (300, 90), clip=graph["clip"], text=graph["negative"])
+    side = graph["resolution"]
+    empty = graph.node(
+        "EmptyLatentImage", (360, 280), (300, 106), width=side, height=side, batch_size=graph["batch_size"]
+    )
+    sampler = graph.node(
+        *("KSampler", (700, 0), (270, 262)),
+        **{name: graph[name] for name in ("seed", "steps", "cfg")},
+        model=model,
+        positive=words,
+        negative=negative["CONDITIONING"],
+        latent_image=empty["LATENT"],
+    )
+    image = graph.node("VAEDecode", (1010, 0), (200, 46), samples=sampler["LATENT"], vae=graph["vae"])
+    return sampler["LATENT"], image["IMAGE"]
