@@ -105,8 +105,9 @@ def _check(name: str, value: Any, declared: io.Input) -> None:
 def _field(kind: Any, default: Any, tooltip: str, advanced: bool, **extra: Any) -> Any:
     def declare(name: str) -> io.Input:
         label = LABELS[name]
+        given = {"placeholder": label, **extra} if extra.get("multiline") else extra
         return kind.Input(
-            name, display_name=label, default=default, tooltip=tooltip, advanced=advanced or None, **extra
+            name, display_name=label, default=default, tooltip=tooltip, advanced=advanced or None, **given
         )
 
     return dataclasses.field(default=default, metadata={_KEY: declare})
