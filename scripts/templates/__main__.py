@@ -15,6 +15,7 @@ from driver.server import ComfyUIServer
 from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
+from .looking import attention, best_step, ignored_word, score, shared_concept
 from .training import (
     captions,
     custom_diffusion,
@@ -29,6 +30,7 @@ from .training import (
 WORKFLOWS = ROOT / "example_workflows"
 TEMPLATES = (
     quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions,
+    shared_concept, ignored_word, attention, score, best_step,
 )  # fmt: skip
 
 

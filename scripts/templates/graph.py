@@ -15,20 +15,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-Point = tuple[int, int]
+from .routing import TITLE, Box, Columns, Point
+
 INPUT_NODE, OUTPUT_NODE = -10, -20
 """The editor's ids of what stands for a subgraph's sockets inside it."""
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 GROWING = "COMFY_AUTOGROW_V3"
 """An input that takes any number of outputs."""
-TITLE, MARGIN, LANES, GROUP_TITLE = 30, 8, 48, 30
-"""Pixels of the editor: a node's title, above it; around the nodes of a group; for cables that pass above nodes, and
-above those the group's title."""
+SLOT, FIELD = 20, 24
+MARGIN, GROUP_TITLE = 8, 30
+"""Pixels of the editor: of a socket and of a field; around the nodes of a group, and for its title."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """A node's output; through: places that its cable goes by."""
+    """A node's output; through: places that its cable goes by, where it shall not be laid by `routing`."""
 
     node: int
     slot: int
@@ -37,15 +38,6 @@ class Output:
 
     def by(self, *places: Point) -> Output:
         return replace(self, through=places)
-
-    def over(self, left: int, right: int, lane: int, *then: Point) -> Output:
-        """Passes above the nodes from one gutter to another, which are given by where they are."""
-        height = -TITLE - 12 - 10 * lane
-        return self.by((left, height), (right, height), *then)
-
-    def around(self, right: int, left: int, height: int) -> Output:
-        """From a node to one below it: to the gutter on its right, through the gap, and from the gutter on the left."""
-        return self.by((right, height), (left, height))
 
 
 @dataclass
@@ -64,6 +56,22 @@ class Node:
         slot = [output["name"] for output in self.outputs].index(name)
         return Output(self.id, slot, self.outputs[slot]["type"])
 
+    @property
+    def box(self) -> Box:
+        (left, top), (width, height) = self.place, self.size
+        return left, top, left + width, top + height
+
+    def output_height(self, slot: int) -> int:
+        return self.place[1] + SLOT * slot + 14
+
+    def input_height(self, slot: int) -> int:
+        """Sockets come first, then the fields."""
+        sockets = [socket for socket in self.inputs if "widget" not in socket]
+        if self.inputs[slot] in sockets:
+            return self.place[1] + SLOT * sockets.index(self.inputs[slot]) + 14
+        above = SLOT * max(len(sockets), len(self.outputs)) + FIELD * list(self.values).index(self.inputs[slot]["name"])
+        return self.place[1] + above + 14
+
     def saved(self, order: int) -> dict[str, Any]:
         shown = {"title": self.title} if self.title else {}
         return {
@@ -79,11 +87,13 @@ class Graph:
     def __init__(self, name: str, known: Mapping[str, Any]) -> None:
         self.name, self.known = name, known
         self.nodes: list[Node] = []
-        self.groups: list[dict[str, Any]] = []
+        self._groups: list[tuple[str, Sequence[Node], str]] = []
         self.extra: dict[str, Any] = {}
         self.inside: list[Subgraph] = []
         self._links: list[dict[str, Any]] = []
         self._reroutes: list[dict[str, Any]] = []
+        self._ways: dict[int, tuple[Point, ...]] = {}
+        self._lanes: dict[tuple[int, int], int] = {}
 
     @property
     def id(self) -> str:
@@ -111,7 +121,8 @@ class Graph:
             value = given.get(name, options.get("default", _first(inputs[name])))
             is_widget = kind in WIDGETS and not options.get("forceInput")
             if isinstance(value, Output) or not is_widget:
-                self._socket(added, name, kind, value=given.get(name), optional=name in declared.get("optional", {}))
+                optional = name in declared.get("optional", {})
+                self._socket(added, name, kind, value=given.get(name), optional=optional, widget=is_widget)
             if is_widget:
                 added.values[name] = options.get("default", "") if isinstance(value, Output) else value
                 added.values |= _companions(name, options)
@@ -139,15 +150,12 @@ class Graph:
         return added
 
     def group(self, title: str, *nodes: Node, color: str = "#3f789e") -> None:
-        """A frame around nodes."""
-        left, top = (min(node.place[axis] for node in nodes) - MARGIN for axis in (0, 1))
-        right, bottom = (max(node.place[axis] + node.size[axis] for node in nodes) + MARGIN for axis in (0, 1))
-        top -= TITLE + GROUP_TITLE + (LANES if top + MARGIN == 0 else 0)
-        bounds = [left, top, right - left, bottom - top]
-        self.groups.append({"id": len(self.groups) + 1, "title": title, "bounding": bounds, "color": color, "flags": {}})
+        """A frame around nodes; one that begins at the top leaves room for the cables that pass there."""
+        self._groups.append((title, nodes, color))
 
     def file(self) -> dict[str, Any]:
         """What the editor saves."""
+        self._lay_cables()
         links = [
             [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")]
             for link in self._links
@@ -158,14 +166,14 @@ class Graph:
         return {
             "id": self.id, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(self._links),
             "nodes": [node.saved(order) for order, node in enumerate(self.nodes)], "links": links,
-            "groups": self.groups, **inside, "config": {}, "extra": {**self.extra, **routes}, "version": 0.4,
+            "groups": [self._group(index, *group) for index, group in enumerate(self._groups, start=1)], **inside, "config": {}, "extra": {**self.extra, **routes}, "version": 0.4,
         }  # fmt: skip
 
     def _socket(
         self, node: Node, name: str, kind: str, value: Any, optional: bool = False, widget: bool = False, **more: Any
     ) -> None:
         socket: dict[str, Any] = {"name": name, "type": kind, "link": None, **more}
-        if widget or name in node.values or (isinstance(value, Output) and kind in WIDGETS):
+        if widget:
             socket["widget"] = {"name": name}
         if optional:
             socket["shape"] = 7
@@ -180,13 +188,41 @@ class Graph:
         self._links.append(link)
         if output.node > 0:
             self.nodes[output.node - 1].outputs[output.slot]["links"].append(link["id"])
-        for place in output.through:
-            reroute: dict[str, Any] = {"id": len(self._reroutes) + 1, "pos": list(place), "linkIds": [link["id"]]}
-            if "parentId" in link:
-                reroute["parentId"] = link["parentId"]
-            link["parentId"] = reroute["id"]
-            self._reroutes.append(reroute)
+        if output.through:
+            self._ways[link["id"]] = output.through
         return link["id"]
+
+    def _lay_cables(self) -> None:
+        """Cables of one output share what they have in common."""
+        columns = Columns.of([node.box for node in self.nodes if node.type != "MarkdownNote"])
+        laid: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for link in self._links:
+            source = (link["origin_id"], link["origin_slot"])
+            if link["id"] not in self._ways:
+                start, end = (self.nodes[link[f"{side}_id"] - 1] for side in ("origin", "target"))
+                passes = columns.at(end.box) not in (columns.at(start.box), columns.at(start.box) + 1)
+                self._ways[link["id"]] = columns.way(
+                    (start.box, start.output_height(link["origin_slot"])),
+                    (end.box, end.input_height(link["target_slot"])),
+                    lane=self._lanes.setdefault(source, len(self._lanes)) if passes else link["origin_slot"],
+                )
+            for count, place in enumerate(self._ways[link["id"]], start=1):
+                key = (source, self._ways[link["id"]][:count])
+                reroute = laid.setdefault(key, {"id": len(laid) + 1, "pos": list(place), "linkIds": []})
+                reroute["linkIds"].append(link["id"])
+                if "parentId" in link:
+                    reroute["parentId"] = link["parentId"]
+                link["parentId"] = reroute["id"]
+        self._reroutes = list(laid.values())
+
+    def _group(self, number: int, title: str, nodes: Sequence[Node], color: str) -> dict[str, Any]:
+        boxes = [node.box for node in nodes]
+        left, top = (min(box[axis] for box in boxes) - MARGIN for axis in (0, 1))
+        right, bottom = (max(box[axis] for box in boxes) + MARGIN for axis in (2, 3))
+        passing = -min([reroute["pos"][1] for reroute in self._reroutes], default=-TITLE) - TITLE
+        top -= TITLE + GROUP_TITLE + (max(passing, 0) if top == -MARGIN else 0)
+        bounds = [left, top, right - left, bottom - top]
+        return {"id": number, "title": title, "bounding": bounds, "color": color, "flags": {}}
 
 
 class Subgraph(Graph):

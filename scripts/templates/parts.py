@@ -1,4 +1,4 @@
-"""What several workflows have: the way in, the drawing as one node, and how cables pass other nodes."""
+"""What several workflows have: the way in, and the drawing as one node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .graph import Graph, Node, Output, Point, Subgraph
+from .graph import Graph, Node, Output, Subgraph
+from .routing import Point
 
 NAME = FOLDER = "my-dog"
 NEGATIVE = "blurry, text, watermark"
@@ -49,16 +50,8 @@ def photos(graph: Graph, place: Point, width: int) -> Node:
     return graph.node("LoadImageDataSetFromFolder", place, (width, 58), "Your photos", folder=FOLDER)
 
 
-def models(loader: Node, over: tuple[int, int] | None = None) -> dict[str, Output]:
-    """model, clip and vae of a loader. over: left edges of the first column that they pass above, and of their node's;
-    each has a lane of its own."""
-    outputs = {"model": loader["MODEL"], "clip": loader["CLIP"], "vae": loader["VAE"]}
-    if over is None:
-        return outputs
-    return {
-        name: output.over(over[0] - 20 + 6 * lane, over[1] - 20 + 4 * lane, lane)
-        for lane, (name, output) in enumerate(outputs.items())
-    }
+def models(loader: Node) -> dict[str, Output]:
+    return {"model": loader["MODEL"], "clip": loader["CLIP"], "vae": loader["VAE"]}
 
 
 def drawing(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
@@ -100,6 +93,44 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
     return graph
 
 
+def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
+    """A concept in the paper's prompts, and how near the pictures come to references and prompts."""
+    sockets = {
+        **{"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT"},
+        **{"references": "IMAGE", "compare_with": "STRING"},
+    }
+    sampling = _sampling(SD15)
+    del sampling["batch_size"]
+    graph = Subgraph(
+        "Draw and score",
+        known,
+        {
+            **{name: (kind, None) for name, kind in sockets.items()},
+            "resolution": ("INT", 512),
+            "prompt_set": ("COMBO", "animate"),
+            "seeds_per_prompt": ("INT", 1),
+            **sampling,
+            "allow_downloads": ("BOOLEAN", False),
+        },
+        "Draws a concept in the prompts of CoRe's paper, and scores the pictures.",
+    )
+    prompts = graph.node(
+        *("CoReEvaluationPrompts", (-360, 0), (320, 240)),
+        **{name: graph[name] for name in ("concept", "prompt_set", "seeds_per_prompt", "seed")},
+    )
+    words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompts["prompts"])
+    _, images = _sampled(graph, words["CONDITIONING"], graph["model"], seed=prompts["seeds"])
+    scores = graph.node(
+        *("CoReScorecard", (1250, 0), (320, 420)),
+        **{name: graph[name] for name in ("references", "concept", "compare_with", "allow_downloads")},
+        generated=images,
+        prompts=prompts["plain_prompts"],
+        overwrite=True,
+    )
+    graph.outputs |= {"images": images, **{name: scores[name] for name in ("scores", "table", "chart", "pareto")}}
+    return graph
+
+
 def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
     return {
         "negative": ("STRING", NEGATIVE),
@@ -110,16 +141,20 @@ def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
     }
 
 
-def _sampled(graph: Subgraph, words: Output, model: Output) -> tuple[Output, Output]:
-    """Latents and pictures, drawn as the subgraph's inputs say."""
+def _sampled(
+    graph: Subgraph, words: Output, model: Output, seed: Output | None = None
+) -> tuple[Output, Output]:
+    """Latents and pictures, drawn as the subgraph's inputs say; a picture per seed where these come."""
     negative = graph.node("CLIPTextEncode", (360, 140), (300, 90), clip=graph["clip"], text=graph["negative"])
     side = graph["resolution"]
     empty = graph.node(
-        "EmptyLatentImage", (360, 280), (300, 106), width=side, height=side, batch_size=graph["batch_size"]
+        *("EmptyLatentImage", (360, 280), (300, 106)),
+        **{"width": side, "height": side, "batch_size": 1 if seed else graph["batch_size"]},
     )
     sampler = graph.node(
         *("KSampler", (700, 0), (270, 262)),
-        **{name: graph[name] for name in ("seed", "steps", "cfg")},
+        **{name: graph[name] for name in ("steps", "cfg")},
+        seed=seed or graph["seed"],
         model=model,
         positive=words,
         negative=negative["CONDITIONING"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .graph import Graph, Node, Output
+from .graph import Graph, Node, Subgraph
 from .parts import NAME, NEGATIVE, SD15, SDXL, BaseModel, checkpoint, drawing, models, photos
 
 CORE: Mapping[str, Any] = {}
@@ -26,9 +26,9 @@ PICTURES = (250, 300)
 def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick start") -> Graph:
     """In plain nodes, so that it can be taken apart."""
     graph = Graph(name, known)
-    learn, prompts, sample, decode, show = 266, 636, 916, 1186, 1350
+    learn, prompts, sample, decode, show = 268, 636, 918, 1192, 1356
     graph.note(
-        *((0, 300), (240, 210)),
+        *((0, 300), (240, 150)),
         "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
         "2. Name it, and say what it is.\n"
         "3. **Run**. Then write `embedding:my-dog` in any prompt.",
@@ -38,38 +38,31 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         *("CoReTrainEmbedding", (learn, 0), (330, TRAINING_HEIGHT)),
         **models(loader),
         images=pictures["images"],
-        concept_name=NAME,
-        **CORE,
+        **{"concept_name": NAME, **CORE},
     )
     prompt = graph.node(
         *("CoReConceptPrompt", (prompts, 0), (250, 110), "Your prompt"),
         concept=train["concept"],
         template="a photo of a {} in the jungle",
     )
-    past = models(loader, over=(learn, prompts))
-    words = graph.node(
-        *("CLIPTextEncode", (prompts, 190), (250, 88)),
-        clip=past["clip"],
-        text=prompt["prompt"].around(prompts + 264, prompts - 8, 140),
-    )
+    words = graph.node("CLIPTextEncode", (prompts, 190), (250, 88), clip=loader["CLIP"], text=prompt["prompt"])
     negative = graph.node(
-        "CLIPTextEncode", (prompts, 330), (250, 100), "What to avoid", clip=past["clip"], text=NEGATIVE
+        "CLIPTextEncode", (prompts, 340), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
     )
     side = train["resolution"]
     latent = graph.node(
-        *("EmptyLatentImage", (prompts, 490), (250, 106)), width=side, height=side, batch_size=SD15.batch
+        *("EmptyLatentImage", (prompts, 500), (250, 106)), width=side, height=side, batch_size=SD15.batch
     )
     sampler = graph.node(
-        *("KSampler", (sample, 0), (250, 262)),
-        model=models(loader, over=(learn, sample))["model"],
+        *("KSampler", (sample, 0), (246, 262)),
+        model=loader["MODEL"],
         positive=words["CONDITIONING"],
         negative=negative["CONDITIONING"],
         latent_image=latent["LATENT"],
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
-    vae = models(loader, over=(learn, decode))["vae"]
-    images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=vae)
-    saved = graph.node("SaveImage", (show, 0), (230, 320), images=images["IMAGE"], filename_prefix=NAME)
+    images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
+    saved = graph.node("SaveImage", (show, 0), (220, 320), images=images["IMAGE"], filename_prefix=NAME)
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
     graph.group("3 · Use it in any prompt", prompt, latent, saved)
@@ -108,35 +101,35 @@ def sdxl(known: Mapping[str, Any]) -> Graph:
     )
     saving = {"gradient_checkpointing": True}
     word = {"batch_size": 2, "gradient_accumulation": 3, **saving, **CORE}
-    return _two_stages(graph, note, SDXL, "my-dog-xl", word=word, looks=saving)
+    return _two_stages(graph, note, SDXL, f"{NAME}-xl", word=word, looks=saving)
 
 
 def _two_stages(
     graph: Graph, note: str, base: BaseModel, name: str, *, word: Mapping[str, Any], looks: Mapping[str, Any]
 ) -> Graph:
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
-    learn, tune, draw, show = 284, 656, 1050, 1328
-    graph.note((0, 300), (260, 230), note)
-    loader, pictures = checkpoint(graph, (0, 0), 260, base), photos(graph, (0, 170), 260)
+    learn, tune, draw, show = 288, 656, 1044, 1326
+    graph.note((0, 300), (256, 170), note)
+    loader, pictures = checkpoint(graph, (0, 0), 256, base), photos(graph, (0, 170), 256)
     stage_1 = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT), "Stage 1 · a word for it"),
+        *("CoReTrainEmbedding", (learn, 0), (336, TRAINING_HEIGHT), "Stage 1 · a word for it"),
         **models(loader),
         images=pictures["images"],
         **{"concept_name": name, **word},
     )
     stage_2 = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 0), (340, TRAINING_HEIGHT), "Stage 2 · its looks"),
-        **models(loader, over=(learn, tune)),
-        images=pictures["images"].over(learn - 4, tune - 6, 3),
+        *("CoReUNetIdentityFinetune", (tune, 0), (336, TRAINING_HEIGHT), "Stage 2 · its looks"),
+        **models(loader),
+        images=pictures["images"],
         concept=stage_1["concept"],
         **{"name": name, **LORA, **looks},
     )
-    drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, learn, stage_2)
+    drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, stage_2)
     saved = graph.node(
-        *("CoReSaveConcept", (show, 680), (250, 140), "One file to share"),
-        concept=stage_2["concept"].by((draw - 36, 790), (show - 14, 790)),
-        lora=stage_2["lora"].by((draw - 42, 800), (show - 10, 800)),
-        preview=drawings[-1]["images"].by((show - 6, 660)),
+        *("CoReSaveConcept", (show, 690), (250, 180), "One file to share"),
+        concept=stage_2["concept"],
+        lora=stage_2["lora"],
+        preview=drawings[-1]["images"],
         name=f"{name}-shared",
     )
     graph.group("1 · Model and photos", loader, pictures)
@@ -145,33 +138,27 @@ def _two_stages(
     return graph
 
 
-def _compared(
-    graph: Graph, draw: Any, columns: tuple[int, int], loader: Node, past: int, stage: Node, before: Node | None = None
-) -> list[Node]:
-    """The same prompt and seed: above with the model of `before`, or of the loader, below with that of `stage`."""
+def _compared(graph: Graph, draw: Subgraph, columns: tuple[int, int], loader: Node, stage: Node) -> list[Node]:
+    """The same prompt and seed: above with the loader's model, below with that of the stage."""
     left, show = columns
-    found = models(loader, over=(past, left))
-    lower = {name: _down(output, left - 16 + 4 * lane, 400) for lane, (name, output) in enumerate(found.items())}
-    shared = {"concept": stage["concept"], "resolution": stage["resolution"]}
-    found["model"] = found["model"] if before is None else before["model"]
-    above = graph.place(draw, (left, 0), DRAWING, "Before", **found, **shared)
-    lower["model"] = stage["model"]
-    below = graph.place(draw, (left, 410), DRAWING, "After", **lower, **shared)
-    for node, place in ((above, (show, 0)), (below, (show, 340))):
-        graph.node("SaveImage", place, PICTURES, f"{node.title} (pictures)", images=node["images"],
-                   filename_prefix=f"{NAME}/{node.title.lower()}")  # fmt: skip
-    return [above, below]
-
-
-def _down(output: Output, left: int, height: int) -> Output:
-    return output.by(*output.through, (left, height))
+    drawings = []
+    for row, (title, model) in enumerate((("Before", loader["MODEL"]), ("After", stage["model"]))):
+        drawn = graph.place(
+            *(draw, (left, 440 * row), DRAWING, title),
+            **{**models(loader), "model": model},
+            **{name: stage[name] for name in ("concept", "resolution")},
+        )
+        graph.node("SaveImage", (show, 340 * row), PICTURES, f"{title} (pictures)", images=drawn["images"],
+                   filename_prefix=f"{NAME}/{title.lower()}")  # fmt: skip
+        drawings.append(drawn)
+    return drawings
 
 
 def three_stages(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with AttnDreamBooth - three stages", known)
-    learn, look, tune, draw = 240, 566, 902, 1280
+    learn, look, tune, draw = 244, 578, 926, 1286
     graph.note(
-        *((0, 300), (210, 230)),
+        *((0, 300), (210, 190)),
         "A word before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 GB. With "
         "24 GB choose both presets again for the published full weights.",
     )
@@ -186,39 +173,38 @@ def three_stages(known: Mapping[str, Any]) -> Graph:
     )
     aligned = {"form": "LoRA", "alignment_mean": 2.0, "alignment_variance": 5.0, "batch_size": 2}
     stage_2 = graph.node(
-        *("CoReUNetIdentityFinetune", (look, 0), (310, TRAINING_HEIGHT), "Stage 2 · where it looks"),
-        **models(loader, over=(learn, look)),
-        images=pictures["images"].over(learn - 2, look - 4, 3),
+        *("CoReUNetIdentityFinetune", (look, 0), (306, TRAINING_HEIGHT), "Stage 2 · where it looks"),
+        **models(loader),
+        images=pictures["images"],
         concept=stage_1["concept"],
         **{"name": f"{name}-2", "preset": "AttnDreamBooth stage 2", "scope": "cross-attention layers", **aligned},
         **{"steps": 100, "learning_rate": 2e-4, "gradient_accumulation": 4},
     )
-    third = models(loader, over=(learn, tune))
-    third["model"] = stage_2["model"]
     stage_3 = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 0), (310, TRAINING_HEIGHT), "Stage 3 · its looks"),
-        **third,
-        images=pictures["images"].over(learn - 2, tune - 4, 3),
+        *("CoReUNetIdentityFinetune", (tune, 0), (306, TRAINING_HEIGHT), "Stage 3 · its looks"),
+        **{**models(loader), "model": stage_2["model"]},
+        images=pictures["images"],
         concept=stage_2["concept"],
         **{"name": f"{name}-3", "preset": "AttnDreamBooth stage 3 (fast)", "scope": "attention layers", **aligned},
         **{"steps": 200, "learning_rate": 1e-4, "gradient_accumulation": 2},
     )
-    found = models(loader, over=(learn, draw))
-    found["model"] = stage_3["model"]
-    drawn = graph.place(
-        *(drawing(known), (draw, 0), (270, 350)),
-        **found,
-        **{key: stage_3[key] for key in ("concept", "resolution")},
-    )
-    saved = graph.node(
-        *("SaveImage", (draw, 440), (270, 330)),
-        images=drawn["images"].around(draw + 290, draw - 12, 385),
-        filename_prefix=name,
-    )
+    drawn = _drawn(graph, (draw, 0), loader, stage_3, name)
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", stage_1, stage_2, stage_3)
-    graph.group("3 · Use it in any prompt", drawn, saved)
+    graph.group("3 · Use it in any prompt", *drawn)
     return graph
+
+
+def _drawn(graph: Graph, place: tuple[int, int], loader: Node, trained: Node, name: str) -> list[Node]:
+    """One prompt; the pictures below it."""
+    model = {"model": trained["model"]} if any(output["name"] == "model" for output in trained.outputs) else {}
+    drawn = graph.place(
+        *(drawing(graph.known), place, (276, 350)),
+        **{**models(loader), **model},
+        **{key: trained[key] for key in ("concept", "resolution")},
+    )
+    below = (place[0], place[1] + 440)
+    return [drawn, graph.node("SaveImage", below, (276, 330), images=drawn["images"], filename_prefix=name)]
 
 
 def dreambooth_lora(known: Mapping[str, Any]) -> Graph:
@@ -246,86 +232,37 @@ def custom_diffusion(known: Mapping[str, Any]) -> Graph:
 
 def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, Any]) -> Graph:
     """A rare word's looks, with pictures of the super-category that the model drew itself."""
-    others, tune, draw, show = 284, 600, 994, 1290
-    graph.note((0, 490), (256, 260), note)
+    others, tune, draw, show = 290, 600, 994, 1290
+    graph.note((0, 490), (256, 140), note)
     loader, pictures = checkpoint(graph, (0, 0), 256), photos(graph, (0, 170), 256)
     rare = graph.node(
-        *("CoReConceptFromWords", (0, 300), (256, 126), "A rare word"),
-        clip=loader["CLIP"].around(268, -12, 130),
-        words=word,
+        "CoReConceptFromWords", (0, 300), (256, 126), "A rare word", clip=loader["CLIP"], words=word
     )
     draw_it = drawing(graph.known)
     dogs = graph.node(
-        "CoReConceptFromWords", (others, 0), (280, 126), "Other dogs", clip=loader["CLIP"], words="dog",
-        with_category=False,
-    )  # fmt: skip
+        *("CoReConceptFromWords", (others, 0), (270, 126), "Other dogs"),
+        clip=loader["CLIP"],
+        **{"words": "dog", "with_category": False},
+    )
     class_images = graph.place(
-        *(draw_it, (others, 200), (280, 350), "Draw other dogs"),
-        **{name: output.by((others - 18 + 4 * lane, 170 + 8 * lane)) for lane, (name, output) in
-           enumerate(models(loader).items())},
-        concept=dogs["concept"].around(others + 292, others - 6, 150),
+        *(draw_it, (others, 210), (270, 350), "Draw other dogs"),
+        **models(loader),
+        concept=dogs["concept"],
         **{"template": "a photo of a {}", "batch_size": 8, "seed": 11},
-    )  # fmt: skip
+    )
     stage = graph.node(
         *("CoReUNetIdentityFinetune", (tune, 0), (330, TRAINING_HEIGHT), "Its looks"),
-        **models(loader, over=(others, tune)),
-        images=pictures["images"].over(others - 4, tune - 6, 3),
-        concept=rare["concept"].by((others - 14, 600), (tune - 22, 600)),
+        **models(loader),
+        images=pictures["images"],
+        concept=rare["concept"],
         class_images=class_images["images"],
         **looks,
     )
-    drawings = _compared(graph, draw_it, (draw, show), loader, others, stage)
+    drawings = _compared(graph, draw_it, (draw, show), loader, stage)
     graph.group("1 · Model and photos", loader, pictures, rare)
     graph.group("2 · Other dogs", dogs, class_images)
     graph.group("3 · Learn its looks", stage)
     graph.group("4 · Use it in any prompt", *drawings)
-    return graph
-
-
-def captions(known: Mapping[str, Any]) -> Graph:
-    graph = Graph("Train with captions - say everything but the dog", known)
-    say, learn, draw = 424, 790, 1190
-    graph.note(
-        *((210, 0), (186, 240)),
-        "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
-        "line per photo, in their order. Or connect a vision-language model.",
-    )
-    loader = checkpoint(graph, (0, 0), 190)
-    places = ((0, 310), (206, 310), (0, 580), (206, 580))
-    loaded = [
-        graph.node("LoadImage", place, (190, 220), f"Photo {number + 1}", image=f"{NAME}-{number}.png")
-        for number, place in enumerate(places)
-    ]
-    batch = graph.node(
-        *("BatchImagesNode", (say, 560), (330, 110), "In this order"),
-        images=[photo["IMAGE"] for photo in loaded],
-    )
-    told = graph.node(
-        *("CoReSelectiveCaption", (say, 0), (330, 480)),
-        images=batch["IMAGE"].around(say + 342, say - 14, 520),
-        own_captions="\n".join(CAPTIONS),
-    )
-    train = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT)),
-        **models(loader, over=(say, learn)),
-        images=batch["IMAGE"],
-        captions=told["captions"],
-        **{"concept_name": f"{NAME}-sid", **CORE},
-    )
-    drawn = graph.place(
-        *(drawing(known), (draw, 0), (280, 350)),
-        **models(loader, over=(say, draw)),
-        **{key: train[key] for key in ("concept", "resolution")},
-    )
-    saved = graph.node(
-        *("SaveImage", (draw, 440), (280, 330)),
-        images=drawn["images"].around(draw + 300, draw - 12, 385),
-        filename_prefix=f"{NAME}-sid",
-    )
-    graph.group("1 · Model and photos", loader, *loaded)
-    graph.group("2 · Say everything but the dog", told, batch)
-    graph.group("3 · Learn it", train)
-    graph.group("4 · Use it in any prompt", drawn, saved)
     return graph
 
 
@@ -335,3 +272,38 @@ CAPTIONS = (
     "a photo of a {} sitting on the beach, wearing a blue collar",
     "a photo of a {} running in the park, with a ball in its mouth",
 )
+
+
+def captions(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("Train with captions - say everything but the dog", known)
+    say, learn, draw = 516, 862, 1240
+    graph.note(
+        *((260, 0), (226, 120)),
+        "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
+        "line per photo, in their order. Or connect a vision-language model.",
+    )
+    loader = checkpoint(graph, (0, 0), 226)
+    places = ((0, 190), (260, 190), (0, 560), (260, 560))
+    loaded = [
+        graph.node("LoadImage", place, (226, 326), f"Photo {number}", image="example.png")
+        for number, place in enumerate(places, start=1)
+    ]
+    batch = graph.node(
+        *("BatchImagesNode", (say, 0), (310, 110), "In this order"), images=[photo["IMAGE"] for photo in loaded]
+    )
+    told = graph.node(
+        *("CoReSelectiveCaption", (say, 190), (310, 540)), images=batch["IMAGE"], own_captions="\n".join(CAPTIONS)
+    )
+    train = graph.node(
+        *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT)),
+        **models(loader),
+        images=batch["IMAGE"],
+        captions=told["captions"],
+        **{"concept_name": f"{NAME}-sid", **CORE},
+    )
+    drawn = _drawn(graph, (draw, 0), loader, train, f"{NAME}-sid")
+    graph.group("1 · Model and photos", loader, *loaded)
+    graph.group("2 · Say everything but the dog", told, batch)
+    graph.group("3 · Learn it", train)
+    graph.group("4 · Use it in any prompt", *drawn)
+    return graph

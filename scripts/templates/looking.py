@@ -1,0 +1,223 @@
+"""Workflows for a concept that is there already: used, looked into, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .graph import Graph, Node
+from .parts import NAME, checkpoint, drawing, models, photos, scored_drawing, watched_drawing
+from .routing import Point
+
+FILE = f"embeddings/{NAME}.safetensors"
+SAVED_STEPS = (100, 200, 300)
+
+
+def shared_concept(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("Use a shared concept", known)
+    load, draw, show = 290, 690, 1020
+    graph.note(
+        *((0, 170), (256, 150)),
+        "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then "
+        "the file. **Run**.",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (load, 0), (360, 420))
+    card = graph.node("PreviewAny", (load, 490), (360, 240), "What the file says", source=concept["card"])
+    drawn = graph.place(
+        *(drawing(known), (draw, 0), (290, 350)),
+        **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
+        vae=loader["VAE"],
+    )
+    saved = graph.node("SaveImage", (show, 0), (420, 460), images=drawn["images"], filename_prefix=NAME)
+    graph.group("1 · Model and file", loader, concept, card)
+    graph.group("2 · Use it in any prompt", drawn, saved)
+    return graph
+
+
+def attention(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("See where a word acts - attention maps", known)
+    write, draw, look, more = 292, 604, 894, 1320
+    graph.note(
+        *((0, 560), (256, 150)),
+        "The same prompt and seed, with your concept and with its kind. A concept that takes much more than its kind "
+        "leaves less for the other words.",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (0, 190), (256, 300))
+    prompt = graph.node(
+        *("CoReConceptPrompt", (write, 0), (270, 110), "With your concept"),
+        concept=concept["concept"],
+        template="a photo of a {} wearing a hat on the beach",
+    )
+    words = graph.node("CLIPTextEncode", (write, 190), (270, 88), clip=concept["clip"], text=prompt["prompt"])
+    kind = graph.node(
+        *("PrimitiveStringMultiline", (write, 340), (270, 110), "With its kind"),
+        value="a photo of a dog wearing a hat on the beach",
+    )
+    kind_words = graph.node("CLIPTextEncode", (write, 530), (270, 88), clip=concept["clip"], text=kind["STRING"])
+    drawings = _watched(
+        graph,
+        *(loader, concept, draw),
+        {
+            "Your concept": {
+                "model": concept["model"], "conditioning": words["CONDITIONING"], "prompt": prompt["prompt"]
+            },
+            "Its kind": {
+                "model": loader["MODEL"], "conditioning": kind_words["CONDITIONING"], "prompt": kind["STRING"]
+            },
+        },
+    )  # fmt: skip
+    maps = _maps(graph, drawings, (look, 0), (400, 700), "Concept above, its kind below")
+    shares = graph.node("PreviewAny", (more, 0), (256, 300), "Share of each token", source=maps["table"])
+    steps = graph.node(
+        *("SaveAnimatedWEBP", (more, 370), (256, 400), "Step by step"),
+        images=maps["frames"],
+        **{"filename_prefix": "attention_steps", "fps": 4.0, "lossless": False},
+    )
+    graph.group("1 · Model and concept", loader, concept)
+    graph.group("2 · Two prompts", prompt, kind_words)
+    graph.group("3 · Draw both, watched", *drawings)
+    graph.group("4 · What they attend to", maps, shares, steps)
+    return graph
+
+
+def ignored_word(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("Why is my word ignored", known)
+    write, mend, draw, look = 292, 596, 904, 1202
+    graph.note(
+        *((0, 560), (256, 170)),
+        "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in "
+        "the maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (0, 190), (256, 300))
+    template = graph.node(
+        *("PrimitiveStringMultiline", (write, 0), (262, 110), "Your prompt"),
+        value="a photo of a {} wearing sunglasses in the jungle",
+    )
+    text = template["STRING"]
+    filled = graph.node("CoReConceptPrompt", (write, 190), (262, 88), concept=concept["concept"], template=text)
+    words = graph.node("CLIPTextEncode", (write, 350), (262, 88), clip=concept["clip"], text=filled["prompt"])
+    similar = graph.node(
+        *("CoReContextSimilarity", (write, 520), (262, 250)),
+        clip=concept["clip"],
+        concept=concept["concept"],
+        prompt=text,
+    )
+    side = concept["resolution"]
+    mended = graph.node(
+        *("CoReTestTimeOptimize", (mend, 0), (262, 430), "Mended for this prompt"),
+        **{name: concept[name] for name in ("model", "clip", "concept")},
+        **{"prompt": text, "width": side, "height": side},
+    )
+    report = graph.node("PreviewAny", (mend, 510), (262, 260), "What was mended", source=mended["report"])
+    drawings = _watched(
+        graph,
+        *(loader, concept, draw),
+        {
+            title: {"model": concept["model"], "conditioning": conditioning, "prompt": filled["prompt"]}
+            for title, conditioning in (("As it is", words["CONDITIONING"]), ("Mended", mended["conditioning"]))
+        },
+    )
+    maps = _maps(graph, drawings, (look, 0), (374, 390), "As it is above, mended below")
+    pictures = [
+        graph.node("SaveImage", (look, 460 + 240 * row), (374, 190), f"{node.title} (pictures)",
+                   images=node["images"], filename_prefix=f"{NAME}/{node.title.lower()}")
+        for row, node in enumerate(drawings)
+    ]  # fmt: skip
+    graph.group("1 · Model and concept", loader, concept)
+    graph.group("2 · Your prompt, and how it is read", template, similar)
+    graph.group("3 · Mend it", mended, report)
+    graph.group("4 · Draw both, watched", *drawings)
+    graph.group("5 · What they attend to", maps, *pictures)
+    return graph
+
+
+def score(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("Score my concept - 20 prompts", known)
+    draw, show, table = 300, 660, 1110
+    graph.note(
+        *((0, 670), (256, 130)),
+        "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
+        "once (about 700 MB).",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (0, 190), (256, 300))
+    pictures = photos(graph, (0, 560), 256)
+    drawn = graph.place(
+        *(scored_drawing(known), (draw, 0), (310, 420)),
+        **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
+        vae=loader["VAE"],
+        references=pictures["images"],
+    )
+    saved = graph.node(
+        "SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored"
+    )
+    chart = graph.node("PreviewImage", (show, 0), (400, 380), "Scores", images=drawn["chart"])
+    pareto = graph.node("PreviewImage", (show, 450), (400, 380), "Concept against prompt", images=drawn["pareto"])
+    told = graph.node("PreviewAny", (table, 0), (470, 420), "Table", source=drawn["table"])
+    graph.group("1 · Model, concept and photos", loader, concept, pictures)
+    graph.group("2 · Draw and score", drawn, saved)
+    graph.group("3 · How good is it?", chart, pareto, told)
+    return graph
+
+
+def best_step(known: Mapping[str, Any]) -> Graph:
+    graph = Graph("Score saved steps - which is best", known)
+    first, width, show = 300, 300, 1210
+    graph.note(
+        *((0, 300), (256, 170)),
+        "A training saves its word on the way (`save_every`). Choose three of those files: each draws the same prompts "
+        "and is scored. Switch `allow_downloads` on once for CLIP and DINO.",
+    )
+    loader, pictures = checkpoint(graph, (0, 0), 256), photos(graph, (0, 170), 256)
+    scored, drawings, loaded = scored_drawing(known), [], []
+    for number, step in enumerate(SAVED_STEPS):
+        left = first + width * number
+        file = f"embeddings/{NAME}-steps/{NAME}-step{step}.safetensors"
+        concept = _concept(graph, loader, (left, 0), (264, 300), file)
+        drawn = graph.place(
+            *(scored, (left, 390), (264, 410), f"Step {step}"),
+            **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
+            vae=loader["VAE"],
+            references=pictures["images"],
+            **({"compare_with": drawings[-1]["scores"]} if drawings else {}),
+        )
+        drawings.append(drawn)
+        loaded.append(concept)
+    pareto = graph.node("PreviewImage", (show, 0), (360, 380), "Which is best?", images=drawings[-1]["pareto"])
+    told = graph.node("PreviewAny", (show, 450), (360, 350), "Table", source=drawings[-1]["table"])
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · Three saved steps, drawn and scored", *loaded, *drawings)
+    graph.group("3 · Which is best?", pareto, told)
+    return graph
+
+
+def _concept(graph: Graph, loader: Node, place: Point, size: Point, file: str = FILE) -> Node:
+    return graph.node("CoReLoadConcept", place, size, model=loader["MODEL"], clip=loader["CLIP"], file=file)
+
+
+def _watched(
+    graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping[str, Mapping[str, Any]]
+) -> list[Node]:
+    """One below the other: per title its model, conditioning and prompt."""
+    watch = watched_drawing(graph.known)
+    return [
+        graph.place(
+            *(watch, (left, 440 * row), (256, 370), title),
+            **{"clip": concept["clip"], "vae": loader["VAE"], "resolution": concept["resolution"]},
+            **sockets,
+        )
+        for row, (title, sockets) in enumerate(rows.items())
+    ]
+
+
+def _maps(graph: Graph, drawings: list[Node], place: Point, size: Point, title: str) -> Node:
+    first, second = drawings
+    names = ("probe", "latent", "images")
+    return graph.node(
+        *("CoReAttentionMaps", place, size, title),
+        **{name: first[name] for name in names},
+        **{f"second_{name}": second[name] for name in names},
+    )
