@@ -61,13 +61,9 @@ def check_inputs(
         images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
     )
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
-    with naming("initial_words"):
-        if settings.initial_words and not rows.words(settings.initial_words)[0]:
-            raise ValueError(
-                f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
-            )
-    path, with_category = concept_files.embedding_path(name), settings.chosen_method.writes_category
-    concept = Concept(name, settings.super_category, vectors={}, path=path, with_category=with_category)
+    validate_initial_words(settings.initial_words, rows)
+    path = concept_files.embedding_path(name)
+    concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
     captioned = captioned_pictures(
         pictures,
         captions,
@@ -77,13 +73,7 @@ def check_inputs(
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
-    made_of = MadeOf.given(
-        host,
-        settings,
-        unread=("concept_name", *settings.unread),
-        pictures=digest(pictures.pixels, pictures.masks),
-        captions=digest(*captioned.templates, *templates),
-    )
+    made_of = what_decides(host, settings, captioned, templates)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     return CheckedInputs(
         settings,
@@ -96,4 +86,25 @@ def check_inputs(
         made_of=made_of,
         beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
         notes=notes,
+    )
+
+
+def validate_initial_words(words: str, rows: PromptRows) -> None:
+    """Raises ValueError for words that an embedding cannot start from."""
+    with naming("initial_words"):
+        if words and not rows.words(words)[0]:
+            raise ValueError(f"initial_words: {quoted(words)} gives no token; use words or leave it empty.")
+
+
+def what_decides(
+    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, prompts: Sequence[str]
+) -> MadeOf:
+    """All that decides what is learned."""
+    pictures = captioned.pictures
+    return MadeOf.given(
+        host,
+        settings,
+        unread=("concept_name", *settings.unread),
+        pictures=digest(pictures.pixels, pictures.masks),
+        captions=digest(*captioned.templates, *prompts),
     )

@@ -21,7 +21,7 @@ from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.run_control import show_text
 from ..training.concept_preview import ConceptPreview
-from ..training.finished_training import FinishedTraining
+from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
 from .embedding_inputs import CheckedInputs

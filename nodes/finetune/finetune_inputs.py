@@ -112,16 +112,7 @@ def check_finetune(
         row_of=lambda template: rows.concept(concept.caption(template)),
     )
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
-    vectors = [concept.vectors[name] for name in sorted(concept.vectors)]
-    made_of = MadeOf.given(
-        host,
-        settings,
-        unread=("name", "preset", "save"),
-        pictures=digest(pictures.pixels, pictures.masks),
-        class_images=digest(class_pictures and class_pictures.pictures.pixels),
-        captions=digest(*captioned.templates, *(class_pictures.templates[:1] if class_pictures else ())),
-        concept=digest(concept.super_category, concept.caption("{}"), *vectors),
-    )
+    made_of = what_decides(host, settings, concept, captioned=captioned, class_pictures=class_pictures)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     return CheckedFinetune(
@@ -137,6 +128,26 @@ def check_finetune(
         made_of=made_of,
         beginning=kept.beginning(settings, made_of),
         notes=notes,
+    )
+
+
+def what_decides(
+    host: HostModels,
+    settings: FinetuneSettings,
+    concept: Concept,
+    captioned: CaptionedPictures,
+    class_pictures: CaptionedPictures | None,
+) -> MadeOf:
+    """All that decides what is learned."""
+    pictures, class_captions = captioned.pictures, class_pictures.templates[:1] if class_pictures else ()
+    return MadeOf.given(
+        host,
+        settings,
+        unread=("name", "preset", "save"),
+        pictures=digest(pictures.pixels, pictures.masks),
+        class_images=digest(class_pictures and class_pictures.pictures.pixels),
+        captions=digest(*captioned.templates, *class_captions),
+        concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
     )
 
 

@@ -24,7 +24,7 @@ from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
 from ..host.run_control import check_cancelled, show_text
 from ..training.concept_preview import ConceptPreview
-from ..training.finished_training import FinishedTraining
+from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
 from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
@@ -95,7 +95,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
     if files.embedding is not None:
         vectors = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
-        concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding)
+        concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding, words="")
     before = FinishedTraining.read(path)
     return Finetuned(
         model=patched_model(host.model, weights),

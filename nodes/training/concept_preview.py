@@ -112,6 +112,11 @@ def references(pixels: Tensor) -> Tensor:
     return in_rows(list(pixels[:MOST_REFERENCES].movedim(1, -1)))
 
 
+def picture_beside(file: Path) -> Path:
+    """Where the preview of a file lies; ComfyUI's list of models shows it."""
+    return file.with_suffix(".preview.jpg")
+
+
 def read_picture(path: Path) -> Tensor | None:
     """[1, H, W, 3] of a picture that a training wrote; None where there is none."""
     try:

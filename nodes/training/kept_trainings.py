@@ -14,6 +14,8 @@ from torch import Tensor
 from ...core_ops.quoting import quoted
 from ..files import concept_files, file_metadata, safe_files
 from ..host.models.host_models import HostModels
+from .concept_preview import picture_beside, read_picture, references
+from .loss_chart import loss_chart
 
 GO_ON, ANEW = "go on where it stopped", "anew"
 FREE_TO_CHANGE = {
@@ -35,8 +37,8 @@ def digest(*parts: str | Tensor | None) -> str:
     """SHA-256 in hex of texts and tensors."""
     found = hashlib.sha256()
     for part in parts:
-        text = isinstance(part, str) or part is None
-        found.update(json.dumps(part).encode() if text else part.detach().cpu().contiguous().numpy().tobytes())
+        is_tensor = isinstance(part, Tensor)
+        found.update(part.detach().cpu().contiguous().numpy().tobytes() if is_tensor else json.dumps(part).encode())
     return found.hexdigest()
 
 
@@ -160,3 +162,38 @@ class Kept:
 
 def _listed(items: Sequence[str]) -> str:
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+@dataclass(frozen=True)
+class FinishedTraining:
+    """What a training left beside what it learned. path: of its file. card: what that says; its curves are thinned."""
+
+    path: Path
+    card: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> FinishedTraining:
+        return cls(path, file_metadata.read_card(path))
+
+    @property
+    def losses(self) -> Mapping[str, list[float]]:
+        return self.card.get("curves", {})
+
+    def chart(self) -> Tensor:
+        """[1, H, W, 3]."""
+        return loss_chart(self.losses, self.card.get("steady_steps", []), self.card.get("steps_done", 1))
+
+    def preview(self, pixels: Tensor) -> Tensor:
+        """[1, H, W, 3]; of a training without, some of the pictures [I, 3, S, S]."""
+        drawn = read_picture(picture_beside(self.path))
+        return references(pixels) if drawn is None else drawn
+
+    def summary(self, name: str, phrase: str) -> str:
+        """Lines for the node. phrase: what the user writes in prompts."""
+        return "\n".join(
+            [
+                f"{name}: trained before with the same pictures and settings; loaded.",
+                f"Write {phrase} in any prompt.",
+                f"{self.path.name}: {self.card.get('steps_done')} steps",
+            ]
+        )

@@ -19,7 +19,7 @@ from ...core_ops.training.training_loop import LoopConfig, StepReport, TrainingL
 from ..files import concept_files, safe_files
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration, jpeg, show_text
-from .concept_preview import references
+from .concept_preview import picture_beside, references
 from .kept_trainings import MadeOf
 from .loss_chart import STEADY, loss_chart, over_chart
 from .memory_plan import PlannedMemory
@@ -269,11 +269,6 @@ class Session:
 def samples_per_step(settings: Any) -> int:
     """Noised pictures in a step of a training with these settings."""
     return settings.batch_size * settings.gradient_accumulation
-
-
-def picture_beside(file: Path) -> Path:
-    """Where the preview of a file lies; ComfyUI's list of models shows it."""
-    return file.with_suffix(".preview.jpg")
 
 
 def _write_picture(path: Path, picture: Tensor) -> None:
