@@ -48,7 +48,7 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
     }
     sockets = [[each] for each in models]
     with torch.inference_mode():
-        concept, _, losses, _ = TrainEmbedding.execute(
+        concept, _, losses, *_ = TrainEmbedding.execute(
             *sockets, [picture()], None, None, **{key: [value] for key, value in given.items()}
         ).args
     return {**concept.vectors, "losses": torch.tensor(losses["loss"])}
@@ -57,7 +57,7 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
 def finetune(models: Models, name: str, **settings: Any) -> Result:
     given = {"scope": "keys and values of cross-attention", "form": "LoRA", "batch_size": 1, "steps": STEPS, **settings}
     given = {"images": [picture()], "save_every": 0, **given}
-    _, _, losses, _, file, *_ = finetuning.execute(models, name=name, **given)
+    _, _, losses, _, _, file, *_ = finetuning.execute(models, name=name, **given)
     return {**load_file(file), "losses": torch.tensor(losses["loss"])}
 
 
