@@ -1,4 +1,4 @@
-"""What was trained before is used again: finished trainings are loaded, those that stopped go on, others are refused."""
+"""What was trained before is used again: what is finished is loaded, what stopped goes on, the rest is refused."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ def stopped(models: Any, name: str, after: int = 2, run: Any = train, **given: A
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the nodes say, line by line."""
     from core_personalization.nodes.embedding import train_embedding
-    from core_personalization.nodes.finetune import unet_identity_finetune
     from core_personalization.nodes.training import session
 
     lines: list[str] = []
-    for node in (train_embedding, unet_identity_finetune):
-        shown = node.ui.PreviewText
-        monkeypatch.setattr(
-            node.ui, "PreviewText", lambda text, shown=shown: (lines.extend(text.split("\n")), shown(text))[1]
-        )
+
+    class Noted(train_embedding.ui.PreviewText):
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            lines.extend(text.split("\n"))
+
+    monkeypatch.setattr(train_embedding.ui, "PreviewText", Noted)
     monkeypatch.setattr(session, "show_text", lambda text, node_id: lines.append(text))
     return lines
 
@@ -141,7 +142,7 @@ def test_more_steps_go_on_from_the_end(sd1, steps):
 
 def test_a_file_of_another_make_is_not_taken_for_one_of_ours(sd1, embeddings):
     concept_files.save_embedding("foreign", {"clip_l": torch.zeros(1, 768)}, _card(), overwrite=True)
-    with pytest.raises(ValueError, match="'foreign' exists already .* does not say what it was trained with"):
+    with pytest.raises(ValueError, match=r"'foreign' exists already .* does not say what it was trained with"):
         train(sd1, "foreign")
 
 
