@@ -279,9 +279,9 @@ def _write_picture(path: Path, picture: Tensor) -> None:
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
-    """Evenly over the curve, both ends kept, five digits of each."""
+    """Evenly over the curve, both ends kept, in the digits of fp32."""
     places = torch.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round().long().tolist()
-    return [float(f"{values[place]:.5g}") for place in places]
+    return [float(f"{values[place]:.9g}") for place in places]
 
 
 def _due(step: int, every: int) -> bool:

@@ -21,7 +21,7 @@ def test_model_and_file_say_the_same_and_the_base_stays(family, form, embeddings
     before, base = weights_hash(models), prediction(models[0])
     model, _, losses, preview, _, path, *_ = execute(models, form=form, name=f"tuned-{family}")
     assert weights_hash(models) == before
-    assert len(losses["diffusion"]) == 2 and preview.shape == (1, 64, 256, 3)
+    assert len(losses["diffusion"]) == 2 and preview.shape == (1, 64, 128, 3)
     tuned = prediction(model)
     assert (tuned - base).abs().max() > 1e-4
     caplog.clear()
