@@ -43,7 +43,7 @@ def picture_inputs() -> list[Any]:
 
 def curve_outputs() -> list[Any]:
     return [
-        io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="All curves, for Plot Loss Graph."),
+        io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
         io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
         io.Image.Output("chart", display_name="chart", tooltip="How steady loss and terms went."),
     ]
