@@ -130,7 +130,7 @@ def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
             found, metadata = safe_files.read_own(path)
         else:
             found, metadata = {}, safe_files.read_metadata(path)
-        return _join(json.loads(metadata["state"]), "", found)
+        return dict(_join(json.loads(metadata["state"]), "", found))
     except Exception as error:
         raise ValueError(
             f"start: {path} is not a state that this node saved ({error}); choose 'anew' to replace it."

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from core_personalization.core_ops.training.training_loop import TrainingLoop
-from core_personalization.nodes.files import concept_files
 from families import embedding, finetuning
 from families.finetuning import prediction
 from families.hashing import weights_hash
@@ -26,6 +25,18 @@ def train(models: Any, name: str, **given: Any) -> tuple[Any, ...]:
 
 def finetune(models: Any, name: str, **given: Any) -> tuple[Any, ...]:
     return finetuning.execute(models, name=name, **{**FINETUNE, **given})
+
+
+def written(name: str) -> Path:
+    from core_personalization.nodes.files.concept_files import embedding_path
+
+    return embedding_path(name)
+
+
+def state_of(name: str) -> Path:
+    from core_personalization.nodes.files.concept_files import state_path
+
+    return state_path(name)
 
 
 def stopped(models: Any, name: str, after: int = 2, run: Any = train, **given: Any) -> None:
@@ -84,7 +95,7 @@ def test_a_finished_embedding_is_loaded(sd1, steps, said, monkeypatch):
     assert again[0].path == first[0].path and again[1] == first[1] == "embedding:once"
     assert again[2].keys() == first[2].keys()
     assert again[2]["loss"] == pytest.approx(first[2]["loss"], rel=1e-4)
-    assert (again[3] - first[3]).abs().mean() < 0.02, "the preview is that of the training"
+    assert (again[3] - first[3]).abs().mean() < 0.06, "the preview is that of the training, as a JPEG"
     assert torch.equal(again[4], first[4]), "so is the chart"
     assert "once: trained before with the same pictures and settings; loaded." in said
 
@@ -103,7 +114,7 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("given", "message"), DIFFERENT)
 def test_what_differs_is_named(sd1, steps, given, message):
-    if not concept_files.embedding_path("named").exists():
+    if not written("named").exists():
         train(sd1, "named")
     steps.clear()
     with pytest.raises(ValueError, match=f"^concept_name: an embedding 'named' exists already at .*{message}"):
@@ -141,7 +152,9 @@ def test_more_steps_go_on_from_the_end(sd1, steps):
 
 
 def test_a_file_of_another_make_is_not_taken_for_one_of_ours(sd1, embeddings):
-    concept_files.save_embedding("foreign", {"clip_l": torch.zeros(1, 768)}, _card(), overwrite=True)
+    from core_personalization.nodes.files.concept_files import save_embedding
+
+    save_embedding("foreign", {"clip_l": torch.zeros(1, 768)}, _card(), overwrite=True)
     with pytest.raises(ValueError, match=r"'foreign' exists already .* does not say what it was trained with"):
         train(sd1, "foreign")
 
@@ -158,7 +171,7 @@ def test_what_stopped_goes_on_and_says_so(sd1, steps, said):
     assert any("3 steps, 2 of them before it stopped" in line for line in said)
     train(sd1, "uninterrupted")
     assert torch.equal(load_file(whole[0].path)["emb_params"], train(sd1, "uninterrupted")[0].vectors["clip_l"])
-    assert not concept_files.state_path("goes-on").exists(), "the end needs it no more"
+    assert not state_of("goes-on").exists(), "the end needs it no more"
 
 
 def test_anew_starts_over(sd1, steps):
@@ -169,7 +182,7 @@ def test_anew_starts_over(sd1, steps):
 
 def test_what_stopped_and_does_not_match_is_not_replaced(sd1, steps):
     stopped(sd1, "kept", after=2)
-    state = concept_files.state_path("kept").read_bytes()
+    state = state_of("kept").read_bytes()
     message = (
         r"^start: a training under 'kept' stopped after step 2 and was kept; it was made with seed 0 \(now 5\) and "
         r"other pictures\. Set that back to go on from there, or choose 'anew' to replace it\."
@@ -180,7 +193,7 @@ def test_what_stopped_and_does_not_match_is_not_replaced(sd1, steps):
     with pytest.raises(ValueError, match=r"^start: .* stopped after step 2 .*; set steps to that or more, or choose"):
         train(sd1, "kept", steps=1)
     assert steps == [1, 2]
-    assert concept_files.state_path("kept").read_bytes() == state
+    assert state_of("kept").read_bytes() == state
 
 
 @pytest.mark.parametrize("form", ["full weights", "LoRA"])
@@ -209,7 +222,7 @@ def test_the_model_of_an_extracted_lora_is_the_same_when_loaded(sd1, steps):
 
 def test_a_finetune_without_all_its_files_is_not_loaded(sd1):
     finetune(sd1, "half", train_embedding=True)
-    concept_files.embedding_path("half").unlink()
+    written("half").unlink()
     with pytest.raises(
         ValueError, match=r"^name: a finetune 'half' exists already at .*, but .*half\.safetensors is not"
     ):
@@ -239,13 +252,13 @@ def test_cleared_steps_leave_the_result_alone(sd1, embeddings):
     train(sd1, "untidy", **given)
     names = {file.name for file in (embeddings / "untidy-steps").iterdir()}
     assert names == {"untidy-step2.jpg", *(f"untidy-step{step}.safetensors" for step in (1, 2, 3))}
-    assert concept_files.state_path("untidy").exists()
+    assert state_of("untidy").exists()
     (embeddings / "tidy-steps").mkdir()
     (embeddings / "tidy-steps" / "notes.txt").write_text("mine")
     train(sd1, "tidy", clear_steps=True, **given)
     assert [file.name for file in (embeddings / "tidy-steps").iterdir()] == ["notes.txt"]
-    assert not concept_files.state_path("tidy").exists()
-    assert concept_files.embedding_path("tidy").exists() and (embeddings / "tidy.preview.jpg").exists()
+    assert not state_of("tidy").exists()
+    assert written("tidy").exists() and (embeddings / "tidy.preview.jpg").exists()
     (embeddings / "tidy-steps" / "notes.txt").unlink()
     finetune(sd1, "tidy-unet", clear_steps=True, train_embedding=True, save_every=1)
     for folder in (embeddings, Path(finetune(sd1, "tidy-unet", train_embedding=True)[5]).parent):

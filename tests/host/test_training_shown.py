@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 from core_personalization.core_ops.training.training_loop import TrainingLoop
-from core_personalization.nodes.host import run_control
-from core_personalization.nodes.training import loss_chart
 from families import embedding, finetuning
 
+WIDTH, PANEL = 800, 360
 SHORT = {"method": "Textual Inversion", "batch_size": 1, "start": "anew"}
 
 
@@ -22,6 +21,7 @@ def train(models: Any, **given: Any) -> tuple[Any, ...]:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines of text on a node, in their order."""
     from core_personalization.nodes.embedding import embedding_training, train_embedding
+    from core_personalization.nodes.host import run_control
     from core_personalization.nodes.training import session
 
     lines: list[str] = []
@@ -42,35 +42,43 @@ def test_every_phase_is_said_and_steps_in_one_short_line(sd1, said):
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (59.9, "60 s"), (130, "2 min"), (4000, "1 h 07 min")])
 def test_time_is_said_in_its_largest_unit(seconds, text):
-    assert run_control.about(seconds) == text
+    from core_personalization.nodes.host.run_control import about
+
+    assert about(seconds) == text
 
 
 def test_one_step_has_a_chart_and_a_steady_loss(sd1):
     _, _, losses, preview, chart, _ = train(sd1, steps=1)
     assert len(losses["steady_loss"]) == 2
-    assert chart.shape == (1, loss_chart.PANEL, loss_chart.WIDTH, 3)
+    assert chart.shape == (1, PANEL, WIDTH, 3)
     assert chart.std() > 0.05, "there is something on it"
     assert preview.shape == (1, 64, 128, 3), "without previews, the pictures"
 
 
 def test_a_training_on_regularizers_has_a_panel_for_them(sd1):
     chart = train(sd1, method="CoRe", steps=2)[4]
-    assert chart.shape[1] == 2 * loss_chart.PANEL
+    assert chart.shape[1] == 2 * PANEL
 
 
 def test_a_chart_is_drawn_of_any_curves():
+    from core_personalization.nodes.training import loss_chart
+
     odd = {"steady_loss": [1.0], "diffusion": [float("nan")], "context_embedding": [0.0]}
     for curves in ({}, {"loss": [1.0]}, odd):
         assert loss_chart.loss_chart(curves, [0] * len(curves.get("steady_loss", [])), 1).isfinite().all()
 
 
 def test_a_thinned_curve_is_smoothed_over_the_whole_training():
+    from core_personalization.nodes.training import loss_chart
+
     x, y = loss_chart._smoothed([1.0] * 50, 300)
     assert (x[0], x[-1]) == (1, 300) and y == pytest.approx([1.0] * 50)
     assert loss_chart._smoothed([0.0, 2.0] * 100, 200)[1][50:150] == pytest.approx([1.0] * 100, abs=0.15)
 
 
 def test_without_matplotlib_a_training_ends_all_the_same(sd1, monkeypatch):
+    from core_personalization.nodes.training import loss_chart
+
     def missing(*_: Any) -> None:
         raise RuntimeError("matplotlib is not installed")
 
