@@ -127,6 +127,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Of a safetensors file, from its header alone."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """`read` of a file from anywhere.
 
