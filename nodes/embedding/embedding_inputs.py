@@ -13,12 +13,12 @@ from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_files
+from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
-from ..host.prompts.prompt_rows import PromptRows, naming
-from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
+from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
+from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state, validate_training
 from .embedding_settings import EmbeddingSettings
 
 
@@ -37,6 +37,16 @@ class CheckedInputs:
     rows: PromptRows
     fingerprint: str
     resumed: dict[str, Any] | None
+
+
+def check_settings(settings: EmbeddingSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before models and pictures are there."""
+    safe_files.validate_name("concept_name", settings.concept_name)
+    safe_files.validate_writable("concept_name", concept_files.embedding_path(settings.concept_name).parent)
+    validate_training(settings)
+    settings.prompt_templates()
+    for name in ("super_category", "initial_words"):
+        validate_words(name, getattr(settings, name))
 
 
 def check_inputs(

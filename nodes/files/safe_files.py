@@ -44,6 +44,8 @@ _SURELY_DEAD = 24 * 3600
 _in_use: set[str] = set()
 """Names of this process's own workplaces."""
 
+_written: set[Path] = set()
+
 
 class CannotWrite(OSError):
     """A file could not be written; says why, and what to do."""
@@ -79,6 +81,11 @@ def taken(path: Path) -> Path | None:
     """The file that has this name already, or would have it on a system where upper and lower case are the same."""
     files = path.parent.iterdir() if path.parent.is_dir() else ()
     return next((file for file in files if file.name.casefold() == path.name.casefold()), None)
+
+
+def written_here(path: Path) -> bool:
+    """Whether this process wrote the file: what the host reuses of a node that did is not in its own way."""
+    return path in _written
 
 
 def validate_writable(parameter: str, folder: Path) -> None:
@@ -220,6 +227,7 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)
+            _written.add(path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:

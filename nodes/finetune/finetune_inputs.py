@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core_ops.pictures import prepare_pictures
@@ -15,13 +14,13 @@ from ...core_ops.quoting import quoted
 from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_files, unet_files
+from ..files import concept_files, safe_files, unet_files
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels, base_model_fingerprint
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state
+from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state, validate_training
 from .finetune_settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
@@ -52,6 +51,13 @@ class CheckedFinetune:
     resumed: dict[str, Any] | None
 
 
+def check_settings(settings: FinetuneSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before models and pictures are there."""
+    safe_files.validate_name("name", settings.name)
+    validate_training(settings)
+    validate_optimizer(settings.optimizer)
+
+
 def check_finetune(
     host: HostModels, concept: Concept, given: GivenPictures, settings: FinetuneSettings
 ) -> CheckedFinetune:
@@ -62,7 +68,12 @@ def check_finetune(
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
-    _check_fused_backward(settings, settings.unet_plan(host.model).dtype, given.class_images is not None)
+    settings.unet_plan(host.model)  # raises for a precision that the device has not
+    if settings.fused_backward and given.class_images is not None:
+        raise ValueError(
+            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+            "disconnect them or switch fused_backward off."
+        )
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
@@ -100,21 +111,6 @@ def _check_files(settings: FinetuneSettings) -> None:
         unet_files.validate_new_file("loras", settings.name, settings.overwrite)
     if settings.train_embedding:
         concept_files.validate_new_embedding(settings.name, settings.overwrite)
-
-
-def _check_fused_backward(settings: FinetuneSettings, dtype: torch.dtype, with_class_images: bool) -> None:
-    if not settings.fused_backward:
-        return
-    if with_class_images:
-        raise ValueError(
-            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
-            "disconnect them or switch fused_backward off."
-        )
-    if dtype == torch.float16:
-        raise ValueError(
-            "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
-            "fp32, or switch fused_backward off."
-        )
 
 
 def _class_pictures(

@@ -181,6 +181,11 @@ class FinetuneSettings:
                 "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
                 "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
             )
+        if self.fused_backward and self.precision == "fp16":
+            raise ValueError(
+                "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
+                "fp32, or switch fused_backward off."
+            )
         if "{}" in self.class_caption:
             raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")
         if self.save in (SAVE_UNET, SAVE_BOTH) and not self.replaces_weights:

@@ -10,11 +10,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...core_ops.pictures import Pictures
+from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files
+from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import naming
 from ..settings import showing
 
@@ -57,6 +58,14 @@ def resolution_output() -> io.Output:
     return io.Int.Output(
         "resolution", display_name="resolution", tooltip="Side in pixels: for Empty Latent Image's width and height."
     )
+
+
+def validate_training(settings: Any) -> None:
+    """Raises ValueError for what the widgets that both nodes have show, before models and pictures are there."""
+    if settings.resolution:
+        validate_side(settings.resolution)
+    validate_template("caption_template", settings.caption_template)
+    validate_precision(settings.precision)
 
 
 def captioned_pictures(
