@@ -4,8 +4,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { WIDGET, isOurs, path } from "./results.js";
 
-const MARK = "❌ ";
-const UNEXPECTED = ["exception_during_validation", "exception_during_inner_validation"];
+const MARK = "✖ ";
+const REFUSED = ["custom_validation_failed", "exception_during_validation", "exception_during_inner_validation"];
 const OF_AN_INPUT = "exception_during_inner_validation"; // Of these the editor shows input and sentence.
 const IDENTIFIER = /\b[a-z\d]+(_[a-z\d]+)+\b/g;
 
@@ -60,7 +60,7 @@ function clear() {
 function showRefused(nodeErrors) {
   for (const [nodeId, { errors }] of Object.entries(nodeErrors ?? {})) {
     const node = path(nodeId).at(-1);
-    const own = isOurs(node) ? errors.filter(({ type }) => UNEXPECTED.includes(type)) : [];
+    const own = isOurs(node) ? errors.filter(({ type }) => REFUSED.includes(type)) : [];
     for (const error of own) {
       const [, name, rest] = error.details.match(/^(\w+): (.*)$/s) ?? [];
       show(nodeId, error.details);

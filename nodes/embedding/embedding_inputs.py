@@ -67,6 +67,7 @@ def check_inputs(
         images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
     )
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
+    validate_words("initial_words", settings.initial_words)
     with naming("initial_words"):
         if settings.initial_words and not rows.words(settings.initial_words)[0]:
             raise ValueError(
