@@ -87,7 +87,13 @@ LABELS = {
     # While it runs.
     "preview_every": "Preview every … steps",
     "save_every": "Save every … steps",
-    "resume_from": "Go on from",
+    "preview_prompts": "Preview prompts",
+    "preview_negative": "Not in previews",
+    "preview_steps": "Steps of a preview",
+    "preview_guidance": "Guidance of a preview",
+    "preview_size": "Size of previews (0: as trained)",
+    "hold_out": "Hold a picture out",
+    "clear_steps": "Clear steps when done",
     # Scores.
     "clip_model": "CLIP model",
     "dino_model": "DINO model",

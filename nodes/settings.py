@@ -40,13 +40,15 @@ def choice(
     advanced: bool = False,
     fills: Mapping[str, Mapping[str, Any]] | None = None,
     shows: Shown | None = None,
+    label: str | None = None,
 ) -> Any:
     """One of `options`; the first is the default.
 
     fills: per option, values of other inputs that the editor fills in when the user chooses it (see editor/presets.js).
+    label: where `LABELS` has another input of this name.
     """
     extra = {name: table for name, table in (("fills", fills), ("shows", shows)) if table is not None}
-    return _field(io.Combo, options[0], help, advanced, options=list(options), extra_dict=extra)
+    return _field(io.Combo, options[0], help, advanced, label=label, options=list(options), extra_dict=extra)
 
 
 def integer(default: int, *, low: int, high: int, help: str, advanced: bool = False, **extra: Any) -> Any:
@@ -130,12 +132,12 @@ def _check(name: str, value: Any, declared: io.Input) -> None:
             raise ValueError(f"{name}: {quoted(value)} is out of range; give a number from {low} to {high}.")
 
 
-def _field(kind: Any, default: Any, tooltip: str, advanced: bool, **extra: Any) -> Any:
+def _field(kind: Any, default: Any, tooltip: str, advanced: bool, label: str | None = None, **extra: Any) -> Any:
     def declare(name: str) -> io.Input:
-        label = LABELS[name]
-        given = {"placeholder": label, **extra} if extra.get("multiline") else extra
+        called = label or LABELS[name]
+        given = {"placeholder": called, **extra} if extra.get("multiline") else extra
         return kind.Input(
-            name, display_name=label, default=default, tooltip=tooltip, advanced=advanced or None, **given
+            name, display_name=called, default=default, tooltip=tooltip, advanced=advanced or None, **given
         )
 
     return dataclasses.field(default=default, metadata={_KEY: declare})

@@ -52,7 +52,7 @@ def test_pictures_that_are_enlarged_more_than_twice():
 def test_two_checkpoints():
     assert advice.on_checkpoints([]) is None
     assert advice.on_checkpoints(["a.safetensors", "a.safetensors"]) is None
-    assert "clip is of b.safetensors" in advice.on_checkpoints(["a.safetensors", "b.safetensors"])
+    assert "text encoder is of b.safetensors" in advice.on_checkpoints(["a.safetensors", "b.safetensors"])
 
 
 def test_regularizers_that_hardly_act():

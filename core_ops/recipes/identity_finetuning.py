@@ -26,7 +26,7 @@ from ..prompts.token_rows import TokenRow
 from ..terms import Alignment, aligned_diffusion
 from ..training.embedding_problem import EmbeddingProblem
 from ..training.objective import FixedWeights, Objective, TrainingStep, term
-from ..training.training_data import TrainingLatents, draw_batch
+from ..training.training_data import NoisedBatch, TrainingLatents, draw_batch
 from ..training.training_loop import RandomStreams
 
 PRIOR = "prior_preservation"
@@ -78,10 +78,14 @@ class IdentityFinetuning:
     def _identity(self, generator: torch.Generator) -> Objective:
         denoiser = self.problem.denoiser
         batch = draw_batch(self.problem.latents, denoiser.schedule, self.config.batch_size, generator)
-        text = self._encode(batch.captions) if self._text is None else self._text[batch.drawn_captions]
+        text = self.text_of(batch)
         if self.config.alignment is not None:
             return aligned_diffusion(denoiser, batch, text, self.config.alignment)
         return term("diffusion", lambda: batch.diffusion_loss(denoiser, text))
+
+    def text_of(self, batch: NoisedBatch) -> TextConditioning:
+        """The batch's captions with the concept as it is, one output row each."""
+        return self._encode(batch.captions) if self._text is None else self._text[batch.drawn_captions]
 
     def _prior_loss(self, generator: torch.Generator) -> Tensor:
         """DreamBooth's prior preservation: the diffusion loss on pictures of the super-category."""

@@ -97,6 +97,10 @@ class EmbeddingRecipe:
     def parameters(self) -> list[Tensor]:
         return self.problem.embedding.parameters
 
+    def text_of(self, batch: NoisedBatch) -> TextConditioning:
+        """The batch's captions with v as it is, one output row each."""
+        return self.problem.encoder.encode(batch.captions, self.problem.embedding.vectors)
+
     def update(self, step: int) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -26,6 +26,16 @@ class CaptionedPictures:
     caption_of_picture: Sequence[int]
     templates: Sequence[str]
 
+    def parted(self, place: int) -> tuple[CaptionedPictures, CaptionedPictures]:
+        """Those before `place`, and those from there on; both know all captions."""
+
+        def part(of: slice) -> CaptionedPictures:
+            masks = None if self.pictures.masks is None else self.pictures.masks[of]
+            pictures = Pictures(self.pictures.pixels[of], masks)
+            return CaptionedPictures(pictures, self.captions, self.caption_of_picture[of], self.templates[of])
+
+        return part(slice(place)), part(slice(place, None))
+
 
 @dataclass(frozen=True)
 class TrainingLatents:
@@ -77,7 +87,13 @@ def draw_batch(
     chosen = torch.cat(rounds)[:batch_size]
     t = torch.randint(schedule.timesteps, (batch_size,), generator=generator)
     noise = torch.randn((batch_size, *data.latents.shape[1:]), generator=generator)
+    return noised_batch(data, schedule, chosen, t, noise)
 
+
+def noised_batch(
+    data: TrainingLatents, schedule: NoiseSchedule, chosen: Tensor, t: Tensor, noise: Tensor
+) -> NoisedBatch:
+    """Of the latents `chosen` [B], at timesteps t [B] with noise [B, C, h, w]; all three on the CPU."""
     device = data.latents.device
     captions, caption_of_sample = torch.unique(data.caption_of_latent[chosen], return_inverse=True)
     chosen, t, noise = chosen.to(device), t.to(device), noise.to(device)

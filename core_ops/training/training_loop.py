@@ -242,7 +242,7 @@ class TrainingLoop:
             self.step = int(state["step"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(
-                "resume_from: the state was saved for other parameters, or is damaged "
+                "start: the state was saved for other parameters, or is damaged "
                 f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
             ) from error
 

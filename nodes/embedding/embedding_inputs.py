@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -15,10 +14,13 @@ from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
-from ..host.models.host_models import HostModels, base_model_fingerprint
+from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
-from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state, validate_training
+from ..training import advice
+from ..training.concept_preview import PreviewPlan
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
+from ..training.training_inputs import captioned_pictures, part_held_out, validate_training
 from .embedding_settings import EmbeddingSettings
 
 
@@ -26,17 +28,20 @@ from .embedding_settings import EmbeddingSettings
 class CheckedInputs:
     """Everything that can be refused has been looked at: what is left is work.
 
-    concept: as it will be written, its vectors yet to be learned. prompts: that v is regularized in, where the method
-    does so.
+    concept: as it will be written, its vectors yet to be learned. pictures: that are trained. held_out: one that is
+    not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user.
     """
 
     settings: EmbeddingSettings
     concept: Concept
     pictures: CaptionedPictures
+    held_out: CaptionedPictures | None
     prompts: Sequence[AlignedPair]
     rows: PromptRows
-    fingerprint: str
-    resumed: dict[str, Any] | None
+    preview: PreviewPlan
+    made_of: MadeOf
+    beginning: Beginning
+    notes: Sequence[str]
 
 
 def check_settings(settings: EmbeddingSettings) -> None:
@@ -58,7 +63,7 @@ def check_inputs(
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
     name = settings.concept_name
-    concept_files.validate_new_embedding(name, settings.overwrite)
+    concept_files.validate_new_embedding(name, overwrite=True)  # what is there may be this very training
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
@@ -67,14 +72,9 @@ def check_inputs(
         images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
     )
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
-    validate_words("initial_words", settings.initial_words)
-    with naming("initial_words"):
-        if settings.initial_words and not rows.words(settings.initial_words)[0]:
-            raise ValueError(
-                f"initial_words: {quoted(settings.initial_words)} gives no token; use words or leave it empty."
-            )
-    path, with_category = concept_files.embedding_path(name), settings.chosen_method.writes_category
-    concept = Concept(name, settings.super_category, vectors={}, path=path, with_category=with_category)
+    validate_initial_words(settings.initial_words, rows)
+    path = concept_files.embedding_path(name)
+    concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
     captioned = captioned_pictures(
         pictures,
         captions,
@@ -84,12 +84,49 @@ def check_inputs(
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
-    expected = fingerprint(
-        {key: value for key, value in asdict(settings).items() if key != "concept_name"},
-        [base_model_fingerprint(host.model), *captioned.templates, *templates],
-        (pictures.pixels, pictures.masks),
-    )
-    resumed = resumed_state(settings.resume_from, settings.resume_from, expected=expected, steps=settings.steps)
+    made_of = what_decides(host, settings, captioned, templates)
+    trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     return CheckedInputs(
-        settings, concept, pictures=captioned, prompts=prompts, rows=rows, fingerprint=expected, resumed=resumed
+        settings,
+        concept,
+        pictures=trained,
+        held_out=held_out,
+        prompts=prompts,
+        rows=rows,
+        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        made_of=made_of,
+        beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
+        notes=[*notes, *advice_on(settings, host, images)],
+    )
+
+
+def advice_on(settings: EmbeddingSettings, host: HostModels, images: Sequence[Tensor]) -> tuple[str, ...]:
+    """On what is legal and unwise, in lines for the user. images: as they came."""
+    return advice.advised(
+        advice.on_category(settings.super_category),
+        advice.on_rate(settings.learning_rate, settings.chosen_method.published["learning_rate"]),
+        *advice.on_pictures(images, settings.resolution, settings.fit, own=own_side(host.model)),
+        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
+    )
+
+
+def validate_initial_words(words: str, rows: PromptRows) -> None:
+    """Raises ValueError for words that an embedding cannot start from."""
+    validate_words("initial_words", words)
+    with naming("initial_words"):
+        if words and not rows.words(words)[0]:
+            raise ValueError(f"initial_words: {quoted(words)} gives no token; use words or leave it empty.")
+
+
+def what_decides(
+    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, prompts: Sequence[str]
+) -> MadeOf:
+    """All that decides what is learned."""
+    pictures = captioned.pictures
+    return MadeOf.given(
+        host,
+        settings,
+        unread=("concept_name", *settings.unread),
+        pictures=digest(pictures.pixels, pictures.masks),
+        captions=digest(*captioned.templates, *prompts),
     )

@@ -20,6 +20,7 @@ from ...core_ops.training.objective import BALANCED, FIXED
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text
+from ..training.concept_preview import preview_templates
 from ..training.shared_settings import SharedSettings
 from .methods import ATTNDREAMBOOTH, CORE, METHODS, EmbeddingMethod
 
@@ -183,19 +184,24 @@ class EmbeddingSettings:
     preview_every: int = integer(
         50, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
     )
+    preview_steps: int = like(SharedSettings, "preview_steps")
+    preview_guidance: float = like(SharedSettings, "preview_guidance")
+    preview_size: int = like(SharedSettings, "preview_size")
+    hold_out: bool = like(SharedSettings, "hold_out")
     save_every: int = integer(
         50,
         low=0,
         high=100_000,
-        help="Steps between saved states to resume from, each with the embedding as it is; 0 for none.",
+        help="Steps between saved states to go on from, each with the embedding as it is; 0 for none.",
         advanced=True,
     )
-    resume_from: str = text(
-        "", help="Name of a saved state to continue (the concept's name); empty to start anew.", advanced=True
-    )
+    clear_steps: bool = like(SharedSettings, "clear_steps")
+    start: str = like(SharedSettings, "start")
+    preview_negative: str = like(SharedSettings, "preview_negative")
     own_prompts: str = text(
         "", help="One prompt per line, each with {} once. Used when prompt_set is 'own'.", multiline=True
     )
+    preview_prompts: str = like(SharedSettings, "preview_prompts")
 
     def __post_init__(self) -> None:
         if not self.super_category.strip():
@@ -207,15 +213,28 @@ class EmbeddingSettings:
             )
         if self.weighting == BALANCED and self.embedding_share + self.attention_share >= 1:
             raise ValueError("embedding_share: together with attention_share it must stay below 1; lower one of them.")
+        preview_templates(self)
 
     @property
     def chosen_method(self) -> EmbeddingMethod:
         return METHODS[self.method]
 
     @property
+    def unread(self) -> set[str]:
+        """Settings that only other methods read."""
+        return {name for method in METHODS.values() for name in method.inputs} - set(self.chosen_method.inputs)
+
+    @property
     def rescaled_steps(self) -> tuple[int, int]:
         """The first step in which v keeps its norm, counted from 1, and the last; 0 for none."""
         return max(round(self.rescale_from * self.steps), 1), round(self.rescale_to * self.steps)
+
+    @property
+    def fixed_regularizers(self) -> tuple[str, ...]:
+        """CoRe's terms that have a weight which does not follow the gradients."""
+        weights = {EMBEDDING: self.embedding_weight, ATTENTION: self.attention_weight}
+        fixed = self.chosen_method.draws_prompts and self.weighting == FIXED
+        return tuple(name for name, weight in weights.items() if fixed and weight > 0)
 
     def prompt_templates(self) -> tuple[str, ...]:
         """Prompts that the method regularizes v in; none where it does not."""

@@ -18,10 +18,13 @@ from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.latents import encode_pictures
 from ..host.models.module_copy import autograd_mode
+from ..host.models.text_encoder import encoder_names
 from ..host.run_control import show_text
+from ..training.advice import advised, on_shares
 from ..training.concept_preview import ConceptPreview
+from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config
+from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
 from .embedding_inputs import CheckedInputs
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
@@ -38,24 +41,41 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class TrainedEmbedding:
-    """What a run leaves: the concept in its file, the curves and a preview [1, H, W, 3]."""
+    """What a run leaves: the concept in its file, the curves, and pictures [1, H, W, 3]."""
 
     concept: Concept
-    losses: dict[str, list[float]]
+    losses: Mapping[str, list[float]]
     preview: Tensor
+    chart: Tensor
     summary: str
 
 
 def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | None) -> TrainedEmbedding:
-    """The whole run; the copies of the host's models end with this function."""
+    """The whole run, unless its file is there; the copies of the host's models end with this function."""
+    if checked.beginning.finished:
+        return finished_embedding(host, checked)
     training = ready_to_train(host, checked, node_id)
     session = training.session
     with session.keeping_progress():
         session.train()
         concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
-        preview = session.last_preview()
+        preview = session.finish(concept.path, checked.pictures.pictures.pixels)
+    hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
+    summary = session.summary(concept.path, concept.phrase, *hardly)
+    return TrainedEmbedding(concept, session.losses, preview=preview, chart=session.chart(), summary=summary)
+
+
+def finished_embedding(host: HostModels, checked: CheckedInputs) -> TrainedEmbedding:
+    """As its training left it."""
+    concept = checked.concept
+    vectors = concept_files.read_embedding(concept.path, encoder_names(host.clip))
+    concept, before = replace(concept, vectors=vectors), FinishedTraining.read(concept.path)
     return TrainedEmbedding(
-        concept, session.losses, preview=preview, summary=session.summary(concept.path, concept.phrase)
+        concept,
+        before.losses,
+        preview=before.preview(checked.pictures.pictures.pixels),
+        chart=before.chart(),
+        summary=before.summary(concept.name, concept.phrase),
     )
 
 
@@ -71,19 +91,27 @@ class EmbeddingTraining:
 def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None = None) -> EmbeddingTraining:
     """Room, pictures, models, concept, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings, name = checked.settings, checked.concept.name
-    plan = SessionPlan.of(settings, name, state_name=name, fingerprint=checked.fingerprint)
+    folders = [checked.concept.path.parent]
+    plan = SessionPlan(name, folders, name, settings=settings, made_of=checked.made_of, notes=checked.notes)
+    show_text("Measuring memory …", node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
-    show_text(f"The training {memory.text}.", node_id)
+    show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
+    measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
     memory.begin()
+    show_text("Copying the model …", node_id)
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
         embedding, loop = assembled(checked, models, latents)
         learned = LearnedEmbedding(host, checked, embedding)
-        preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
-        callbacks = SessionCallbacks(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        preview = ConceptPreview(host, models, checked.preview)
+        callbacks = SessionCallbacks(
+            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            learned.keep,
+            steady=steady_loss(loop, measured or latents, settings),
+        )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
-        session.resume(checked.resumed)
+        session.resume(checked.beginning.state)
     return EmbeddingTraining(models, learned, session)
 
 

@@ -8,8 +8,9 @@ from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
-from ..host.run_control import node_id_of, releasing_memory
+from ..host.run_control import node_id_of, releasing_memory, show_text
 from ..settings import RefusingNode, schema_inputs, validated
+from ..training.loss_chart import over_chart
 from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
 from .embedding_inputs import check_inputs, check_settings
 from .embedding_settings import EmbeddingSettings
@@ -61,12 +62,13 @@ class TrainEmbedding(RefusingNode):
     def execute(
         cls, model: Any, clip: Any, vae: Any, images: Any, masks: Any = None, captions: Any = None, **inputs: Any
     ) -> io.NodeOutput:
-        settings = validated(EmbeddingSettings, inputs)
+        settings, node_id = validated(EmbeddingSettings, inputs), node_id_of(cls)
+        show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
         checked = check_inputs(host, images, masks, captions, settings)
-        node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
-        shown = {**ui.PreviewImage(trained.preview, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
-        side = checked.settings.resolution
-        return io.NodeOutput(trained.concept, trained.concept.phrase, trained.losses, trained.preview, side, ui=shown)
+        pictures = over_chart(trained.preview, trained.chart)
+        shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
+        outputs = (trained.concept, trained.concept.phrase, trained.losses, trained.preview, trained.chart)
+        return io.NodeOutput(*outputs, checked.settings.resolution, ui=shown)

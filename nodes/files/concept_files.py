@@ -6,8 +6,9 @@ import getpass
 import json
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,15 @@ def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overw
     """Writes the embedding with its card as metadata, and returns where."""
     path = embedding_path(name)
     tensors = embedding_tensors(vectors)
-    metadata = file_metadata.metadata("textual-inversion", name=name, tensors=tensors, card=card)
+    metadata = file_metadata.metadata("textual-inversion", name=path.stem, tensors=tensors, card=card)
     safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
+
+
+def read_embedding(path: Path, encoders: Sequence[str]) -> dict[str, Tensor]:
+    """The vectors of a file that `save_embedding` wrote, by text encoder."""
+    tensors, _ = safe_files.read_own(path)
+    return {name: tensors[EMBEDDING_KEY if len(encoders) == 1 else name] for name in encoders}
 
 
 def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> Path:
@@ -108,19 +115,48 @@ def save_state(name: str, state: Mapping[str, Any]) -> Path:
     return path
 
 
-def load_state(name: str) -> dict[str, Any]:
-    """What `save_state` wrote under this name; raises ValueError when there is none or it cannot be read."""
-    safe_files.validate_name("resume_from", name)
+def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
+    """What `save_state` wrote under this name; None when there is none. tensors: also those, which may be large.
+
+    Raises ValueError when it cannot be read.
+    """
     spare = _spare_state_path(name)
     places = [state_path(name), *([spare] if _is_private(spare.parent) else [])]
     path = max(places, key=lambda place: place.stat().st_mtime if place.is_file() else 0.0)
     if not path.is_file():
-        raise ValueError(f"resume_from: there is no saved state {name!r} at {path}; leave it empty to start anew.")
+        return None
     try:
-        tensors, metadata = safe_files.read_own(path)
-        return _join(json.loads(metadata["state"]), "", tensors)
+        if tensors:
+            found, metadata = safe_files.read_own(path)
+        else:
+            found, metadata = {}, safe_files.read_metadata(path)
+        return _join(json.loads(metadata["state"]), "", found)
     except Exception as error:
-        raise ValueError(f"resume_from: {path} is not a state that this node saved ({error}); start anew.") from error
+        raise ValueError(
+            f"start: {path} is not a state that this node saved ({error}); choose 'anew' to replace it."
+        ) from error
+
+
+def remove_state(name: str) -> None:
+    """Of a training that needs it no more."""
+    spare = _spare_state_path(name)
+    for path in (state_path(name), *([spare] if _is_private(spare.parent) else [])):
+        path.unlink(missing_ok=True)
+
+
+def step_name(name: str, step: int) -> str:
+    """What was learned up to a step lies in a folder of its own: `embedding:NAME-steps/NAME-step50`."""
+    return f"{name}-steps/{name}-step{step}"
+
+
+def remove_steps(folder: Path, name: str) -> None:
+    """Removes what `step_name` names in a folder, with its pictures, and nothing else."""
+    place = folder / f"{name}-steps"
+    for file in place.glob("*"):
+        if re.fullmatch(re.escape(name) + r"-step\d+\.(safetensors|jpg)", file.name):
+            file.unlink(missing_ok=True)
+    if place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
 
 
 def _is_private(folder: Path) -> bool:

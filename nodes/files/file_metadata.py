@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from . import safe_files
@@ -52,6 +53,15 @@ def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping
     elif form == "lora" and any(key.startswith("lora_") for key in tensors):
         specification["ss_network_module"] = "lycoris.kohya"
     return specification | {f"{PREFIX}{key}": json.dumps(value) for key, value in card.items()}
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card's entries in a file of this pack, from its header alone; none of any other file."""
+    try:
+        metadata = safe_files.read_metadata(path)
+        return {key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items() if key.startswith(PREFIX)}
+    except (OSError, SafetensorError, ValueError, RecursionError):
+        return {}
 
 
 @cache

@@ -43,8 +43,8 @@ _SURELY_DEAD = 24 * 3600
 """Seconds: of a workplace that a process on another machine made, and that nothing was written to since."""
 _in_use: set[str] = set()
 """Names of this process's own workplaces."""
-
-_written: set[Path] = set()
+written_here: set[Path] = set()
+"""Files that this process wrote: what the host reuses of a node that did is not in its own way."""
 
 
 class CannotWrite(OSError):
@@ -81,11 +81,6 @@ def taken(path: Path) -> Path | None:
     """The file that has this name already, or would have it on a system where upper and lower case are the same."""
     files = path.parent.iterdir() if path.parent.is_dir() else ()
     return next((file for file in files if file.name.casefold() == path.name.casefold()), None)
-
-
-def written_here(path: Path) -> bool:
-    """Whether this process wrote the file: what the host reuses of a node that did is not in its own way."""
-    return path in _written
 
 
 def validate_writable(parameter: str, folder: Path) -> None:
@@ -132,6 +127,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     with torch.inference_mode(False), safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Of a safetensors file, from its header alone."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -227,7 +228,7 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)
-            _written.add(path)
+            written_here.add(path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:

@@ -32,7 +32,7 @@ def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "
 def save_adapter(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], overwrite: bool) -> Path:
     """Writes LoRA, LoHa, LoKr or OFT weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them."""
     path = new_file_path("loras", name)
-    metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card)
+    metadata = file_metadata.metadata("lora", name=path.stem, tensors=tensors, card=card)
     safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
@@ -45,7 +45,7 @@ def save_unet(
     prediction: "epsilon" or "v".
     """
     path = new_file_path("diffusion_models", name)
-    metadata = file_metadata.metadata("model", name=name, tensors=weights, card=card)
+    metadata = file_metadata.metadata("model", name=path.stem, tensors=weights, card=card)
     metadata["modelspec.prediction_type"] = prediction
     safe_files.write(path, weights, metadata=metadata, overwrite=overwrite)
     return path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -16,11 +16,14 @@ from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files, safe_files, unet_files
 from ..host.models.denoiser import own_side, validate_model
-from ..host.models.host_models import HostModels, base_model_fingerprint
+from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..training import advice
+from ..training.concept_preview import PreviewPlan
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import captioned_pictures, fingerprint, resumed_state, validate_training
+from ..training.training_inputs import captioned_pictures, part_held_out, validate_training
 from .finetune_settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
@@ -39,16 +42,53 @@ class GivenPictures:
 
 @dataclass(frozen=True)
 class CheckedFinetune:
-    """Everything that can be refused has been looked at: what is left is work, and room for it."""
+    """Everything that can be refused has been looked at: what is left is work, and room for it.
+
+    files: that it writes; U-Net or LoRA first. pictures: that are trained. held_out: one that is not, or None. notes:
+    lines for the user.
+    """
 
     settings: FinetuneSettings
     concept: Concept
+    files: FinetuneFiles
     pictures: CaptionedPictures
+    held_out: CaptionedPictures | None
     class_pictures: CaptionedPictures | None
     alignment: Alignment | None
     rows: PromptRows
-    fingerprint: str
-    resumed: dict[str, Any] | None
+    preview: PreviewPlan
+    made_of: MadeOf
+    beginning: Beginning
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FinetuneFiles:
+    """What a finetune writes, None for what it does not."""
+
+    unet: Path | None
+    lora: Path | None
+    embedding: Path | None
+
+    @classmethod
+    def of(cls, settings: FinetuneSettings) -> FinetuneFiles:
+        """Raises ValueError for a name that cannot be used, and a folder that cannot be written to."""
+        name = settings.name
+        if settings.saves_unet:
+            unet_files.validate_new_file("diffusion_models", name, overwrite=True)
+        if settings.saves_lora:
+            unet_files.validate_new_file("loras", name, overwrite=True)
+        if settings.train_embedding:
+            concept_files.validate_new_embedding(name, overwrite=True, parameter="name")
+        return cls(
+            unet_files.new_file_path("diffusion_models", name) if settings.saves_unet else None,
+            unet_files.new_file_path("loras", name) if settings.saves_lora else None,
+            concept_files.embedding_path(name) if settings.train_embedding else None,
+        )
+
+    @property
+    def written(self) -> list[Path]:
+        return [path for path in (self.unet, self.lora, self.embedding) if path is not None]
 
 
 def check_settings(settings: FinetuneSettings) -> None:
@@ -62,7 +102,7 @@ def check_finetune(
     host: HostModels, concept: Concept, given: GivenPictures, settings: FinetuneSettings
 ) -> CheckedFinetune:
     """Raises ValueError for everything that would make the run fail later."""
-    _check_files(settings)
+    files = FinetuneFiles.of(settings)
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
@@ -84,33 +124,52 @@ def check_finetune(
         row_of=lambda template: rows.concept(concept.caption(template)),
     )
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
-    class_pixels = None if class_pictures is None else class_pictures.pictures.pixels
-    expected = fingerprint(
-        {key: value for key, value in asdict(settings).items() if key not in ("name", "preset", "save")},
-        [base_model_fingerprint(host.model), concept.super_category, *map(concept.caption, captioned.templates)],
-        (pictures.pixels, pictures.masks, class_pixels, *concept.vectors.values()),
-    )
+    made_of = what_decides(host, settings, concept, captioned=captioned, class_pictures=class_pictures)
+    trained, held_out, notes = part_held_out(captioned, settings.hold_out)
+    kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     return CheckedFinetune(
         settings=settings,
         concept=concept,
-        pictures=captioned,
+        files=files,
+        pictures=trained,
+        held_out=held_out,
         class_pictures=class_pictures,
         alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
         rows=rows,
-        fingerprint=expected,
-        resumed=resumed_state(
-            settings.resume_from, settings.resume_from + STATE_SUFFIX, expected=expected, steps=settings.steps
-        ),
+        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        made_of=made_of,
+        beginning=kept.beginning(settings, made_of),
+        notes=[*notes, *advice_on(settings, host, given.images)],
     )
 
 
-def _check_files(settings: FinetuneSettings) -> None:
-    if settings.saves_unet:
-        unet_files.validate_new_file("diffusion_models", settings.name, settings.overwrite)
-    if settings.saves_lora:
-        unet_files.validate_new_file("loras", settings.name, settings.overwrite)
-    if settings.train_embedding:
-        concept_files.validate_new_embedding(settings.name, settings.overwrite)
+def advice_on(settings: FinetuneSettings, host: HostModels, images: Sequence[Tensor]) -> tuple[str, ...]:
+    """On what is legal and unwise, in lines for the user. images: as they came."""
+    return advice.advised(
+        advice.on_rate(settings.learning_rate, settings.published_rate),
+        *advice.on_pictures(images, settings.resolution, settings.fit, own=own_side(host.model)),
+        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
+    )
+
+
+def what_decides(
+    host: HostModels,
+    settings: FinetuneSettings,
+    concept: Concept,
+    captioned: CaptionedPictures,
+    class_pictures: CaptionedPictures | None,
+) -> MadeOf:
+    """All that decides what is learned."""
+    pictures, class_captions = captioned.pictures, class_pictures.templates[:1] if class_pictures else ()
+    return MadeOf.given(
+        host,
+        settings,
+        unread=("name", "preset", "save"),
+        pictures=digest(pictures.pixels, pictures.masks),
+        class_images=digest(class_pictures and class_pictures.pictures.pixels),
+        captions=digest(*captioned.templates, *class_captions),
+        concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
+    )
 
 
 def _class_pictures(

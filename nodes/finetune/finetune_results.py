@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...core_ops.weights.low_rank import extract_lora
 from ...core_ops.weights.trainable_weights import TrainableWeights
-from ..files import unet_files
+from ..files import safe_files, unet_files
 from ..host.models.denoiser import prediction_of
 from ..host.models.unet_weights import as_in_a_file, kohya_names, lora_state_dict, unet_weights, with_lora, with_weights
 
@@ -68,6 +69,15 @@ def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
     if weights.lora is not None:
         paths.append(unet_files.save_adapter(new.name, weights.lora, card=new.card, overwrite=new.overwrite))
     return paths[0]
+
+
+def read_weights(model: Any, unet: Path | None, lora: Path | None) -> TrainedWeights:
+    """What `save` wrote, as far as it was asked for: of a U-Net those weights that the MODEL has not."""
+    changed = None
+    if unet is not None:
+        tensors, own = safe_files.read_own(unet)[0], unet_weights(model)
+        changed = {name: tensors[name] for name in own if not torch.equal(tensors[name], own[name])}
+    return TrainedWeights(changed, None if lora is None else safe_files.read_own(lora)[0])
 
 
 def patched_model(model: Any, weights: TrainedWeights) -> Any:

@@ -10,13 +10,15 @@ import torch
 from ...core_ops.pictures import Fit
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, WeightChoice
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
 from ..settings import choice, integer, like, number, switch, text
+from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS
 from ..training.shared_settings import SharedSettings
 from .presets import CORE, DREAMBOOTH_LORA, PRESETS
 
 PAPER = PRESETS[CORE]
+SVDIFF_RATE = 1e-3
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
 
@@ -163,17 +165,24 @@ class FinetuneSettings:
     preview_every: int = integer(
         250, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
     )
+    preview_steps: int = like(SharedSettings, "preview_steps")
+    preview_guidance: float = like(SharedSettings, "preview_guidance")
+    preview_size: int = like(SharedSettings, "preview_size")
+    hold_out: bool = like(SharedSettings, "hold_out")
     save_every: int = integer(
         0,
         low=0,
         high=1_000_000,
         help=(
-            "Steps between saved states to resume from; 0 for none, cancel saves one in any case. A state has 12 bytes "
+            "Steps between saved states to go on from; 0 for none, cancel saves one in any case. A state has 12 bytes "
             "per trained number: 10 GB for the whole U-Net of SD 1.5."
         ),
         advanced=True,
     )
-    resume_from: str = text("", help="Name of a saved state to continue; empty to start anew.", advanced=True)
+    clear_steps: bool = like(SharedSettings, "clear_steps")
+    start: str = like(SharedSettings, "start")
+    preview_negative: str = like(SharedSettings, "preview_negative")
+    preview_prompts: str = like(SharedSettings, "preview_prompts")
 
     def __post_init__(self) -> None:
         if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
@@ -193,6 +202,7 @@ class FinetuneSettings:
                 f"save: {self.save!r} needs form {FULL!r} or 'singular values'; {self.form} is saved as a LoRA file: "
                 f"choose {SAVE_TRAINED!r}."
             )
+        preview_templates(self)
 
     @property
     def replaces_weights(self) -> bool:
@@ -210,6 +220,14 @@ class FinetuneSettings:
     @property
     def saves_lora(self) -> bool:
         return not self.replaces_weights or self.extracts_lora
+
+    @property
+    def published_rate(self) -> float:
+        """Of the preset where it trains this form, else of the form: what learning_rate is to be compared with."""
+        preset = PRESETS[self.preset]
+        rates = {FULL: PAPER["learning_rate"], SINGULAR_VALUES: SVDIFF_RATE}
+        own = rates.get(self.form, PRESETS[DREAMBOOTH_LORA]["learning_rate"])
+        return preset["learning_rate"] if preset["form"] == self.form else own
 
     @property
     def aligned(self) -> bool:

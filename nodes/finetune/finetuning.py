@@ -16,18 +16,20 @@ from ...core_ops.training.memory_estimate import META, MemoryPlan
 from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept, LoraModel
-from ..files import concept_files
+from ..files import concept_files, unet_files
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.latents import encode_pictures
 from ..host.models.module_copy import autograd_mode
+from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
 from ..host.run_control import check_cancelled, show_text
 from ..training.concept_preview import ConceptPreview
+from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
-from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config
+from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
-from .finetune_results import NewFile, TrainedWeights, collect, patched_model, save, with_extracted_lora
+from .finetune_results import NewFile, TrainedWeights, collect, patched_model, read_weights, save, with_extracted_lora
 from .finetune_settings import SAVE_TRAINED
 
 MEASURE_EVERY = 10
@@ -48,19 +50,22 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What a run leaves. lora: None where no LoRA was asked for. preview: [1, H, W, 3]."""
+    """What a run leaves. lora: None where no LoRA was asked for. preview, chart: [1, H, W, 3]."""
 
     model: Any
     lora: LoraModel | None
-    losses: dict[str, list[float]]
+    losses: Mapping[str, list[float]]
     preview: Tensor
+    chart: Tensor
     path: Path
     concept: Concept
     summary: str
 
 
 def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | None) -> Finetuned:
-    """The whole run; the copies of the host's models end with this function."""
+    """The whole run, unless its files are there; the copies of the host's models end with this function."""
+    if checked.beginning.finished:
+        return finished_finetune(host, checked)
     settings, training = checked.settings, ready_to_finetune(host, checked, node_id)
     session, learned = training.session, training.learned
     with session.keeping_progress():
@@ -68,18 +73,39 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         card = learned.card(session.record())
         weights, path = learned.save(card, node_id)
         concept = learned.save_concept(settings.name, settings.overwrite, card)
-        preview = session.last_preview()
+        preview = session.finish(path, checked.pictures.pictures.pixels)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
     return Finetuned(
-        model=patched_model(host.model, weights),
+        model=patched_model(host.model, weights if settings.saves_unet else replace(weights, unet=None)),
         lora=None if weights.lora is None else LoraModel(weights.lora, card),
         losses=session.losses,
         preview=preview,
+        chart=session.chart(),
         path=path,
         concept=concept,
         summary=session.summary(path, concept.phrase, *facts),
+    )
+
+
+def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
+    """As its training left it."""
+    files, concept = checked.files, checked.concept
+    weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
+    if files.embedding is not None:
+        vectors = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
+        concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding, words="")
+    before = FinishedTraining.read(path)
+    return Finetuned(
+        model=patched_model(host.model, weights),
+        lora=None if weights.lora is None else LoraModel(weights.lora, before.card),
+        losses=before.losses,
+        preview=before.preview(checked.pictures.pictures.pixels),
+        chart=before.chart(),
+        path=path,
+        concept=concept,
+        summary=before.summary(checked.settings.name, concept.phrase),
     )
 
 
@@ -96,26 +122,37 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     """Room, pictures, models, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings = checked.settings
     state_name = settings.name + STATE_SUFFIX
-    plan = SessionPlan.of(settings, settings.name, state_name=state_name, fingerprint=checked.fingerprint)
+    as_trained = unet_files.new_file_path("diffusion_models" if settings.replaces_weights else "loras", settings.name)
+    folders = [file.parent for file in (as_trained, checked.files.embedding) if file is not None]
+    plan = SessionPlan(
+        settings.name, folders, state_name, settings=settings, made_of=checked.made_of, notes=checked.notes
+    )
+    show_text("Measuring memory …", node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
-    show_text(f"The training {memory.text}.", node_id)
+    show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     class_latents = checked.class_pictures and encode_pictures(
         host, checked.class_pictures, copies=0, seed=settings.seed
     )
+    measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
     memory.begin()
+    show_text("Copying the model …", node_id)
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
         loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
-        preview = ConceptPreview(host, models, concept=checked.concept, rows=checked.rows)
+        preview = ConceptPreview(host, models, checked.preview)
         if not settings.train_embedding:
             preview.keep_prompts(embedding.vectors)
             models.encoder.release()
-        callbacks = SessionCallbacks(lambda: preview.draw(embedding.vectors, latents.latents.shape[1:]), learned.keep)
+        callbacks = SessionCallbacks(
+            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            learned.keep,
+            steady=steady_loss(loop, measured or latents, settings),
+        )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
-        session.resume(checked.resumed)
+        session.resume(checked.beginning.state)
     return Finetuning(models, learned, session)
 
 

@@ -8,8 +8,9 @@ from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
-from ..host.run_control import blocked_output, node_id_of, releasing_memory
+from ..host.run_control import blocked_output, node_id_of, releasing_memory, show_text
 from ..settings import RefusingNode, schema_inputs, showing, validated
+from ..training.loss_chart import over_chart
 from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
 from .finetune_inputs import GivenPictures, check_finetune, check_settings
 from .finetune_settings import FinetuneSettings
@@ -90,7 +91,8 @@ class UNetIdentityFinetune(RefusingNode):
         class_images: Any = None,
         **inputs: Any,
     ) -> io.NodeOutput:
-        settings = validated(FinetuneSettings, inputs)
+        settings, node_id = validated(FinetuneSettings, inputs), node_id_of(cls)
+        show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
         checked = check_finetune(
             host,
@@ -98,10 +100,10 @@ class UNetIdentityFinetune(RefusingNode):
             given=GivenPictures(images, masks, captions=captions, class_images=class_images),
             settings=settings,
         )
-        node_id = node_id_of(cls)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune_unet(host, checked, node_id)
-        shown = {**ui.PreviewImage(result.preview, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
+        pictures = over_chart(result.preview, result.chart)
+        shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora
-        outputs = (result.model, lora, result.losses, result.preview, str(result.path), result.concept)
+        outputs = (result.model, lora, result.losses, result.preview, result.chart, str(result.path), result.concept)
         return io.NodeOutput(*outputs, checked.settings.resolution, ui=shown)

@@ -69,7 +69,7 @@ class SaveConcept(io.ComfyNode):
     def validate_inputs(cls, name: str = "", overwrite: bool = False, description: str = "") -> bool:
         """Raises ValueError for what the widgets alone show."""
         if name := name.strip():
-            ours = safe_files.written_here(new_file_path("loras", name))
+            ours = new_file_path("loras", name) in safe_files.written_here
             validate_new_file("loras", name, overwrite or ours)
         _validate_description(description)
         return True

@@ -1,53 +1,127 @@
-"""Pictures of the concept as it is, in a few contexts."""
+"""Pictures of the concept as it is, in a few contexts, beside one of those that it is learned from."""
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ...core_ops.conditioning import Embedding, TextConditioning
 from ...core_ops.diffusion_process import DDIMConfig, ddim_sample
+from ...core_ops.prompts.prompt_templates import validate_template
+from ...core_ops.prompts.token_rows import TokenRow
 from ..concept import Concept
 from ..host.models import latents
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.module_copy import autograd_mode
-from ..host.prompts.prompt_rows import PromptRows
+from ..host.prompts.prompt_rows import PromptRows, naming
+from .memory_plan import CELL
 
 PREVIEW_TEMPLATES = ("a photo of a {}", "a {} in the snow", "a {} on the beach", "a painting of a {}")
+MOST_REFERENCES = 4
+
+
+@dataclass(frozen=True)
+class PreviewPlan:
+    """prompts: one picture each, as the concept's method writes them. reference: [3, S, S]. side: of a picture, in
+    pixels.
+    """
+
+    prompts: Sequence[TokenRow]
+    negative: TokenRow
+    reference: Tensor
+    sampler: DDIMConfig
+    side: int
+
+    @classmethod
+    def of(cls, settings: Any, concept: Concept, rows: PromptRows, pixels: Tensor) -> PreviewPlan:
+        """pixels: the pictures, [I, 3, S, S]. Raises ValueError for prompts that cannot be drawn."""
+        with naming("preview_prompts"):
+            prompts = [rows.concept(concept.caption(template)) for template in preview_templates(settings)]
+        with naming("preview_negative"):
+            negative = rows.text(settings.preview_negative)
+        sampler = DDIMConfig(settings.preview_steps, settings.preview_guidance)
+        return cls(prompts, negative, pixels[0], sampler, settings.preview_size or pixels.shape[-1])
+
+
+def preview_templates(settings: Any) -> Sequence[str]:
+    """Of a training node's settings; raises ValueError for a line that is no template."""
+    own = [line.strip() for line in settings.preview_prompts.splitlines() if line.strip()]
+    for template in own:
+        validate_template("preview_prompts", template)
+    return own or PREVIEW_TEMPLATES
 
 
 class ConceptPreview:
-    """One picture for each of the templates, as the concept's method writes them."""
-
-    def __init__(self, host: HostModels, models: TrainingModels, concept: Concept, rows: PromptRows) -> None:
-        self._host, self._models = host, models
-        self._prompts = [rows.concept(concept.caption(template)) for template in PREVIEW_TEMPLATES]
-        self._no_words = rows.text("")
+    def __init__(self, host: HostModels, models: TrainingModels, plan: PreviewPlan) -> None:
+        self._host, self._models, self._plan = host, models, plan
         self._kept: tuple[TextConditioning, TextConditioning] | None = None
 
     def keep_prompts(self, vectors: Embedding) -> None:
         """Encodes the prompts once and for all with these vectors: it needs the encoder no more."""
         self._kept = self._encoded(vectors)
 
-    def draw(self, vectors: Embedding, latent_shape: Sequence[int]) -> Tensor:
-        """The pictures side by side, [H, n·W, 3], from latents [4, h, w]; changes no random state."""
-        noise = torch.randn(len(self._prompts), *latent_shape, generator=torch.Generator().manual_seed(0))
+    def draw(self, vectors: Embedding, channels: int) -> Tensor:
+        """The reference and the pictures, [1, H, W, 3]; channels: of the latents. Changes no random state."""
+        plan, cells = self._plan, self._plan.side // CELL
+        noise = torch.randn(len(plan.prompts), channels, cells, cells, generator=torch.Generator().manual_seed(0))
         with autograd_mode(), torch.no_grad():
-            text, no_words = self._kept or self._encoded(vectors)
+            text, negative = self._kept or self._encoded(vectors)
             noise = noise.to(self._host.device)
             # One after another: together they would take more memory than the training.
             pictures = [
                 ddim_sample(
-                    self._models.denoiser, text[place], unconditional=no_words, noise=noise[place], config=DDIMConfig()
+                    self._models.denoiser, text[place], unconditional=negative, noise=noise[place], config=plan.sampler
                 )
-                for place in (slice(index, index + 1) for index in range(len(self._prompts)))
+                for place in (slice(index, index + 1) for index in range(len(plan.prompts)))
             ]
-        return torch.cat(list(latents.decode(self._host.model, self._host.vae, torch.cat(pictures))), dim=1)
+        drawn = latents.decode(self._host.model, self._host.vae, torch.cat(pictures))
+        return in_rows([plan.reference.movedim(0, -1), *drawn])
 
     @torch.no_grad()
     def _encoded(self, vectors: Embedding) -> tuple[TextConditioning, TextConditioning]:
-        """All prompts, and that of no words."""
+        """All prompts, and the negative one."""
         encoder = self._models.encoder
-        return encoder.encode(self._prompts, vectors), encoder.encode([self._no_words], {})
+        return encoder.encode(self._plan.prompts, vectors), encoder.encode([self._plan.negative], {})
+
+
+def in_rows(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures [h, w, 3] on one, [1, H, W, 3], as large as the last, about as many in a row as there are rows."""
+    side = pictures[-1].shape[:2]
+    columns = math.ceil(math.sqrt(len(pictures)))
+    tiles = [
+        interpolate(each.movedim(-1, 0).unsqueeze(0).float(), side, mode="bilinear", antialias=True)[0].movedim(0, -1)
+        for each in pictures
+    ]
+    tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [torch.cat(tiles[start : start + columns], dim=1) for start in range(0, len(tiles), columns)]
+    return torch.cat(rows).clamp(0, 1).unsqueeze(0)
+
+
+def references(pixels: Tensor) -> Tensor:
+    """In place of a preview, [1, H, W, 3]: some of the pictures [I, 3, S, S]."""
+    return in_rows(list(pixels[:MOST_REFERENCES].movedim(1, -1)))
+
+
+def picture_beside(file: Path) -> Path:
+    """Where the preview of a file lies; ComfyUI's list of models shows it."""
+    return file.with_suffix(".preview.jpg")
+
+
+def read_picture(path: Path) -> Tensor | None:
+    """[1, H, W, 3] of a picture that a training wrote; None where there is none."""
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG"]) as picture:
+            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return torch.from_numpy(pixels / 255).unsqueeze(0)

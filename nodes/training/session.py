@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
+from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import LoopConfig, StepReport, TrainingLoop
-from ..files import concept_files
+from ..files import concept_files, safe_files
 from ..host.models.module_copy import autograd_mode
-from ..host.run_control import RunProgress, duration
+from ..host.run_control import RunProgress, duration, jpeg, show_text
+from .concept_preview import picture_beside, references
+from .kept_trainings import MadeOf
+from .loss_chart import STEADY, loss_chart, over_chart
 from .memory_plan import PlannedMemory
 
 logger = logging.getLogger(__name__)
@@ -23,25 +29,30 @@ STEPS_TO_PEAK = 2
 """The first step makes the optimizer's state; in the second it is there beside the activations."""
 
 
+MOST_POINTS = 200
+"""Of a curve in a file's card."""
+
+
 @dataclass(frozen=True)
 class SessionPlan:
-    """name: of the files, and what the user writes in resume_from. state_name: of the state's file.
+    """name: of the files. folders: that those lie in, pictures in the first. state_name: of the state's file.
 
-    steps: of the whole training. preview_every, save_every: steps, 0 for never. fingerprint: of all that a resumed run
-    must share with this one. began: in `time.monotonic`'s seconds.
+    settings: the node's; steps, preview_every, save_every (0 for never), clear_steps, overwrite. made_of: all that a
+    training that goes on must share with this one. notes: lines for the user. began: in `time.monotonic`'s seconds.
     """
 
     name: str
+    folders: Sequence[Path]
     state_name: str
-    steps: int
-    preview_every: int
-    save_every: int
-    fingerprint: str
+    settings: Any
+    made_of: MadeOf
+    notes: Sequence[str] = ()
     began: float = field(default_factory=time.monotonic)
 
-    @classmethod
-    def of(cls, settings: Any, name: str, state_name: str, fingerprint: str) -> SessionPlan:
-        return cls(name, state_name, settings.steps, settings.preview_every, settings.save_every, fingerprint)
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.settings.steps
 
 
 def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
@@ -57,16 +68,24 @@ def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
     )
 
 
+def steady_loss(loop: TrainingLoop, latents: TrainingLatents, settings: Any) -> SteadyLoss:
+    """Of a node's training, on these latents."""
+    recipe: Any = loop.recipe
+    samples = SteadyPlan.within(settings.steps, samples_per_step(settings)).samples
+    return SteadyLoss(recipe.problem.denoiser, latents, recipe.text_of, samples, at_once=settings.batch_size)
+
+
 @dataclass(frozen=True)
 class SessionCallbacks:
-    """How a session shows and keeps what was learned so far.
+    """How a session shows, measures and keeps what was learned so far.
 
-    preview: pictures [H, W, 3] of the concept as it is. keep: writes it under a name, with a record of the training
-    for its card, and returns what to tell the user.
+    preview: pictures of the concept as it is, [1, H, W, 3]. keep: writes it under a name, with a record of the training
+    for its card, and returns what to tell the user. steady: the steady loss.
     """
 
     preview: Callable[[], Tensor]
     keep: Callable[[str, Mapping[str, Any]], str]
+    steady: Callable[[], float]
 
 
 class Session:
@@ -83,14 +102,19 @@ class Session:
         self.plan, self.loop, self.node_id = plan, loop, node_id
         self.losses: dict[str, list[float]] = {}
         self.shares: dict[str, float] = {}
+        self.steady_steps: list[int] = []
         self._callbacks, self._memory = callbacks, memory
         self._first_step = loop.step
+        self._steady_every = SteadyPlan.within(plan.steps, samples_per_step(plan.settings)).every
+        self._drawn: Tensor | None = None
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
         """Continues from a saved state, if there is one."""
         if state is not None:
             self.loop.load_state_dict(state["loop"])
             self.losses = {name: list(values) for name, values in state["losses"].items()}
+            self.steady_steps = list(state["steady_steps"])
+            show_text(f"Goes on from step {self.loop.step} of {self.plan.steps}.", self.node_id)
         self._first_step = self.loop.step
 
     @contextmanager
@@ -106,21 +130,50 @@ class Session:
         """Runs to the end."""
         progress = RunProgress(self.plan.steps, self.node_id, done=self.loop.step)
         with autograd_mode():
+            self._measure_steadily()
             for report in self.loop:
                 self._note(report)
                 if report.step <= self._first_step + STEPS_TO_PEAK:
                     self._memory.note_peak()
-                preview = self._callbacks.preview() if _due(report.step, self.plan.preview_every) else None
-                if _due(report.step, self.plan.save_every):
+                measured = self._measure_steadily()
+                drawn = _due(report.step, self.plan.settings.preview_every) and self._draw(report.step)
+                if _due(report.step, self.plan.settings.save_every):
                     self.save_state()
                     self._keep_step()
-                progress.update(report.step, self._described(report), preview)
+                shown = self.shown()[0] if (measured or drawn) and self.node_id is not None else None
+                progress.update(report.step, f"loss {self.losses[STEADY][-1]:.3g}", shown)
 
-    def last_preview(self) -> Tensor:
-        """[1, H, W, 3]. The editor goes on showing a live preview in place of the node's own pictures: this is it."""
-        preview = self._callbacks.preview()
-        RunProgress(self.plan.steps, self.node_id).show(self.loop.step, preview)
-        return preview.unsqueeze(0)
+    def finish(self, saved: Path, pixels: Tensor) -> Tensor:
+        """When the files are written: the last preview, [1, H, W, 3], and what is of use no more is removed.
+
+        saved: the file of what was learned. pixels: the pictures [I, 3, S, S], in place of a preview where none is
+        wanted.
+        """
+        settings = self.plan.settings
+        if settings.preview_every:
+            if self._drawn is None or not _due(self.loop.step, settings.preview_every):
+                show_text("Drawing the preview …", self.node_id)
+                self._drawn = self._callbacks.preview()
+            _write_picture(picture_beside(saved), self._drawn)
+        if settings.clear_steps:
+            for folder in self.plan.folders:
+                concept_files.remove_steps(folder, self.plan.name)
+        if settings.clear_steps or not settings.save_every:
+            concept_files.remove_state(self.plan.state_name)
+        elif not _due(self.loop.step, settings.save_every):
+            self.save_state()  # more steps may be wanted
+        preview = references(pixels) if self._drawn is None else self._drawn
+        if self.node_id is not None:  # the editor goes on showing a live picture in place of the node's own: this is it
+            RunProgress(self.plan.steps, self.node_id).show(self.loop.step, over_chart(preview, self.chart())[0])
+        return preview
+
+    def chart(self) -> Tensor:
+        """[1, H, W, 3]: the training so far."""
+        return loss_chart(self.losses, self.steady_steps, self.loop.step)
+
+    def shown(self) -> Tensor:
+        """[1, H, W, 3], for the node: the last preview, if there is one, over the chart."""
+        return over_chart(self._drawn, self.chart())
 
     @property
     def memory(self) -> str:
@@ -134,20 +187,39 @@ class Session:
             "final_terms": {name: values[-1] for name, values in self.losses.items() if values},
             "gradient_shares": self.shares,
             "memory": self.memory,
+            "made_of": self.plan.made_of.parts,
+            "curves": {name: _thinned(values) for name, values in self.losses.items()},
+            "steady_steps": self.steady_steps,
         }
 
     def summary(self, path: Path, phrase: str, *more: str) -> str:
         """Lines for the node when it is done. phrase: what the user writes in prompts."""
         terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
         took = duration(time.monotonic() - self.plan.began)
-        lines = [f"{path.name}: {self.loop.step} steps, {took}", f"In prompts: {phrase}", f"Last step: {terms}", *more]
-        return "\n".join([*lines, f"The training {self.memory}."])
+        before = f", {self._first_step} of them before it stopped" if self._first_step else ""
+        return "\n".join(
+            [
+                f"Done. Write {phrase} in any prompt.",
+                f"{path.name}: {self.loop.step} steps{before}, {took}",
+                f"Steady loss: {self.losses[STEADY][0]:.3g}, now {self.losses[STEADY][-1]:.3g}",
+                f"Last step: {terms}",
+                *self.plan.notes,
+                *more,
+                f"The training {self.memory}.",
+            ]
+        )
 
     def save_state(self) -> str:
-        """Writes the state to resume from, in place of an earlier step's; returns what to tell the user about it."""
-        state = {"loop": self.loop.state_dict(), "losses": self.losses, "fingerprint": self.plan.fingerprint}
+        """Writes the state to go on from, in place of an earlier step's; returns what to tell the user about it."""
+        state = {
+            "loop": self.loop.state_dict(),
+            "losses": self.losses,
+            "steady_steps": self.steady_steps,
+            "settings": dict(self.plan.made_of.settings),
+            "made_of": dict(self.plan.made_of.parts),
+        }
         concept_files.save_state(self.plan.state_name, state)
-        return f"a state to continue from with resume_from = {self.plan.name}"
+        return "a state, from which Run goes on"
 
     def _note(self, report: StepReport) -> None:
         for name, value in {"loss": report.total, **report.terms, **report.observations}.items():
@@ -157,15 +229,25 @@ class Session:
             for name, value in self.shares.items():
                 self.losses.setdefault(f"gradient_share.{name}", []).append(value)
 
-    def _described(self, report: StepReport) -> str:
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in report.terms.items())
-        if len(self.shares) < 2:
-            return terms
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in self.shares.items())
-        return f"{terms} · gradient: {shares}"
+    def _measure_steadily(self) -> bool:
+        """Whether it is time to, and so it was done."""
+        step = self.loop.step
+        due = step % self._steady_every == 0 or step == self.plan.steps
+        if not due or step in self.steady_steps:
+            return False
+        self.losses.setdefault(STEADY, []).append(self._callbacks.steady())
+        self.steady_steps.append(step)
+        return True
+
+    def _draw(self, step: int) -> bool:
+        """A preview, also as a file beside the step's own."""
+        show_text(f"step {step}/{self.plan.steps} · drawing the preview", self.node_id)
+        self._drawn = self._callbacks.preview()
+        _write_picture(self.plan.folders[0] / f"{concept_files.step_name(self.plan.name, step)}.jpg", self._drawn)
+        return True
 
     def _keep_step(self) -> str:
-        return self._callbacks.keep(f"{self.plan.name}-step{self.loop.step}", self.record())
+        return self._callbacks.keep(concept_files.step_name(self.plan.name, self.loop.step), self.record())
 
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:
@@ -182,6 +264,24 @@ class Session:
         )
         logger.info(message)
         RunProgress(self.plan.steps, self.node_id).say(message)
+
+
+def samples_per_step(settings: Any) -> int:
+    """Noised pictures in a step of a training with these settings."""
+    return settings.batch_size * settings.gradient_accumulation
+
+
+def _write_picture(path: Path, picture: Tensor) -> None:
+    try:
+        safe_files.write_bytes(path, jpeg(picture[0]), overwrite=True)
+    except OSError as error:  # what is learned goes before its pictures
+        logger.warning("%s", error)
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    """Evenly over the curve, both ends kept, in the digits of fp32."""
+    places = torch.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round().long().tolist()
+    return [float(f"{values[place]:.9g}") for place in places]
 
 
 def _due(step: int, every: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...core_ops.pictures import Fit
 from ..host.models.module_copy import PRECISIONS
 from ..settings import choice, integer, number, switch, text
+from .kept_trainings import ANEW, GO_ON
 
 
 @dataclass(frozen=True)
@@ -87,4 +88,38 @@ class SharedSettings:
         step=0.1,
         help="Clip the gradient to this norm; 0 leaves it as it is, as in the paper.",
         advanced=True,
+    )
+    preview_steps: int = integer(12, low=1, high=200, help="Sampling steps of a preview.", advanced=True)
+    preview_guidance: float = number(
+        3.0, low=0.0, high=30.0, step=0.5, help="Guidance (cfg) of a preview.", advanced=True
+    )
+    preview_size: int = integer(
+        0, low=0, high=2048, step=8, help="Side of a preview's pictures in pixels; 0: as trained.", advanced=True
+    )
+    preview_negative: str = text("", help="What previews should not show; empty for nothing.", advanced=True)
+    preview_prompts: str = text(
+        "",
+        help="Previews of your own: one prompt per line, each with {} once. Empty: four simple ones.",
+        advanced=True,
+        multiline=True,
+    )
+    hold_out: bool = switch(
+        False,
+        help=(
+            "With five or more pictures: leave the last one out of the training, and measure the steady loss on it. "
+            "Off, as published: all pictures are trained."
+        ),
+        advanced=True,
+    )
+    clear_steps: bool = switch(
+        False, help="Remove steps and state saved on the way once the training is done.", advanced=True
+    )
+    start: str = choice(
+        (GO_ON, ANEW),
+        help=(
+            "After Cancel or a crash: go on from what was kept under this name, or begin anew and replace it. A "
+            "training that ended is loaded, unless overwrite is on."
+        ),
+        advanced=True,
+        label="Start",
     )

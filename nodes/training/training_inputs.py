@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.training.training_data import CaptionedPictures
-from ..files import concept_files
 from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import naming
 from ..settings import showing
+from .concept_preview import preview_templates
 
 
 def model_inputs() -> list[Any]:
@@ -50,6 +47,7 @@ def curve_outputs() -> list[Any]:
     return [
         io.Custom("LOSS_MAP").Output("loss_map", display_name="loss_map", tooltip="For Plot Loss Graph."),
         io.Image.Output("preview", display_name="preview", tooltip="The concept in a few contexts."),
+        io.Image.Output("chart", display_name="chart", tooltip="How steady loss and terms went."),
     ]
 
 
@@ -65,6 +63,7 @@ def validate_training(settings: Any) -> None:
     if settings.resolution:
         validate_side(settings.resolution)
     validate_template("caption_template", settings.caption_template)
+    preview_templates(settings)
     validate_precision(settings.precision)
 
 
@@ -96,48 +95,17 @@ def caption_templates(captions: Sequence[str] | None, pictures: int, default: st
     return lines
 
 
-FREE_TO_CHANGE = (
-    "steps", "overwrite", "preview_every", "save_every", "resume_from", "gradient_checkpointing", "fused_backward",
-    "checkpointing_levels", "offload",
-)  # fmt: skip
-"""Settings that a resumed run may have other values of."""
+ENOUGH_TO_HOLD_OUT = 5
 
 
-def fingerprint(settings: Mapping[str, Any], texts: Sequence[str], tensors: Sequence[Tensor | None]) -> str:
-    """SHA-256 in hex of all that a resumed run must share with the run it continues."""
-    shared = {key: value for key, value in settings.items() if key not in FREE_TO_CHANGE}
-    digest = hashlib.sha256(json.dumps([shared, *texts], sort_keys=True).encode())
-    for tensor in tensors:
-        digest.update(b"" if tensor is None else tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def resumed_state(resume_from: str, state_name: str, expected: str, steps: int) -> dict[str, Any] | None:
-    """The saved state that `resume_from` asks for, None without one; raises ValueError when it does not fit."""
-    if not resume_from:
-        return None
-    state = concept_files.load_state(state_name)
-    _validate_form(resume_from, state)
-    if state["fingerprint"] != expected:
-        raise ValueError(
-            f"resume_from: {resume_from!r} was saved with another model, other settings, pictures or "
-            "captions; use the same (name, steps, preview, saving may change), or leave resume_from empty to start."
-        )
-    done = state["loop"]["step"]
-    if done > steps:  # all done is well: saving may have failed
-        raise ValueError(f"resume_from: {resume_from!r} has {done} steps done already; set steps to that or more.")
-    return state
-
-
-def _validate_form(resume_from: str, state: Any) -> None:
-    """Raises ValueError unless `state` has the parts that a run saves; the loop looks at its own."""
-    loop, losses = (state.get(key) if isinstance(state, dict) else None for key in ("loop", "losses"))
-    curves = losses.values() if isinstance(losses, dict) else [None]
-    if (
-        not isinstance(loop, dict)
-        or type(loop.get("step")) is not int
-        or loop["step"] < 0
-        or not isinstance(state.get("fingerprint"), str)
-        or not all(isinstance(curve, list) and all(type(v) in (int, float) for v in curve) for curve in curves)
-    ):
-        raise ValueError(f"resume_from: {resume_from!r} is not a state that this node saved; start anew.")
+def part_held_out(
+    captioned: CaptionedPictures, hold_out: bool
+) -> tuple[CaptionedPictures, CaptionedPictures | None, list[str]]:
+    """The pictures that are trained, the one held out to measure the steady loss, and what to tell the user of it."""
+    count = len(captioned.templates)
+    if not hold_out:
+        return captioned, None, []
+    if count < ENOUGH_TO_HOLD_OUT:
+        return captioned, None, [f"hold_out needs {ENOUGH_TO_HOLD_OUT} pictures or more; all {count} are trained."]
+    trained, held_out = captioned.parted(count - 1)
+    return trained, held_out, [f"Picture {count} is held out: it is not trained, and the steady loss is of it."]

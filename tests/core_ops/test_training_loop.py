@@ -84,7 +84,7 @@ def test_a_run_whose_step_failed_continues_as_if_it_had_not():
 def test_a_state_of_other_parameters_is_refused():
     state = loop().state_dict()
     state["parameters"]["0"] = torch.zeros(5, 5)
-    with pytest.raises(ValueError, match="resume_from"):
+    with pytest.raises(ValueError, match="start: "):
         loop().load_state_dict(state)
 
 
@@ -259,7 +259,7 @@ def test_a_share_of_a_term_without_a_weight_is_refused():
 def test_a_state_without_a_weight_is_refused():
     state = loop().state_dict()
     del state["weighting"]["context_attention"]
-    with pytest.raises(ValueError, match=r"resume_from: .*no weight of context_attention"):
+    with pytest.raises(ValueError, match=r"start: .*no weight of context_attention"):
         loop().load_state_dict(state)
 
 

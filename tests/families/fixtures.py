@@ -26,7 +26,7 @@ def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     from core_personalization.core_ops.diffusion_process import DDIMConfig
     from core_personalization.nodes.training import concept_preview as concept_preview
 
-    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=2))
+    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda *_: DDIMConfig(steps=2))
 
 
 @pytest.fixture(scope="session")

@@ -25,9 +25,9 @@ def nothing_is_fetched(no_network: None) -> None:
 @pytest.fixture
 def no_last_preview(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings end without the picture that their node shows, which takes as long as all the rest of a short one."""
-    from core_personalization.nodes.training.session import Session
+    from core_personalization.nodes.training.concept_preview import ConceptPreview
 
-    monkeypatch.setattr(Session, "last_preview", lambda run: torch.zeros(1, 8, 8, 3))
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(1, 8, 8, 3))
 
 
 @pytest.fixture(scope="session", autouse=True)

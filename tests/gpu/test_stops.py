@@ -35,7 +35,7 @@ def after_step(monkeypatch: pytest.MonkeyPatch, step: int, then: Any) -> None:
 def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(models, subject: Subject, precision):
     whole = subject.run(models, "whole", steps=2, precision=precision)
     subject.run(models, "parted", steps=1, save_every=1, precision=precision)
-    resumed = subject.run(models, "parted", steps=2, precision=precision, resume_from="parted")
+    resumed = subject.run(models, "parted", steps=2, precision=precision)
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
@@ -67,7 +67,7 @@ def test_a_cancel_within_the_backward_pass_keeps_the_learned(models, monkeypatch
     assert weights_hash(models) == before
     assert allocated() <= found + 1
     monkeypatch.undo()
-    assert len(subject.run(models, "pressed", steps=2, resume_from="pressed", **more)["losses"]) == 2
+    assert len(subject.run(models, "pressed", steps=2, **more)["losses"]) == 2
 
 
 @subjects
@@ -79,7 +79,7 @@ def test_out_of_memory_keeps_the_state_and_says_what_to_lower(models, monkeypatc
         subject.run(models, "short", steps=3)
     full.__exit__(None, None, None)
     monkeypatch.undo()
-    resumed = subject.run(models, "short", steps=3, resume_from="short")
+    resumed = subject.run(models, "short", steps=3)
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 

@@ -103,7 +103,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the last preview, which is after the steps."""
     from core_personalization.nodes.training.concept_preview import ConceptPreview
 
-    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(1, 8, 8, 3))
 
 
 @pytest.mark.parametrize(("family", "run", "given", "needed"), CASES)
@@ -118,7 +118,7 @@ def test_a_step_waits_for_what_it_needs_alone(families, family, run, given, need
 
 
 def steady_waits(models: Models, run: Callable[..., None], given: Mapping[str, Any]) -> Counter[Wait]:
-    """Those of the second step, from one report of progress to the next."""
+    """Those of the second step, from one report of progress to the next; the last also measures the steady loss."""
     import comfy.utils
 
     found: list[Counter[Wait]] = []
@@ -131,7 +131,7 @@ def steady_waits(models: Models, run: Callable[..., None], given: Mapping[str, A
 
         comfy.utils.set_progress_bar_global_hook(reported)
         try:
-            run(placed(models, Places()), **{**given, "steps": 2})
+            run(placed(models, Places()), **{**given, "steps": 3})
         finally:
             comfy.utils.set_progress_bar_global_hook(None)
     return found[0]

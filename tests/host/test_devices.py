@@ -69,7 +69,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the last preview: it is the same for all, and a good part of so short a training."""
     from core_personalization.nodes.training.concept_preview import ConceptPreview
 
-    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(8, 8, 3))
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(1, 8, 8, 3))
 
 
 def run_on(models: Models, places: Places, run: Run, **given: Any) -> None:

@@ -57,9 +57,7 @@ def load(models: Any, concept: Any, **given: Any) -> None:
 
 INPUTS: dict[str, Callable[[Any, Any, str], None]] = {
     "concept_name": lambda models, concept, name: train(models, concept, concept_name=name),
-    "resume_from": lambda models, concept, name: train(models, concept, resume_from=name),
     "name": lambda models, concept, name: finetuning.execute(models, concept, name=name),
-    "resume_from of the finetune": lambda models, concept, name: finetuning.execute(models, concept, resume_from=name),
     "save_as": lambda models, concept, name: refine(models, concept, save_as=name),
     "embedding_name": lambda models, concept, name: load(models, concept, embedding_name=name),
     "file": lambda models, concept, name: load(models, concept, file=f"loras/{name}"),

@@ -31,8 +31,12 @@ CHANGED_PLAIN = {
     "no state": lambda plain: None,
     "a list": lambda plain: [1, 2],
     "no loop": lambda plain: {**plain, "loop": 5},
-    "no fingerprint": lambda plain: {**plain, "fingerprint": None},
-    "another fingerprint": lambda plain: {**plain, "fingerprint": "0" * 64},
+    "no digests": lambda plain: {**plain, "made_of": None},
+    "another digest": lambda plain: {**plain, "made_of": {**plain["made_of"], "pictures": "0" * 64}},
+    "settings that are none": lambda plain: {**plain, "settings": [1]},
+    "another setting": lambda plain: {**plain, "settings": {**plain["settings"], "seed": "<b>" * 10**4}},
+    "steps that are no number": lambda plain: {**plain, "settings": {"steps": "2"}},
+    "no steps of the steady loss": lambda plain: {**plain, "steady_steps": None},
     "a step that is no number": lambda plain: {**plain, "loop": {**plain["loop"], "step": "2"}},
     "a step before the first": lambda plain: {**plain, "loop": {**plain["loop"], "step": -5}},
     "a step after the last": lambda plain: {**plain, "loop": {**plain["loop"], "step": 10**30}},
@@ -52,8 +56,9 @@ CHANGED_TENSORS = {
     "a random state of fractions": (RANDOM, lambda tensor: tensor.float()),
 }
 REASON = {
-    "another fingerprint": "was saved with another model",
-    "a step after the last": "steps done already",
+    "another digest": "was made with other pictures. Set that back",
+    "another setting": "was made with another seed. Set that back",
+    "a step after the last": "set steps to that or more",
     "NaN": "holds NaN or infinity",
     "infinity in a moment": "holds NaN or infinity",
     "another shape": "other parameters, or is damaged",
@@ -72,6 +77,7 @@ def state(sd1) -> Path:
     from core_personalization.nodes.files import concept_files
 
     execute(sd1, steps=2, save_every=2)
+    concept_files.embedding_path("resumed").unlink()
     return concept_files.state_path("resumed")
 
 
@@ -109,13 +115,13 @@ def test_a_broken_state_is_refused_with_reason_before_any_step(case, state, good
         return step(loop) if loop.recipe.parameters[0].is_meta else pytest.fail("it was trained")
 
     monkeypatch.setattr(TrainingLoop, "_train_one_step", only_rehearsed)
-    with pytest.raises(ValueError, match=f"^resume_from: .*{REASON.get(case, '')}") as refused:
-        execute(sd1, resume_from="resumed")
+    with pytest.raises(ValueError, match=f"^start: .*{REASON.get(case, '')}") as refused:
+        execute(sd1)
     assert len(str(refused.value)) < 1000
     assert {file: file.stat().st_mtime_ns for file in comfyui.rglob("*") if file.is_file()} == before
 
 
 def test_the_state_that_these_are_made_from_is_good(state, good, sd1):
     state.write_bytes(good)
-    _, _, losses, *_ = execute(sd1, resume_from="resumed")
+    _, _, losses, *_ = execute(sd1)
     assert len(losses["loss"]) == 4

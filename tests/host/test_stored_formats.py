@@ -87,6 +87,6 @@ def test_frozen_matrices_take_a_byte_a_number(loaded):
 def test_a_lora_on_a_stored_format_changes_what_core_draws(loaded):
     settings = {"form": "LoRA", "scope": "cross-attention layers", "learning_rate": 1e-1, "steps": 2}
     result = execute(loaded.stored, **settings, name="on-stored")
-    drawn, base = prediction(from_core("lora", loaded.stored, result[4])), prediction(loaded.stored[0])
+    drawn, base = prediction(from_core("lora", loaded.stored, result[5])), prediction(loaded.stored[0])
     assert not torch.equal(drawn, base)
     torch.testing.assert_close(prediction(result[0]), drawn)

@@ -28,7 +28,7 @@ def test_every_family_trains_and_core_reads_its_file_alike(family, embeddings):
     assert weights_hash(models) == before
     assert token == f"embedding:family-{family}"
     assert len(loss_map["loss"]) == len(loss_map["context_attention"]) == 4
-    assert preview.shape == (1, 64, 256, 3)
+    assert preview.shape == (1, 64, 128, 3)
 
     keys = {"clip_l", "clip_g"} if family == "sdxl" else {"emb_params"}
     tensors = load_file(concept.path)

@@ -32,7 +32,9 @@ REFUSED = [
     ({"prompt_set": "own", "own_prompts": "a dog"}, "own_prompts"),
     ({"weighting": "balanced", "embedding_share": 0.6, "attention_share": 0.4}, "embedding_share"),
     ({"precision": "fp16"}, "precision: fp16 needs a GPU"),
-    ({"resume_from": "never-saved"}, "resume_from: there is no saved state"),
+    ({"preview_prompts": "a {} here\nand a dog"}, "preview_prompts: 'and a dog' has {} 0 times"),
+    ({"preview_negative": "embedding:nothing-there"}, "preview_negative: .*does not exist"),
+    ({"start": "before"}, "start: 'before' is not one of"),
     ({"resolution": 60}, "resolution: 60"),
 ]
 
@@ -51,7 +53,7 @@ def test_bad_input_is_refused_before_training(sd1, embeddings, monkeypatch, give
 def test_an_existing_name_is_refused_unless_overwrite_is_on(sd1):
     execute(sd1, concept_name="taken", steps=1)
     with pytest.raises(ValueError, match="exists already"):
-        execute(sd1, concept_name="taken", steps=1, overwrite=False)
+        execute(sd1, concept_name="taken", steps=2, overwrite=False)
 
 
 def test_models_of_other_kinds_are_refused_by_name(sd1):

@@ -19,9 +19,9 @@ from safetensors import safe_open
 def test_model_and_file_say_the_same_and_the_base_stays(family, form, embeddings, caplog):
     models = load_family(family, embedding_directory=str(embeddings))
     before, base = weights_hash(models), prediction(models[0])
-    model, _, losses, preview, path, *_ = execute(models, form=form, name=f"tuned-{family}")
+    model, _, losses, preview, _, path, *_ = execute(models, form=form, name=f"tuned-{family}")
     assert weights_hash(models) == before
-    assert len(losses["diffusion"]) == 2 and preview.shape == (1, 64, 256, 3)
+    assert len(losses["diffusion"]) == 2 and preview.shape == (1, 64, 128, 3)
     tuned = prediction(model)
     assert (tuned - base).abs().max() > 1e-4
     caplog.clear()
@@ -32,7 +32,8 @@ def test_model_and_file_say_the_same_and_the_base_stays(family, form, embeddings
 
 @pytest.mark.parametrize("form", ["LoHa", "LoKr", "OFT", "singular values"])
 def test_the_other_forms_say_the_same_in_model_and_file(sd1, form):
-    model, _, _, _, path, *_ = execute(sd1, form=form, scope="cross-attention layers", name="form", learning_rate=1e-2)
+    given = {"form": form, "scope": "cross-attention layers", "learning_rate": 1e-2}
+    model, _, _, _, _, path, *_ = execute(sd1, name="form", **given)
     loaded = from_core("unet" if form == "singular values" else "lora", sd1, path)
     assert (prediction(model) - prediction(sd1[0])).abs().max() > 1e-4
     torch.testing.assert_close(prediction(loaded), prediction(model), rtol=1e-3, atol=1e-3)
@@ -68,7 +69,7 @@ def test_everything_connected(sd1):
     settings |= {"train_embedding": True, "embedding_rate": 1e-3, "alignment_mean": 2.0, "alignment_variance": 5.0}
     settings |= {"optimizer": "Adafactor", "gradient_accumulation": 2, "gradient_checkpointing": True}
     settings |= {"max_gradient_norm": 1.0, "save": "whole U-Net and LoRA"}
-    _, lora, losses, _, path, refined = execute(sd1, concept, images, masks, captions, class_images, **settings)
+    _, lora, losses, _, _, path, refined, _ = execute(sd1, concept, images, masks, captions, class_images, **settings)
     assert set(losses) >= {"diffusion", "attention_alignment", "prior_preservation", "embedding_norm"}
     assert refined.name == "everything" and refined.path.is_file()
     assert not torch.equal(refined.vectors["clip_l"], concept.vectors["clip_l"])

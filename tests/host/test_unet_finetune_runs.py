@@ -15,6 +15,8 @@ from families.load import load_family
 from families.stopping import cancel_after
 from safetensors.torch import load_file
 
+FILE = 5
+"""Of the outputs."""
 SMALL = {"scope": "keys and values of cross-attention", "learning_rate": 1e-3}
 FORMS = [
     SMALL,
@@ -39,14 +41,14 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
     with monkeypatch.context() as patch:
         cancel_after(patch, 2)
         with pytest.raises(Cancelled):
-            execute(sd1, name="cancelled", steps=3, **given)
+            execute(sd1, name="cancelled", steps=3, start="anew", **given)
     assert weights_hash(sd1) == before
-    folder = Path(first[4]).parent
-    assert (folder / "cancelled-step2.safetensors").is_file()
+    folder = Path(first[FILE]).parent
+    assert (folder / "cancelled-steps" / "cancelled-step2.safetensors").is_file()
     assert not (folder / "cancelled.safetensors").exists()
-    resumed = execute(sd1, name="resumed", steps=3, resume_from="cancelled", **given)
-    expected = load_file(first[4])
-    for path in (again[4], resumed[4]):
+    resumed = execute(sd1, name="cancelled", steps=3, **given)
+    expected = load_file(first[FILE])
+    for path in (again[FILE], resumed[FILE]):
         tensors = load_file(path)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in expected)
@@ -68,15 +70,15 @@ def test_fused_backward_learns_the_same_also_once_resumed(sd1, monkeypatch, give
     with monkeypatch.context() as patch:
         cancel_after(patch, 1)
         with pytest.raises(Cancelled):
-            execute(sd1, name="half", **given)
-    fused = execute(sd1, name="fused", fused_backward=True, resume_from="half", **given)
-    mine, other = load_file(fused[4]), load_file(plain[4])
+            execute(sd1, name="half", start="anew", **given)
+    fused = execute(sd1, name="half", fused_backward=True, **given)
+    mine, other = load_file(fused[FILE]), load_file(plain[FILE])
     assert all(torch.equal(mine[name], other[name]) for name in other)
     assert fused[2]["loss"] == plain[2]["loss"]
 
 
 def test_another_seed_learns_other_weights(sd1):
-    first, other = (load_file(execute(sd1, name="seeded", seed=seed, **SMALL)[4]) for seed in (1, 2))
+    first, other = (load_file(execute(sd1, name="seeded", seed=seed, **SMALL)[FILE]) for seed in (1, 2))
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -97,7 +99,7 @@ def test_an_error_keeps_what_was_learned_and_the_host_as_it_was(sd1, monkeypatch
     import folder_paths
 
     unets = Path(folder_paths.get_output_directory()) / "diffusion_models"
-    assert (unets / "nan-step1.safetensors").is_file() and not (unets / "nan.safetensors").exists()
+    assert (unets / "nan-steps" / "nan-step1.safetensors").is_file() and not (unets / "nan.safetensors").exists()
 
 
 def test_what_cannot_end_is_not_begun(sd1, monkeypatch):
@@ -128,7 +130,8 @@ REFUSED = [
     ({"fused_backward": True, "gradient_accumulation": 2}, "fused_backward: .*gradient_accumulation"),
     ({"fused_backward": True, "max_gradient_norm": 1.0}, "fused_backward: .*max_gradient_norm"),
     ({"fused_backward": True, "class_images": pictures(1)}, "fused_backward: class_images"),
-    ({"resume_from": "never-saved"}, "resume_from: there is no saved state"),
+    ({"preview_prompts": "a dog"}, "preview_prompts: .* has {} 0 times"),
+    ({"start": "before"}, "start: 'before' is not one of"),
 ]
 
 
@@ -157,8 +160,8 @@ def test_a_concept_of_another_base_model_is_refused(sd1):
 
 def test_a_taken_name_is_refused_unless_overwrite_is_on(sd1):
     execute(sd1, name="taken", steps=1, **SMALL)
-    with pytest.raises(ValueError, match=r"name: .*taken.*exists already"):
-        execute(sd1, name="taken", steps=1, overwrite=False, **SMALL)
+    with pytest.raises(ValueError, match=r"name: a finetune 'taken' exists already"):
+        execute(sd1, name="taken", steps=2, overwrite=False, **SMALL)
 
 
 def test_ten_trainings_leave_memory_where_it_was(sd1):

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from robustness.subjects import FINETUNE, OPTIMIZE, PROBE, TRAIN, Subject
 
 STEP = (
-    "What was learned up to the last whole step, as a file of that step; and its state: `resume_from` continues "
+    "What was learned up to the last whole step, as a file of that step; and its state: Run goes on from there, "
     "bit for bit as if nothing had happened."
 )
-STATE = "The state, in the system's temporary folder: `resume_from` finds it there, and continues bit for bit."
+STATE = "The state, in the system's temporary folder: Run finds it there, and goes on bit for bit."
 WHOLE = STEP.replace("the last whole step, as a file of that step", "the end, under its own name")
 NOTHING_YET = "Nothing had been learned yet; run it again."
 SECONDS = "The concept as it was; a run takes seconds, run it again."

@@ -21,7 +21,7 @@ Result = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Subject:
-    """run: models, a name for its files, and for trainings what to resume from.
+    """run: models, a name for its files, and further settings.
 
     state: the suffix of its state's name. files: where a file of this name lies; None for nodes that write none.
     """
@@ -43,12 +43,12 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
 
     given = {
         **{"concept_name": name, "super_category": "dog", "method": "Textual Inversion", "steps": STEPS},
-        **{"batch_size": 1, "resolution": 64, "precision": "fp32", "preview_every": 0, "save_every": 0},
+        **{"batch_size": 1, "resolution": 64, "precision": "fp32", "preview_every": 100, "save_every": 0},
         **{"overwrite": True, **settings},
     }
     sockets = [[each] for each in models]
     with torch.inference_mode():
-        concept, _, losses, _ = TrainEmbedding.execute(
+        concept, _, losses, *_ = TrainEmbedding.execute(
             *sockets, [picture()], None, None, **{key: [value] for key, value in given.items()}
         ).args
     return {**concept.vectors, "losses": torch.tensor(losses["loss"])}
@@ -56,8 +56,8 @@ def train_embedding(models: Models, name: str, **settings: Any) -> Result:
 
 def finetune(models: Models, name: str, **settings: Any) -> Result:
     given = {"scope": "keys and values of cross-attention", "form": "LoRA", "batch_size": 1, "steps": STEPS, **settings}
-    given = {"images": [picture()], "save_every": 0, **given}
-    _, _, losses, _, file, *_ = finetuning.execute(models, name=name, **given)
+    given = {"images": [picture()], "preview_every": 100, "save_every": 0, **given}
+    _, _, losses, _, _, file, *_ = finetuning.execute(models, name=name, **given)
     return {**load_file(file), "losses": torch.tensor(losses["loss"])}
 
 

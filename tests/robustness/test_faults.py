@@ -106,19 +106,19 @@ def test_fault(models, undisturbed, scene, said, fault: Fault, subject: Subject)
     scene.patch.undo()
     assert condition(models) == undisturbed.condition
     kept(subject, name, outcome.kept, said)
-    more = {"resume_from": name} if outcome.kept in RESUMED else {}
-    assert same(subject.run(models, name, **more), undisturbed.results[subject.title])
+    assert same(subject.run(models, name), undisturbed.results[subject.title])
 
 
 def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
     """What the table promises is there, the user was told of it, and nothing half is beside it."""
     from core_personalization.nodes.files import concept_files
+    from core_personalization.nodes.files.concept_files import step_name
 
     if subject.file is None:
         return
     file = subject.file(name)
-    assert all(whole(path) for path in file.parent.glob(f"{name}*.safetensors"))
-    assert not list(file.parent.glob(".core-*"))
+    assert all(whole(path) for path in file.parent.rglob(f"{name}*.safetensors"))
+    assert not list(file.parent.rglob(".core-*"))
     if promise not in RESUMED:
         assert promise.startswith("Everything") == file.exists()
         return
@@ -126,10 +126,10 @@ def kept(subject: Subject, name: str, promise: str, said: list[str]) -> None:
     step = concept_files.load_state(state)["loop"]["step"]
     assert concept_files.state_path(state).exists() == (promise != STATE)
     assert said[-1].startswith(f"{name}: stopped after step {step}. Kept: ")
-    assert f"resume_from = {name}." in said[-1]
+    assert said[-1].endswith("a state, from which Run goes on.")
     assert file.exists() == (promise == WHOLE)
     if promise != STATE:
-        assert whole(file.with_name(f"{name}-step{step}.safetensors"))
+        assert whole(file.parent / f"{step_name(name, step)}.safetensors")
 
 
 def whole(path: Path) -> bool:
@@ -170,8 +170,8 @@ def test_a_disk_that_is_really_full(models, undisturbed, scene, said, small_disk
     scene.patch.undo()
     assert {file.name for file in small_disk.iterdir()} == {"filling", "output"}
     filling.unlink()
-    assert "continue from with resume_from = on-a-small-disk." in said[-1]
-    resumed = train_embedding(models, "on-a-small-disk", resume_from="on-a-small-disk")
+    assert "Kept: a state, from which Run goes on." in said[-1]
+    resumed = train_embedding(models, "on-a-small-disk")
     assert same(resumed, undisturbed.results[TRAIN.title])
 
 

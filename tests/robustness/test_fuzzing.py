@@ -44,7 +44,7 @@ def patch(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     from core_personalization.nodes.host import run_control
     from core_personalization.nodes.training import concept_preview as concept_preview
 
-    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
+    monkeypatch.setattr(concept_preview, "DDIMConfig", lambda *_: DDIMConfig(steps=1))
     # Every run would look for garbage through all that hypothesis keeps.
     monkeypatch.setattr(run_control, "gc", SimpleNamespace(collect=lambda: 0))
     yield monkeypatch

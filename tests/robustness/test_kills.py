@@ -46,9 +46,7 @@ class KilledRun:
     left_behind: int = 0
 
     def start(self, strike: tuple[str, int, str] | None) -> subprocess.Popen[str]:
-        settings: dict[str, Any] = {"steps": STEPS, "save_every": 1}
-        if self.steps_seen and self.steps_seen[-1]:
-            settings["resume_from"] = self.name
+        settings: dict[str, Any] = {"steps": STEPS, "save_every": 1, "overwrite": False}
         orders = {"base": str(self.base), "checkpoint": str(self.checkpoint), "node": self.subject.title}
         orders |= {"name": self.name, "strike": strike, "settings": settings}
         command = [sys.executable, training_process.__file__, json.dumps(orders)]

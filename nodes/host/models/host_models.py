@@ -26,6 +26,8 @@ ARCHITECTURES = {
     ("clip_g",): {"epsilon": "stable-diffusion-xl-v1-refiner", "v": "stable-diffusion-xl-v1-refiner"},
 }
 """modelspec.architecture by text encoders and prediction."""
+LOOKED_AT = 4096
+"""Numbers of a patch's tensor, which may be a whole weight: no two trainings leave these alike."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class HostModels:
         """
         place = plan.device or self.device
         return TrainingModels(HostTextEncoder(self.clip, place, self.device), HostDenoiser(self.model, plan))
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 in hex of what decides what a training on these models learns, patches included, by part."""
+        unet, clip, vae = self.model, self.clip, self.vae
+        return {
+            "model": _digest(base_model_fingerprint(unet), prediction_of(unet), _patches_digest(unet)),
+            "text encoder": _digest(
+                _biases_digest(clip.cond_stage_model, clip.patcher.backup, ""),
+                str(clip.layer_idx),
+                _patches_digest(clip.patcher),
+            ),
+            # Hosts load it in fp32 or bf16, as the device likes it.
+            "VAE": _biases_digest(vae.first_stage_model, vae.patcher.backup, "", torch.bfloat16),
+        }
 
     def card(self, training: Mapping[str, Any]) -> dict[str, Any]:
         """What a file says about itself: the base model, and what the training adds, such as resolution and phrase."""
@@ -93,10 +109,45 @@ def base_model_fingerprint(model: ModelPatcher) -> str:
     They are a thousandth of the weights, tell fine-tunes apart, and are the same in fp32 and fp16 files. Of a weight
     that the host has patched in place, its backup counts.
     """
+    return _biases_digest(model.model.diffusion_model, model.backup, "diffusion_model.")
+
+
+def _biases_digest(
+    module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, dtype: torch.dtype = torch.float16
+) -> str:
+    """Of biases and norms. backup: what the host has of weights that it patched in place, by name after `prefix`."""
     digest = hashlib.sha256()
-    for name, weight in model.model.diffusion_model.named_parameters():
+    for name, weight in module.named_parameters():
         if weight.ndim == 1:
-            backup = model.backup.get(f"diffusion_model.{name}")
-            own = weight if backup is None else backup.weight
-            digest.update(name.encode() + own.detach().to("cpu", torch.float16).contiguous().numpy().tobytes())
+            kept = backup.get(prefix + name)
+            own = (weight if kept is None else kept.weight).detach().to("cpu", dtype, copy=True)
+            digest.update(name.encode() + own.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _patches_digest(patcher: ModelPatcher) -> str:
+    """Of LoRAs and other changes that wait to be applied: keys, strengths, and some numbers of each tensor."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            some = value.detach().flatten()[:: max(value.numel() // LOOKED_AT, 1)].to("cpu", copy=True)
+            digest.update(str((value.dtype, value.shape)).encode() + some.view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, list | tuple):
+            digest.update(str(len(value)).encode())
+            for each in value:
+                add(each)
+        elif hasattr(value, "weights"):  # an adapter of the host's
+            add((type(value).__name__, value.weights))
+        elif callable(value):
+            add(getattr(value, "__qualname__", type(value).__name__))
+        else:
+            digest.update(repr(value).encode())
+
+    for key in sorted(patcher.patches, key=str):
+        add((str(key), patcher.patches[key]))
+    return digest.hexdigest()
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -46,7 +46,7 @@ def test_an_embedding_trains(models):
 @pytest.mark.parametrize("form", ["full weights", "LoRA"])
 def test_a_trained_unet_draws_as_its_file_and_leaves_the_base(models, form):
     before = drawn(models)
-    model, _, _, _, path, *_ = finetuning.execute(
+    model, _, _, _, _, path, *_ = finetuning.execute(
         models, name="drawn", form=form, scope="cross-attention layers", learning_rate=1e-2, preview_every=1
     )
     trained = drawn((model, *models[1:]))
@@ -65,7 +65,7 @@ def test_an_embedding_sees_the_lora_of_its_model(models, with_lora):
 
 def test_a_whole_unet_is_written_with_the_lora_of_its_model(models, with_lora):
     """A rate at which nothing is learned: the file is the base with the LoRA."""
-    model, _, _, _, path, *_ = finetuning.execute(
+    model, _, _, _, _, path, *_ = finetuning.execute(
         with_lora, name="merged", form="full weights", scope="cross-attention layers", learning_rate=1e-9
     )
     patched, base = drawn(with_lora), drawn(models)

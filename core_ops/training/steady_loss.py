@@ -1,0 +1,74 @@
+"""The diffusion loss on the same noised pictures again and again: a curve that shows what is learned.
+
+A training's own loss is of other pictures, noise levels and noise in every step, which hides how it changes.
+
+Example::
+
+    plan = SteadyPlan.within(steps=300, batch_size=6)
+    steady = SteadyLoss(denoiser, latents, recipe.text_of, plan.samples)
+    for report in TrainingLoop(recipe, config):
+        if report.step % plan.every == 0:
+            print(report.step, steady())
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..conditioning import TextConditioning
+from ..diffusion_process import Denoiser
+from .training_data import NoisedBatch, TrainingLatents, noised_batch
+
+PART_OF_TRAINING = 0.05
+"""What measuring may cost of a training whose step is forward and backward of its batch, 3 passes a sample."""
+FEWEST_POINTS, MOST_POINTS = 20, 40
+FEWEST_SAMPLES, MOST_SAMPLES = 4, 16
+
+
+@dataclass(frozen=True)
+class SteadyPlan:
+    """every: steps between two measurements. samples: noised pictures in each."""
+
+    every: int
+    samples: int
+
+    @classmethod
+    def within(cls, steps: int, batch_size: int) -> SteadyPlan:
+        """As many as cost about `PART_OF_TRAINING`; batch_size: noised pictures per step."""
+        passes = PART_OF_TRAINING * 3 * steps * batch_size
+        samples = min(max(int(passes / FEWEST_POINTS), FEWEST_SAMPLES), MOST_SAMPLES)
+        points = min(max(int(passes / samples), 1), MOST_POINTS)
+        return cls(math.ceil(steps / points), samples)
+
+
+class SteadyLoss:
+    """Call it for L_diffusion as it is now: pictures in turn, t evenly over the schedule, ε of a generator of its own.
+
+    text_of: a batch → its captions' output, one row each. at_once: samples that go through the denoiser together.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        data: TrainingLatents,
+        text_of: Callable[[NoisedBatch], TextConditioning],
+        samples: int,
+        at_once: int = 1,
+    ) -> None:
+        self._denoiser, self._text_of, self._samples = denoiser, text_of, samples
+        random = torch.Generator().manual_seed(0)
+        chosen = torch.linspace(0, data.latents.shape[0] - 1, samples).round().long()
+        t = ((torch.arange(samples) + 0.5) * denoiser.schedule.timesteps / samples).long()
+        t = t[torch.randperm(samples, generator=random)]  # or the first picture would have the least noise
+        noise = torch.randn((samples, *data.latents.shape[1:]), generator=random)
+        parts = zip(chosen.split(at_once), t.split(at_once), noise.split(at_once), strict=True)
+        self._batches = [noised_batch(data, denoiser.schedule, *part) for part in parts]
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        losses = [batch.diffusion_loss(self._denoiser, self._text_of(batch)) * len(batch.t) for batch in self._batches]
+        return float(torch.stack(losses).sum()) / self._samples
