@@ -84,6 +84,7 @@ def test_the_button_unfolds_and_folds_again(editor):
     assert folded[-1] == BUTTON and "precision" not in folded
     click(editor, BUTTON)
     assert {"precision", "caption_template", *folded} <= set(drawn(editor)) and height(editor) > size + 300
+    editor.evaluate("() => { app.canvas.ds.scale = 0.5; app.canvas.draw(true, true); }")  # All of it in view.
     click(editor, BUTTON)
     assert drawn(editor) == folded and height(editor) == size
 
