@@ -33,8 +33,7 @@ def prepare_pictures(
     the masks leave out of the loss. Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning
     with the input's name, for what cannot be trained on.
     """
-    if side < LATENT_CELL or side % LATENT_CELL:
-        raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
+    validate_side(side)
     singles = single_pictures(name, [batch.cpu() for batch in images])
     single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
     if single_masks is not None:
@@ -51,6 +50,12 @@ def prepare_pictures(
     if single_masks is not None:
         weights = torch.stack([_to_square(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks])
     return Pictures(torch.stack(pixels).clamp(0, 1), weights)
+
+
+def validate_side(side: int) -> None:
+    """Raises ValueError for a resolution that a VAE cannot halve."""
+    if side < LATENT_CELL or side % LATENT_CELL:
+        raise ValueError(f"resolution: {side} is not a multiple of {LATENT_CELL} pixels; round it, for example to 512.")
 
 
 def single_pictures(name: str, images: Sequence[Tensor]) -> list[Tensor]:

@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
+export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
 app.registerExtension({
@@ -25,7 +25,7 @@ app.registerExtension({
 });
 
 // From the whole graph inwards: "4:2" is node 2 in the subgraph of node 4.
-function path(id) {
+export function path(id) {
   let graph = app.rootGraph ?? app.graph;
   return id.split(":").map((part) => {
     const node = graph?.getNodeById(Number(part));
@@ -34,7 +34,7 @@ function path(id) {
   });
 }
 
-function isOurs(node) {
+export function isOurs(node) {
   return Boolean(node?.comfyClass?.startsWith("CoRe"));
 }
 

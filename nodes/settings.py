@@ -83,11 +83,39 @@ def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
 
     The host checks ranges of what a workflow types in, but not of what other nodes compute.
     """
-    values = {name: value[0] if isinstance(value, list) and value else value for name, value in given.items()}
+    values = _unwrapped(given)
     for field in dataclasses.fields(settings):  # type: ignore[arg-type]
         declared = field.metadata[_KEY](field.name)
         _check(field.name, values.get(field.name, field.default), declared)
     return settings(**values)
+
+
+class RefusingNode(io.ComfyNode):
+    """A node that is refused when Run is pressed, before anything is loaded, for what its widgets alone show.
+
+    SETTINGS: its dataclass. What a widget's value comes from a link for is not known then, and is looked at later.
+    """
+
+    SETTINGS: type
+
+    @classmethod
+    def refuse(cls, settings: Any) -> None:
+        """Raises ValueError for what the settings do not see themselves: names, templates, files."""
+
+    @classmethod
+    def validate_inputs(cls, **given: Any) -> bool:
+        """Raises ValueError; the host reports a text that is returned once for every input, and shows none of them."""
+        fields = {field.name: field for field in dataclasses.fields(cls.SETTINGS)}
+        values = {name: value for name, value in _unwrapped(given).items() if name in fields}
+        for name, value in values.items():
+            _check(name, value, fields[name].metadata[_KEY](name))
+        if values.keys() == fields.keys():
+            cls.refuse(cls.SETTINGS(**values))
+        return True
+
+
+def _unwrapped(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value[0] if isinstance(value, list) and value else value for name, value in given.items()}
 
 
 def _check(name: str, value: Any, declared: io.Input) -> None:

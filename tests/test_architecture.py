@@ -28,7 +28,7 @@ CORE_OPS = {
 NODES = {
     "files": set(),
     "host": {"files"},
-    "training": {"charts", "concept", "files", "host", "settings"},
+    "training": {"charts", "concept", "files", "host", "labels", "settings"},
     "embedding": {"concept", "files", "host", "settings", "training"},
     "finetune": {"concept", "embedding", "files", "host", "settings", "training"},
     "refinement": {"concept", "embedding", "files", "host", "settings", "tables"},
@@ -103,7 +103,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_train_embedding_needs_few_modules():
     needed = closure(ROOT / "nodes" / "embedding" / "train_embedding.py")
-    assert len(needed) <= 51, sorted(str(file.relative_to(ROOT)) for file in needed)
+    assert len(needed) <= 52, sorted(str(file.relative_to(ROOT)) for file in needed)
 
 
 def test_no_folder_has_more_than_fourteen_modules():

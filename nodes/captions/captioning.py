@@ -52,7 +52,7 @@ def check_inputs(
     places: Sequence[caption_files.CaptionPlace] = ()
     if settings.save_to != NOWHERE:
         places = caption_files.places(
-            root=settings.save_to, folder=settings.save_folder, pictures=pictures, overwrite=settings.overwrite
+            root=settings.save_to, name=settings.save_folder, pictures=pictures, overwrite=settings.overwrite
         )
     fits = within_words if clip is None else _fits_one_row(clip, form.super_category, settings.vectors)
     validate_opening(form, fits)

@@ -6,13 +6,16 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..files import caption_files
 from ..host.run_control import node_id_of, releasing_memory
-from ..settings import schema_inputs, showing, validated
-from .caption_settings import CaptionSettings
+from ..settings import RefusingNode, schema_inputs, showing, validated
+from .caption_settings import NOWHERE, CaptionSettings
 from .captioning import check_inputs, make_captions, report_of
 
 
-class SelectiveCaption(io.ComfyNode):
+class SelectiveCaption(RefusingNode):
+    SETTINGS = CaptionSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -57,6 +60,11 @@ class SelectiveCaption(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def refuse(cls, settings: CaptionSettings) -> None:
+        if settings.save_to != NOWHERE:
+            caption_files.folder(settings.save_to, settings.save_folder)
 
     @classmethod
     def execute(

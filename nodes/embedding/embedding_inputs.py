@@ -12,14 +12,15 @@ from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_files
+from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
-from ..host.models.host_models import HostModels
+from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.text_encoder import validate_clip
-from ..host.prompts.prompt_rows import PromptRows, naming
+from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
+from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
-from ..training.training_inputs import captioned_pictures, part_held_out
+from ..training.training_inputs import captioned_pictures, part_held_out, validate_training
 from .embedding_settings import EmbeddingSettings
 
 
@@ -41,6 +42,16 @@ class CheckedInputs:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+
+
+def check_settings(settings: EmbeddingSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before models and pictures are there."""
+    safe_files.validate_name("concept_name", settings.concept_name)
+    safe_files.validate_writable("concept_name", concept_files.embedding_path(settings.concept_name).parent)
+    validate_training(settings)
+    settings.prompt_templates()
+    for name in ("super_category", "initial_words"):
+        validate_words(name, getattr(settings, name))
 
 
 def check_inputs(
@@ -85,12 +96,23 @@ def check_inputs(
         preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
         made_of=made_of,
         beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
-        notes=notes,
+        notes=[*notes, *advice_on(settings, host, images)],
+    )
+
+
+def advice_on(settings: EmbeddingSettings, host: HostModels, images: Sequence[Tensor]) -> tuple[str, ...]:
+    """On what is legal and unwise, in lines for the user. images: as they came."""
+    return advice.advised(
+        advice.on_category(settings.super_category),
+        advice.on_rate(settings.learning_rate, settings.chosen_method.published["learning_rate"]),
+        *advice.on_pictures(images, settings.resolution, settings.fit, own=own_side(host.model)),
+        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
     )
 
 
 def validate_initial_words(words: str, rows: PromptRows) -> None:
     """Raises ValueError for words that an embedding cannot start from."""
+    validate_words("initial_words", words)
     with naming("initial_words"):
         if words and not rows.words(words)[0]:
             raise ValueError(f"initial_words: {quoted(words)} gives no token; use words or leave it empty.")

@@ -229,6 +229,13 @@ class EmbeddingSettings:
         """The first step in which v keeps its norm, counted from 1, and the last; 0 for none."""
         return max(round(self.rescale_from * self.steps), 1), round(self.rescale_to * self.steps)
 
+    @property
+    def fixed_regularizers(self) -> tuple[str, ...]:
+        """CoRe's terms that have a weight which does not follow the gradients."""
+        weights = {EMBEDDING: self.embedding_weight, ATTENTION: self.attention_weight}
+        fixed = self.chosen_method.draws_prompts and self.weighting == FIXED
+        return tuple(name for name, weight in weights.items() if fixed and weight > 0)
+
     def prompt_templates(self) -> tuple[str, ...]:
         """Prompts that the method regularizes v in; none where it does not."""
         if not self.chosen_method.draws_prompts:

@@ -20,6 +20,7 @@ from ..host.models.latents import encode_pictures
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.run_control import show_text
+from ..training.advice import advised, on_shares
 from ..training.concept_preview import ConceptPreview
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
@@ -59,7 +60,8 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
         session.train()
         concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.finish(concept.path, checked.pictures.pictures.pixels)
-    summary = session.summary(concept.path, concept.phrase)
+    hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
+    summary = session.summary(concept.path, concept.phrase, *hardly)
     return TrainedEmbedding(concept, session.losses, preview=preview, chart=session.chart(), summary=summary)
 
 
@@ -93,7 +95,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
     plan = SessionPlan(name, folders, name, settings=settings, made_of=checked.made_of, notes=checked.notes)
     show_text("Measuring memory …", node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
-    show_text(f"The training {memory.text}. Encoding the pictures …", node_id)
+    show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
     memory.begin()

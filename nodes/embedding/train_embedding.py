@@ -9,10 +9,10 @@ from comfy_api.latest import io, ui
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.run_control import node_id_of, releasing_memory, show_text
-from ..settings import schema_inputs, validated
+from ..settings import RefusingNode, schema_inputs, validated
 from ..training.loss_chart import over_chart
 from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
-from .embedding_inputs import check_inputs
+from .embedding_inputs import check_inputs, check_settings
 from .embedding_settings import EmbeddingSettings
 from .embedding_training import train_embedding
 
@@ -29,7 +29,9 @@ SEARCHED = [
 ]
 
 
-class TrainEmbedding(io.ComfyNode):
+class TrainEmbedding(RefusingNode):
+    SETTINGS = EmbeddingSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -51,6 +53,10 @@ class TrainEmbedding(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def refuse(cls, settings: EmbeddingSettings) -> None:
+        check_settings(settings)
 
     @classmethod
     def execute(

@@ -14,7 +14,7 @@ from ...core_ops.scores import changes_appearance, with_category, without_identi
 from ...core_ops.scores.segments import INSIDE
 from ..concept import Concept
 from ..files.safe_files import validate_name
-from ..host.models.vision_models import VisionSource
+from ..host.models.vision_models import ClipEncoder, DinoEncoder, validate_source
 from ..host.prompts.prompt_reading import without_weights
 from .evaluation_settings import ScorecardSettings
 from .score_data import Scorecard, from_json
@@ -59,22 +59,6 @@ class CheckedScorecard:
     def counted(self) -> list[int]:
         """Numbers of the generated pictures that count in the identity scores."""
         return [number for number, keeps in enumerate(self.prompts.keeps_appearance) if keeps]
-
-    @property
-    def clip(self) -> VisionSource:
-        return self._source("clip_model")
-
-    @property
-    def dino(self) -> VisionSource | None:
-        return self._source("dino_model") if self.settings.dino_model.strip() else None
-
-    def _source(self, input_name: str) -> VisionSource:
-        return VisionSource(
-            input_name=input_name,
-            model=getattr(self.settings, input_name),
-            allow_downloads=self.settings.allow_downloads,
-            precision=self.settings.precision,
-        )
 
 
 def picture_set(name: str, images: Sequence[Tensor], masks: Sequence[Tensor] | None) -> PictureSet:
@@ -157,6 +141,17 @@ def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings
                     f"{quoted(ours)}; scores of different models cannot be compared; use the same for both."
                 )
     return [card for index, card in enumerate(cards) if card not in cards[:index]]
+
+
+def check_settings(settings: ScorecardSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before there is any picture."""
+    if settings.scorecard_name:
+        validate_name("scorecard_name", settings.scorecard_name)
+    if settings.allow_downloads:  # what can be fetched is known when it is
+        return
+    for source, encoder in ((settings.clip, ClipEncoder), (settings.dino, DinoEncoder)):
+        if source is not None:
+            validate_source(source, encoder.model_types)
 
 
 def check_inputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...core_ops.scores import APPEARANCE_PHRASES
+from ..host.models.vision_models import VisionSource
 from ..settings import choice, integer, switch, text
 from .score_data import TEXT_SCORES
 
@@ -86,6 +87,22 @@ class ScorecardSettings:
     def __post_init__(self) -> None:
         if not self.clip_model.strip():
             raise ValueError("clip_model: it is empty; name a folder or an id, such as 'openai/clip-vit-base-patch32'.")
+
+    @property
+    def clip(self) -> VisionSource:
+        return self._source("clip_model")
+
+    @property
+    def dino(self) -> VisionSource | None:
+        return self._source("dino_model") if self.dino_model.strip() else None
+
+    def _source(self, input_name: str) -> VisionSource:
+        return VisionSource(
+            input_name=input_name,
+            model=getattr(self, input_name),
+            allow_downloads=self.allow_downloads,
+            precision=self.precision,
+        )
 
     @property
     def appearance_phrases(self) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from comfy_api.latest import io
 
 from ...core_ops.scores import with_category
 from ..concept import Concept, ConceptIO
-from ..settings import schema_inputs, showing, validated
+from ..settings import RefusingNode, schema_inputs, showing, validated
 from .prompt_batch_settings import PromptBatchSettings
 
 
-class EvaluationPrompts(io.ComfyNode):
+class EvaluationPrompts(RefusingNode):
+    SETTINGS = PromptBatchSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -49,6 +51,10 @@ class EvaluationPrompts(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def refuse(cls, settings: PromptBatchSettings) -> None:
+        settings.templates()
 
     @classmethod
     def execute(cls, concept: Concept | None = None, **inputs: Any) -> io.NodeOutput:

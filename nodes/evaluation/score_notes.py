@@ -38,7 +38,7 @@ def why_missing(checked: CheckedScorecard) -> str:
         needs.append("SA and NSD need reference_masks.")
     elif all(mask.min() >= INSIDE for mask in checked.references.masks):
         needs.append("NSD needs masks that leave something of a reference.")
-    if checked.dino is None:
+    if checked.settings.dino is None:
         needs.append("DINO needs dino_model.")
     return " ".join(needs)
 

@@ -10,8 +10,8 @@ from ..charts import new_figure
 from ..concept import ConceptIO
 from ..files import score_files
 from ..host.run_control import RunProgress, node_id_of, releasing_memory
-from ..settings import schema_inputs, validated
-from .evaluation_inputs import check_inputs, compared_scorecards, picture_set, prompt_of_each_picture
+from ..settings import RefusingNode, schema_inputs, validated
+from .evaluation_inputs import check_inputs, check_settings, compared_scorecards, picture_set, prompt_of_each_picture
 from .evaluation_settings import ScorecardSettings
 from .score_charts import pareto_chart, score_chart
 from .score_data import to_json
@@ -19,7 +19,9 @@ from .score_report import csv_table, markdown, one_line
 from .scoring import score
 
 
-class PersonalizationScorecard(io.ComfyNode):
+class PersonalizationScorecard(RefusingNode):
+    SETTINGS = ScorecardSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -41,6 +43,10 @@ class PersonalizationScorecard(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def refuse(cls, settings: ScorecardSettings) -> None:
+        check_settings(settings)
 
     @classmethod
     def execute(

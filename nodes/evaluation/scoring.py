@@ -37,8 +37,8 @@ class Job:
 def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
     """Loads the models, encodes every picture once per form and model, and computes what can be computed."""
     prompts, settings = checked.prompts.prompts, checked.settings
-    clip = ClipEncoder(checked.clip)
-    dino = DinoEncoder(checked.dino) if checked.dino else None
+    clip = ClipEncoder(checked.settings.clip)
+    dino = DinoEncoder(checked.settings.dino) if checked.settings.dino else None
     values = _values(checked, _features(checked, clip=clip, dino=dino, node_id=node_id))
     pictures = {name: range(len(prompts)) if name in TEXT_SCORES else checked.counted for name in values}
     value_of = {name: dict(zip(pictures[name], part.tolist(), strict=True)) for name, part in values.items()}

@@ -38,18 +38,18 @@ class CaptionPlace:
         return self.picture.with_suffix(".txt")
 
 
-def places(root: str, folder: str, pictures: Sequence[Tensor], overwrite: bool) -> list[CaptionPlace]:
+def places(root: str, name: str, pictures: Sequence[Tensor], overwrite: bool) -> list[CaptionPlace]:
     """Where the captions of pictures [3, H, W] go in a folder within the host's input or output folder.
 
     A folder that has pictures must have these, and each caption goes beside its own, found by its pixels: an IMAGE does
     not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
     Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
     """
-    target = _folder(root, folder)
+    target = folder(root, name)
     inside = sorted(target.iterdir()) if target.is_dir() else ()
     files = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
     if files:
-        found = [CaptionPlace(file, new=False) for file in _files_of(pictures, files, folder)]
+        found = [CaptionPlace(file, new=False) for file in _files_of(pictures, files, name)]
     else:
         found = [CaptionPlace(target / f"image_{index:05d}.png", new=True) for index, _ in enumerate(pictures)]
     taken = [place.caption for place in found if place.caption.exists()]
@@ -71,7 +71,7 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
         safe_files.write_text(place.caption, caption, overwrite=True)
 
 
-def _folder(root: str, name: str) -> Path:
+def folder(root: str, name: str) -> Path:
     """The folder of this name, which may not exist yet; ValueError unless it lies within the host's folder."""
     base = folder_paths.get_input_directory() if root == INPUT else folder_paths.get_output_directory()
     target = Path(base) / name.strip()

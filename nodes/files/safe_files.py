@@ -43,6 +43,8 @@ _SURELY_DEAD = 24 * 3600
 """Seconds: of a workplace that a process on another machine made, and that nothing was written to since."""
 _in_use: set[str] = set()
 """Names of this process's own workplaces."""
+written_here: set[Path] = set()
+"""Files that this process wrote: what the host reuses of a node that did is not in its own way."""
 
 
 class CannotWrite(OSError):
@@ -226,6 +228,7 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)
+            written_here.add(path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ...core_ops.pictures import prepare_pictures
@@ -15,15 +14,16 @@ from ...core_ops.quoting import quoted
 from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_files, unet_files
+from ..files import concept_files, safe_files, unet_files
 from ..host.models.denoiser import own_side, validate_model
-from ..host.models.host_models import HostModels
+from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import captioned_pictures, part_held_out
+from ..training.training_inputs import captioned_pictures, part_held_out, validate_training
 from .finetune_settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
@@ -91,6 +91,13 @@ class FinetuneFiles:
         return [path for path in (self.unet, self.lora, self.embedding) if path is not None]
 
 
+def check_settings(settings: FinetuneSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before models and pictures are there."""
+    safe_files.validate_name("name", settings.name)
+    validate_training(settings)
+    validate_optimizer(settings.optimizer)
+
+
 def check_finetune(
     host: HostModels, concept: Concept, given: GivenPictures, settings: FinetuneSettings
 ) -> CheckedFinetune:
@@ -101,7 +108,12 @@ def check_finetune(
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
-    _check_fused_backward(settings, settings.unet_plan(host.model).dtype, given.class_images is not None)
+    settings.unet_plan(host.model)  # raises for a precision that the device has not
+    if settings.fused_backward and given.class_images is not None:
+        raise ValueError(
+            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+            "disconnect them or switch fused_backward off."
+        )
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
@@ -127,7 +139,16 @@ def check_finetune(
         preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
         made_of=made_of,
         beginning=kept.beginning(settings, made_of),
-        notes=notes,
+        notes=[*notes, *advice_on(settings, host, given.images)],
+    )
+
+
+def advice_on(settings: FinetuneSettings, host: HostModels, images: Sequence[Tensor]) -> tuple[str, ...]:
+    """On what is legal and unwise, in lines for the user. images: as they came."""
+    return advice.advised(
+        advice.on_rate(settings.learning_rate, settings.published_rate),
+        *advice.on_pictures(images, settings.resolution, settings.fit, own=own_side(host.model)),
+        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
     )
 
 
@@ -149,21 +170,6 @@ def what_decides(
         captions=digest(*captioned.templates, *class_captions),
         concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
     )
-
-
-def _check_fused_backward(settings: FinetuneSettings, dtype: torch.dtype, with_class_images: bool) -> None:
-    if not settings.fused_backward:
-        return
-    if with_class_images:
-        raise ValueError(
-            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
-            "disconnect them or switch fused_backward off."
-        )
-    if dtype == torch.float16:
-        raise ValueError(
-            "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
-            "fp32, or switch fused_backward off."
-        )
 
 
 def _class_pictures(

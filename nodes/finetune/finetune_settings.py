@@ -10,7 +10,7 @@ import torch
 from ...core_ops.pictures import Fit
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, WeightChoice
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
 from ..settings import choice, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS
@@ -18,6 +18,7 @@ from ..training.shared_settings import SharedSettings
 from .presets import CORE, DREAMBOOTH_LORA, PRESETS
 
 PAPER = PRESETS[CORE]
+SVDIFF_RATE = 1e-3
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
 
@@ -189,6 +190,11 @@ class FinetuneSettings:
                 "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
                 "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
             )
+        if self.fused_backward and self.precision == "fp16":
+            raise ValueError(
+                "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
+                "fp32, or switch fused_backward off."
+            )
         if "{}" in self.class_caption:
             raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")
         if self.save in (SAVE_UNET, SAVE_BOTH) and not self.replaces_weights:
@@ -214,6 +220,14 @@ class FinetuneSettings:
     @property
     def saves_lora(self) -> bool:
         return not self.replaces_weights or self.extracts_lora
+
+    @property
+    def published_rate(self) -> float:
+        """Of the preset where it trains this form, else of the form: what learning_rate is to be compared with."""
+        preset = PRESETS[self.preset]
+        rates = {FULL: PAPER["learning_rate"], SINGULAR_VALUES: SVDIFF_RATE}
+        own = rates.get(self.form, PRESETS[DREAMBOOTH_LORA]["learning_rate"])
+        return preset["learning_rate"] if preset["form"] == self.form else own
 
     @property
     def aligned(self) -> bool:

@@ -129,7 +129,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     )
     show_text("Measuring memory …", node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
-    show_text(f"The training {memory.text}. Encoding the pictures …", node_id)
+    show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     class_latents = checked.class_pictures and encode_pictures(
         host, checked.class_pictures, copies=0, seed=settings.seed

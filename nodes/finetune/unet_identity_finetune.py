@@ -9,10 +9,10 @@ from comfy_api.latest import io, ui
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.run_control import blocked_output, node_id_of, releasing_memory, show_text
-from ..settings import schema_inputs, showing, validated
+from ..settings import RefusingNode, schema_inputs, showing, validated
 from ..training.loss_chart import over_chart
 from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
-from .finetune_inputs import GivenPictures, check_finetune
+from .finetune_inputs import GivenPictures, check_finetune, check_settings
 from .finetune_settings import FinetuneSettings
 from .finetuning import finetune_unet
 
@@ -33,7 +33,9 @@ SEARCHED = [
 ]
 
 
-class UNetIdentityFinetune(io.ComfyNode):
+class UNetIdentityFinetune(RefusingNode):
+    SETTINGS = FinetuneSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -71,6 +73,10 @@ class UNetIdentityFinetune(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def refuse(cls, settings: FinetuneSettings) -> None:
+        check_settings(settings)
 
     @classmethod
     def execute(

@@ -16,13 +16,15 @@ from ..host.models.text_encoder import validate_clip
 from ..host.models.unet_layout import Layer, LayerPlace, layer_places
 from ..host.prompts.prompt_reading import encoded_texts, read_phrases, read_prompt
 from ..host.run_control import node_id_of, show_text
-from ..settings import schema_inputs, validated
+from ..settings import RefusingNode, schema_inputs, validated
 from .attention_settings import CONDITIONAL, EACH_HEAD, LISTED_LAYERS, RESOLUTIONS, UNCONDITIONAL, ProbeSettings
 
 ProbeIO = io.Custom("CORE_PROBE")
 
 
-class ContextAttentionProbe(io.ComfyNode):
+class ContextAttentionProbe(RefusingNode):
+    SETTINGS = ProbeSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(

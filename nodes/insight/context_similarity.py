@@ -18,7 +18,7 @@ from ..concept import Concept, ConceptIO
 from ..host.models.text_encoder import host_outputs
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.prompts.prompt_rows import TemplateRows
-from ..settings import schema_inputs, text, validated
+from ..settings import RefusingNode, schema_inputs, text, validated
 from ..tables import markdown_table
 
 MOST_WORDS = 20
@@ -40,8 +40,15 @@ class SimilaritySettings:
         multiline=True,
     )
 
+    @property
+    def listed(self) -> list[str]:
+        """Each word once."""
+        return list(dict.fromkeys(line.strip() for line in self.words.splitlines() if line.strip()))
 
-class ContextSimilarity(io.ComfyNode):
+
+class ContextSimilarity(RefusingNode):
+    SETTINGS = SimilaritySettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -65,6 +72,11 @@ class ContextSimilarity(io.ComfyNode):
         )
 
     @classmethod
+    def refuse(cls, settings: SimilaritySettings) -> None:
+        validate_template("prompt", settings.prompt)
+        validate_count(max(len(settings.listed), 2))  # A concept may come beside one word, or in place of any.
+
+    @classmethod
     def execute(cls, clip: Any, concept: Concept | None = None, **inputs: Any) -> io.NodeOutput:
         settings = validated(SimilaritySettings, inputs)
         tokens, similarities = compare(clip, settings, concept)
@@ -80,14 +92,11 @@ def compare(
 ) -> tuple[ContextTokens, dict[str, Tensor]]:
     """The tokens around {}, and per word the similarity [n] of each with that beside the first word."""
     validate_template("prompt", settings.prompt)
-    words = {line.strip(): line.strip() for line in settings.words.splitlines() if line.strip()}
+    words = {word: word for word in settings.listed}
     if concept is not None:
         concept.validate_for(clip)
         words[concept.token] = concept.phrase.replace(concept.token, f"embedding:{CONCEPT_NAME}")
-    if not 2 <= len(words) <= MOST_WORDS:
-        raise ValueError(
-            f"words: {len(words)} came, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat."
-        )
+    validate_count(len(words))
     rows = TemplateRows(clip, {} if concept is None else {CONCEPT_NAME: concept.vectors})
     pairs: dict[str, AlignedPair] = {}
     for word, filling in words.items():
@@ -104,6 +113,11 @@ def compare(
     row = pairs[first].concept
     labels = context_labels(read_prompt(clip, fill(settings.prompt, [words[first]])), row)
     return ContextTokens(labels=tuple(labels), before=row.span.start), similarities
+
+
+def validate_count(words: int) -> None:
+    if not 2 <= words <= MOST_WORDS:
+        raise ValueError(f"words: {words} came, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat.")
 
 
 def _pair_with_first(row: TokenRow, pairs: Mapping[str, AlignedPair], word: str) -> AlignedPair:

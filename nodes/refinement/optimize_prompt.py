@@ -11,14 +11,16 @@ from ..concept import Concept, ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.prompts.prompt_reading import read_prompt
 from ..host.run_control import blocked_output, node_id_of, releasing_memory
-from ..settings import schema_inputs, showing, validated
-from .refinement_inputs import StartingPoint, check_inputs
+from ..settings import RefusingNode, schema_inputs, showing, validated
+from .refinement_inputs import StartingPoint, check_inputs, check_settings
 from .refinement_report import report
 from .refinement_settings import RefinementSettings
 from .refining import encode_prompt, refine_prompt, save_refined
 
 
-class OptimizePrompt(io.ComfyNode):
+class OptimizePrompt(RefusingNode):
+    SETTINGS = RefinementSettings
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
@@ -45,6 +47,10 @@ class OptimizePrompt(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def refuse(cls, settings: RefinementSettings) -> None:
+        check_settings(settings)
 
     @classmethod
     def execute(

@@ -13,11 +13,11 @@ from ...core_ops.prompts.prompt_templates import PLACES, fill, validate_template
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ..concept import Concept
-from ..files import concept_files
+from ..files import concept_files, safe_files
 from ..host.models import latents
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
-from ..host.models.module_copy import autograd_tensor, dtype_for
+from ..host.models.module_copy import autograd_tensor, dtype_for, validate_precision
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import Slots, TemplateRows, naming
 from .refinement_settings import RefinementSettings
@@ -100,6 +100,15 @@ class CheckedPrompt:
         """Width and height in pixels."""
         height, width = self.latents.shape[2:]
         return width * SMALLEST_SIDE, height * SMALLEST_SIDE
+
+
+def check_settings(settings: RefinementSettings) -> None:
+    """Raises ValueError for what the widgets alone show, before models and concepts are there."""
+    validate_template("prompt", settings.prompt)
+    validate_precision(settings.precision)
+    if name := settings.save_as:
+        ours = concept_files.embedding_path(name) in safe_files.written_here
+        concept_files.validate_new_embedding(name, settings.overwrite or ours, "save_as")
 
 
 def check_inputs(

@@ -12,6 +12,7 @@ from ..concept import Concept, ConceptIO
 from ..files.concept_files import embedding_path
 from ..host.models.text_encoder import word_vectors
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..labels import LABELS
 
 
 class ConceptFromWords(io.ComfyNode):
@@ -27,16 +28,19 @@ class ConceptFromWords(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="The model's text encoder. It stays as it is."),
                 io.String.Input(
                     "words",
+                    display_name="Words that call it",
                     default="sks",
                     tooltip="What calls the concept in prompts. DreamBooth takes a rare word, such as sks.",
                 ),
                 io.String.Input(
                     "super_category",
+                    display_name=LABELS["super_category"],
                     default="dog",
                     tooltip="What kind of thing it is, in one or a few plain words: dog, teapot, teddy bear.",
                 ),
                 io.Boolean.Input(
                     "with_category",
+                    display_name="Write both in prompts",
                     default=True,
                     tooltip="Write the super-category after the words, as DreamBooth does: sks dog.",
                 ),
@@ -48,14 +52,14 @@ class ConceptFromWords(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, words: str | None = None, super_category: str | None = None) -> bool | str:
-        """None: it comes by a link, and is looked at later."""
-        return _refusal(words, super_category) or True
+    def validate_inputs(cls, words: str = "sks", super_category: str = "dog") -> bool:
+        """Raises ValueError; what comes by a link is looked at later."""
+        _validate(words, super_category)
+        return True
 
     @classmethod
     def execute(cls, clip: Any, words: str, super_category: str, with_category: bool) -> io.NodeOutput:
-        if refusal := _refusal(words, super_category):
-            raise ValueError(refusal)
+        _validate(words, super_category)
         rows = PromptRows(clip, super_category)
         with naming("words"):
             tokens = rows.words(words)
@@ -73,10 +77,9 @@ class ConceptFromWords(io.ComfyNode):
         return io.NodeOutput(concept, concept.phrase)
 
 
-def _refusal(words: str | None, super_category: str | None) -> str:
+def _validate(words: str, super_category: str) -> None:
     for name, text, example in (("words", words, "sks"), ("super_category", super_category, "dog")):
-        if text is not None and not text.strip():
-            return f"{name}: it is empty; write one, such as {example}."
-        if text is not None and ("embedding:" in text or "{" in text):
-            return f"{name}: {quoted(text)} is more than plain words; write words that the model knows."
-    return ""
+        if not text.strip():
+            raise ValueError(f"{name}: it is empty; write one, such as {example}.")
+        if "embedding:" in text or "{" in text:
+            raise ValueError(f"{name}: {quoted(text)} is more than plain words; write words that the model knows.")

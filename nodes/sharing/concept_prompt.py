@@ -32,6 +32,12 @@ class ConceptPrompt(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, template: str = "{}") -> bool:
+        """Before a concept is trained for it."""
+        validate_template("template", template)
+        return True
+
+    @classmethod
     def execute(cls, concept: Concept, template: str) -> io.NodeOutput:
         validate_template("template", template)
         return io.NodeOutput(template.replace("{}", concept.phrase))

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 from ...core_ops.pictures import LATENT_CELL
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
-from ..files import concept_bundles, concept_files
+from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side
 from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name
 from ..host.models.lora_loading import apply_lora
@@ -59,6 +59,15 @@ class LoadConcept(io.ComfyNode):
     def fingerprint_inputs(cls, file: str, **_: Any) -> float:
         """Changes with the file, so that the host does not reuse what an older one gave."""
         return concept_bundles.concept_file_path(file).stat().st_mtime
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None, embedding_name: str = "") -> bool:
+        """Raises ValueError for what the widgets alone show."""
+        if file is not None:
+            concept_bundles.concept_file_path(file)
+        if name := embedding_name.strip():
+            safe_files.validate_name("embedding_name", name)
+        return True
 
     @classmethod
     def execute(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO, LoraModel
 from ..files import concept_bundles, concept_files, safe_files
-from ..files.unet_files import validate_new_file
+from ..files.unet_files import new_file_path, validate_new_file
 from ..labels import LABELS
 from .concept_card import ConceptCard
 from .thumbnail import KEY, encode_thumbnail
@@ -66,6 +66,15 @@ class SaveConcept(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, name: str = "", overwrite: bool = False, description: str = "") -> bool:
+        """Raises ValueError for what the widgets alone show."""
+        if name := name.strip():
+            ours = new_file_path("loras", name) in safe_files.written_here
+            validate_new_file("loras", name, overwrite or ours)
+        _validate_description(description)
+        return True
+
+    @classmethod
     def execute(
         cls,
         concept: Concept,
@@ -77,10 +86,7 @@ class SaveConcept(io.ComfyNode):
     ) -> io.NodeOutput:
         name = name.strip() or concept.name
         validate_new_file("loras", name, overwrite)
-        if len(description) > LONGEST_DESCRIPTION:
-            raise ValueError(
-                f"description: it has {len(description)} characters; shorten it to {LONGEST_DESCRIPTION} at most."
-            )
+        _validate_description(description)
         weights = dict(lora or {})
         for key, weight in weights.items():
             if not isinstance(weight, torch.Tensor) or key.startswith("bundle_emb."):
@@ -104,6 +110,11 @@ class SaveConcept(io.ComfyNode):
         return io.NodeOutput(
             str(path), ui=ui.PreviewText(f"{path.name}: {len(weights)} LoRA weights, {concept.phrase}")
         )
+
+
+def _validate_description(text: str) -> None:
+    if len(text) > LONGEST_DESCRIPTION:
+        raise ValueError(f"description: it has {len(text)} characters; shorten it to {LONGEST_DESCRIPTION} at most.")
 
 
 def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard:

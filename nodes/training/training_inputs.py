@@ -7,12 +7,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...core_ops.pictures import Pictures
+from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.training.training_data import CaptionedPictures
+from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import naming
 from ..settings import showing
+from .concept_preview import preview_templates
 
 
 def model_inputs() -> list[Any]:
@@ -54,6 +56,15 @@ def resolution_output() -> io.Output:
     return io.Int.Output(
         "resolution", display_name="resolution", tooltip="Side in pixels: for Empty Latent Image's width and height."
     )
+
+
+def validate_training(settings: Any) -> None:
+    """Raises ValueError for what the widgets that both nodes have show, before models and pictures are there."""
+    if settings.resolution:
+        validate_side(settings.resolution)
+    validate_template("caption_template", settings.caption_template)
+    preview_templates(settings)
+    validate_precision(settings.precision)
 
 
 def captioned_pictures(

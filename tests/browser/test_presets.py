@@ -48,6 +48,15 @@ def test_an_option_fills_in_its_values_and_else_the_defaults(editor, node):
         assert filled(editor, table) == table[option]
 
 
+def test_an_option_that_is_chosen_again_fills_in_again(editor, node):
+    name, option, table = node
+    editor.choose(NODE, name, option)
+    for changed in ("steps", "batch_size"):
+        editor.set_value(NODE, changed, 7)
+    editor.choose(NODE, name, option)
+    assert filled(editor, table) == table[option]
+
+
 def test_other_inputs_stay(editor, node):
     name, option, table = node
     editor.set_value(NODE, "resolution", 768)
@@ -103,6 +112,10 @@ def test_it_works_in_nodes_drawn_as_html_too(editor, node):
         editor.page.get_by_role("combobox").filter(has_text=first).click()
         editor.page.get_by_role("option", name=option, exact=True).click()
         editor.page.wait_for_function("(id) => app.graph.getNodeById(id)", arg=NODE)
+        assert filled(editor, table) == table[option]
+        editor.set_value(NODE, "steps", 7)
+        editor.page.get_by_role("combobox").filter(has_text=option).click()
+        editor.page.get_by_role("option", name=option, exact=True).click()
         assert filled(editor, table) == table[option]
     finally:
         editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")

@@ -32,6 +32,7 @@ NODE_IDS = (
     "CoReTrainEmbedding",
     "CoReUNetIdentityFinetune",
 )
+MOST_WIDGETS = 12
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
 # What the user chooses: files and folders, which a list names that are there.
 CHOSEN_BY_THE_USER = {
@@ -118,6 +119,42 @@ def test_every_schema_is_valid_for_the_host(nodes):
 def test_every_input_has_a_tooltip(nodes, node_id):
     for declared in nodes[node_id].GET_SCHEMA().inputs:
         assert declared.tooltip and declared.tooltip.strip(), declared.id
+
+
+def widgets_of(node: Any) -> list[Any]:
+    """Inputs that are drawn as a widget, in their order."""
+    declared = node.GET_SCHEMA().inputs
+    return [each for each in declared if hasattr(each, "default") and not getattr(each, "force_input", None)]
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_at_most_twelve_widgets_are_open_and_text_boxes_are_last(nodes, node_id):
+    """Of the open and the advanced ones alike: a box takes what room there is."""
+    widgets = widgets_of(nodes[node_id])
+    assert sum(not widget.advanced for widget in widgets) <= MOST_WIDGETS
+    lines = [widget for widget in widgets if not getattr(widget, "multiline", None)]
+    assert widgets[: len(lines)] == lines
+    assert [bool(widget.advanced) for widget in lines] == sorted(bool(widget.advanced) for widget in lines)
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_every_widget_has_a_label_that_the_help_page_says(nodes, node_id):
+    page = (HELP_PAGES / f"{node_id}.md").read_text(encoding="utf-8")
+    for widget in widgets_of(nodes[node_id]):
+        assert widget.display_name and widget.display_name != widget.id, widget.id
+        if f"\n| `{widget.id}` |" in page:
+            assert f"| `{widget.id}` | *{widget.display_name}.*" in page, widget.id
+
+
+@pytest.mark.parametrize("node_id", NODE_IDS)
+def test_what_shows_an_input_can_be_chosen_and_the_input_is_there(nodes, node_id):
+    declared = nodes[node_id].GET_SCHEMA().inputs
+    names = {widget.id for widget in widgets_of(nodes[node_id])}
+    for each in declared:
+        shows = each.as_dict().get("shows", {})
+        of_others = ["true", "false"] if each.id in names else ["connected", ""]
+        assert set(shows) <= set(getattr(each, "options", None) or of_others), each.id
+        assert {name for shown in shows.values() for name in shown} <= names - {each.id}, each.id
 
 
 @pytest.mark.parametrize("node_id", NODE_IDS)

@@ -96,6 +96,13 @@ def base_model_name(model: ModelPatcher) -> str:
     return Path(files[0]).name if files else type(model.model).__name__
 
 
+def checkpoint_files(model: ModelPatcher, clip: CLIP) -> list[str]:
+    """Names of the checkpoints that the two were loaded from; empty where either came from another loader."""
+    loaders = (model.cached_patcher_init, clip.patcher.cached_patcher_init)
+    known = [loader for loader in loaders if loader and "checkpoint" in loader[0].__name__]
+    return [Path(arguments[0]).name for _, arguments, *_ in known] if len(known) == len(loaders) else []
+
+
 def base_model_fingerprint(model: ModelPatcher) -> str:
     """SHA-256 in hex of the U-Net's biases and norms in fp16.
 

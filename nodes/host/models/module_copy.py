@@ -185,6 +185,11 @@ def dtype_for(precision: str, device: torch.device, loaded: torch.dtype | None =
     return _DTYPES[precision]
 
 
+def validate_precision(precision: str) -> None:
+    """Raises ValueError where the device that models are loaded on has no such format."""
+    dtype_for(precision, comfy.model_management.get_torch_device())
+
+
 def computed_dtype(model: ModelPatcher) -> torch.dtype | None:
     """The format in which the host computes a MODEL, whichever its weights are stored in."""
     cast = getattr(model.model, "manual_cast_dtype", None)

@@ -130,6 +130,12 @@ class TemplateRows:
         return getattr(self._tokenizer, encoder or self.encoders[0])
 
 
+def validate_words(parameter: str, text: str) -> None:
+    """Raises ValueError, beginning with `parameter`, for what is not words of the vocabulary."""
+    if "embedding:" in text:
+        raise ValueError(f"{parameter}: {quoted(text)} names an embedding; use plain words, such as 'dog'.")
+
+
 class PromptRows:
     """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained."""
 
@@ -145,9 +151,7 @@ class PromptRows:
 
     def words(self, text: str) -> list[list[int]]:
         """Vocabulary ids of plain words, per encoder, without start and end."""
-        if "embedding:" in text:
-            shown = quoted(text)
-            raise ValueError(f"super_category: {shown} names an embedding; use plain words here and in initial_words.")
+        validate_words("super_category", text)
         return self._rows.words(text)
 
     def concept(self, template: str) -> TokenRow:

@@ -1,0 +1,80 @@
+// What a node of ours refuses, or fails with, where the eye is: its sentence on the node until the next run. The editor
+// alone says that something is wrong, and has the sentence in a log.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { WIDGET, isOurs, path } from "./results.js";
+
+const MARK = "✖ ";
+const REFUSED = ["custom_validation_failed", "exception_during_validation", "exception_during_inner_validation"];
+const OF_AN_INPUT = "exception_during_inner_validation"; // Of these the editor shows input and sentence.
+const IDENTIFIER = /\b[a-z\d]+(_[a-z\d]+)+\b/g;
+
+app.registerExtension({
+  name: "CorePersonalization.Errors",
+
+  setup() {
+    const queue = api.queuePrompt;
+    api.queuePrompt = async function (...args) {
+      clear();
+      try {
+        const answer = await queue.apply(this, args);
+        showRefused(answer?.node_errors);
+        return answer;
+      } catch (error) {
+        showRefused(error.response?.node_errors);
+        throw error;
+      }
+    };
+
+    api.addEventListener("execution_error", ({ detail }) => {
+      const node = path(String(detail.node_id)).at(-1);
+      if (!isOurs(node)) return;
+      const sentence = show(String(detail.node_id), detail.exception_message.trim());
+      told = { severity: "error", summary: node.title, detail: sentence };
+      app.extensionManager.toast.add(told);
+    });
+  },
+});
+
+const marked = new Set(); // Ids of nodes.
+let told = null;
+
+function show(nodeId, sentence) {
+  const text = inWords(path(nodeId).at(-1), sentence);
+  marked.add(nodeId);
+  api.dispatchCustomEvent("progress_text", { nodeId, text: MARK + text });
+  return text;
+}
+
+function clear() {
+  if (told) app.extensionManager.toast.remove(told);
+  told = null;
+  for (const node of [...marked].flatMap(path)) {
+    const widget = node?.widgets?.find(({ name }) => name === WIDGET);
+    if (widget?.value?.startsWith(MARK)) widget.value = "";
+  }
+  marked.clear();
+}
+
+// The server reports what a node raised as if it were an accident, and by an input of the node that it is connected to.
+function showRefused(nodeErrors) {
+  for (const [nodeId, { errors }] of Object.entries(nodeErrors ?? {})) {
+    const node = path(nodeId).at(-1);
+    const own = isOurs(node) ? errors.filter(({ type }) => REFUSED.includes(type)) : [];
+    for (const error of own) {
+      const [, name, rest] = error.details.match(/^(\w+): (.*)$/s) ?? [];
+      show(nodeId, error.details);
+      if (!node.inputs?.some((slot) => slot.name === name)) continue;
+      Object.assign(error, { type: OF_AN_INPUT, details: rest });
+      error.extra_info.input_name = name;
+    }
+  }
+}
+
+// Inputs by their labels in place of their names.
+function inWords(node, sentence) {
+  const label = (name) => node.widgets?.find((widget) => widget.name === name)?.label;
+  const [, name, rest] = sentence.match(/^(\w+): (.*)$/s) ?? [];
+  const start = label(name) ? `${label(name)}: ` : "";
+  return start + (start ? rest : sentence).replace(IDENTIFIER, (id) => (label(id) ? `“${label(id)}”` : id));
+}

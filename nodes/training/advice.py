@@ -1,0 +1,77 @@
+"""Settings that are legal and unwise: each in one line for the node, which begins with "Note:" and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from ...core_ops.pictures import Fit
+from ...core_ops.quoting import quoted
+from ..labels import LABELS
+
+FAR_RATE, FAR_SIDE, MUCH_ENLARGED = 10, 1.5, 2
+MOST_WORDS = 4
+HARDLY_ACTS = 0.01
+"""Of the gradient."""
+
+
+def advised(*notes: str | None) -> tuple[str, ...]:
+    """Those that there is a reason for."""
+    return tuple(f"Note: {note}" for note in notes if note)
+
+
+def on_rate(rate: float, published: float) -> str | None:
+    if rate <= FAR_RATE * published:
+        return None
+    return (
+        f"the learning rate {rate:g} is {rate / published:.0f} times what is published; set it to about {published:g}."
+    )
+
+
+def on_category(words: str) -> str | None:
+    """It stands in every prompt, and the text encoder was trained on English."""
+    if len(words.split()) > MOST_WORDS:
+        return f"{quoted(words)} is a sentence; say what it is in one or a few words, such as dog."
+    if not words.isascii():
+        return f"{quoted(words)} is not plain English, which models read best; say what it is in a word such as dog."
+    return None
+
+
+def on_pictures(images: Sequence[Tensor], side: int, fit: Fit, own: int) -> tuple[str | None, ...]:
+    """images: [b, H, W, C] as they came. own: what the model was made for, in pixels."""
+    return on_side(side, own), on_enlarged(images, side, fit)
+
+
+def on_side(side: int, own: int) -> str | None:
+    if own / FAR_SIDE <= side <= own * FAR_SIDE:
+        return None
+    return f"the resolution {side} is far from the {own} pixels that this model was made for; set it to 0."
+
+
+def on_enlarged(images: Iterable[Tensor], side: int, fit: Fit) -> str | None:
+    """A square of what `fit` leaves of a picture is made `side` pixels large."""
+    edges = [(min if fit == "crop" else max)(batch.shape[1:3]) for batch in images for _ in batch]
+    small = [edge for edge in edges if side > MUCH_ENLARGED * edge]
+    if not small:
+        return None
+    return (
+        f"{len(small)} of {len(edges)} pictures are enlarged more than twice (from {min(small)} to {side} pixels), "
+        "which is learned as blur; use larger pictures, or a lower resolution."
+    )
+
+
+def on_checkpoints(files: Sequence[str]) -> str | None:
+    """files: that model and text encoder came from, where both are known."""
+    if len(set(files)) < 2:
+        return None
+    return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
+
+
+def on_shares(shares: Mapping[str, float], regularizers: Iterable[str]) -> str | None:
+    """shares: of the gradient, by term, as measured last."""
+    known = [shares[name] for name in regularizers if name in shares]
+    if not known or sum(known) >= HARDLY_ACTS:
+        return None
+    remedy = f"Choose “{LABELS['weighting']}”: balanced."
+    return f"CoRe's terms had {sum(known):.1%} of the gradient: they hardly acted. {remedy}"
