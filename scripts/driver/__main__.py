@@ -29,7 +29,7 @@ def run_demo(options: argparse.Namespace, timeline: Timeline) -> None:
     quick_start.fill_base_folder(base)
     timeline.say("Starting ComfyUI")
     with server:
-        timeline.say(f"ComfyUI answers at http://{server.address}; running {quick_start.WORKFLOW.name}")
+        timeline.say(f"ComfyUI answers at http://{server.address}; running {quick_start.WORKFLOW.stem}")
         files = run_workflow(server)
         timeline.say("Done. The files made:")
         print(files.report(), flush=True)
@@ -41,7 +41,7 @@ def run_demo(options: argparse.Namespace, timeline: Timeline) -> None:
 
 def run_workflow(server: ComfyUIServer) -> quick_start.QuickStartFiles:
     client = ComfyUIClient(server.address)
-    workflow = client.convert(quick_start.load_ui_workflow())
+    workflow = quick_start.template(client)
     quick_start.allow_overwrite(workflow)
     try:
         execution = client.submit(workflow, ProgressLines(workflow, sys.stdout))

@@ -15,31 +15,33 @@ from preparation.installation import ROOT
 
 from .base_folder import BaseFolder
 from .checkpoint import provide_checkpoint
-from .client import Execution, Workflow
+from .client import ComfyUIClient, Execution, Workflow
+from .mini_world import CHECKPOINT, in_mini_world
 
-WORKFLOW = ROOT / "example_workflows" / "quick_start.json"
+TEMPLATES = ROOT / "example_workflows"
+WORKFLOW = TEMPLATES / "Train my dog - quick start.json"
 CONCEPT_IMAGES = ROOT / "lab" / "assets" / "concepts"
-CHECKPOINT = "core_mini_world.safetensors"
-TRAINING_NODE, LOSS_PLOT_NODE = "CoReTrainEmbedding", "LossGraphNode"
+TRAINING_NODE = "CoReTrainEmbedding"
 
 
 @dataclass(frozen=True)
 class QuickStartFiles:
     embeddings: list[Path]
     pictures: list[Path]
-    loss_plots: list[Path]
+    charts: list[Path]
 
     def report(self) -> str:
         """Raises PreparationError when one kind is missing."""
-        kinds = {"Embedding": self.embeddings, "Loss plot": self.loss_plots, "Picture": self.pictures}
+        kinds = {"Embedding": self.embeddings, "Chart": self.charts, "Picture": self.pictures}
         for kind, files in kinds.items():
             if not files or not all(file.is_file() for file in files):
                 raise PreparationError(f"{kind}: the workflow ended, but the file is missing. Expected: {files}")
         return "\n".join(f"  {kind + ':':<11}{file}" for kind, files in kinds.items() for file in files)
 
 
-def load_ui_workflow() -> Workflow:
-    return json.loads(WORKFLOW.read_text(encoding="utf-8"))
+def template(client: ComfyUIClient, name: str = WORKFLOW.stem) -> Workflow:
+    """A workflow of the template browser for the embedded checkpoint, in the form that the server runs."""
+    return in_mini_world(client.convert(json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))))
 
 
 def fill_base_folder(base: BaseFolder) -> None:
@@ -59,17 +61,16 @@ def allow_overwrite(workflow: Workflow) -> None:
 
 
 def collect_files(workflow: Workflow, execution: Execution, base: BaseFolder, output: Path) -> QuickStartFiles:
-    """What the run made. What ComfyUI keeps only while it runs (loss plot) is copied to `output`."""
+    """What the run made. What ComfyUI keeps only while it runs (the training's chart) is copied to `output`."""
     training = _nodes(workflow, TRAINING_NODE)
-    plots = _nodes(workflow, LOSS_PLOT_NODE)
     shown = {
         node_id: [_keep(image, workflow[node_id], base, output) for image in ui.get("images", [])]
         for node_id, ui in execution.outputs.items()
     }
     return QuickStartFiles(
         embeddings=[base.embeddings / f"{node['inputs']['concept_name']}.safetensors" for node in training.values()],
-        pictures=[file for node_id, files in shown.items() if node_id not in plots for file in files],
-        loss_plots=[file for node_id in plots for file in shown.get(node_id, [])],
+        pictures=[file for node_id, files in shown.items() if node_id not in training for file in files],
+        charts=[file for node_id in training for file in shown.get(node_id, [])],
     )
 
 

@@ -16,16 +16,7 @@ from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
 from .looking import attention, best_step, ignored_word, score, shared_concept
-from .training import (
-    captions,
-    custom_diffusion,
-    dreambooth_lora,
-    form,
-    quick_start,
-    sdxl,
-    three_stages,
-    word_and_lora,
-)
+from .training import captions, custom_diffusion, dreambooth_lora, form, quick_start, sdxl, three_stages, word_and_lora
 
 WORKFLOWS = ROOT / "example_workflows"
 TEMPLATES = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, checkpoint, drawing, models, photos, scored_drawing, watched_drawing
+from .parts import NAME, checkpoint, drawing, photos, scored_drawing, watched_drawing
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
@@ -151,9 +151,7 @@ def score(known: Mapping[str, Any]) -> Graph:
         vae=loader["VAE"],
         references=pictures["images"],
     )
-    saved = graph.node(
-        "SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored"
-    )
+    saved = graph.node("SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored")
     chart = graph.node("PreviewImage", (show, 0), (400, 380), "Scores", images=drawn["chart"])
     pareto = graph.node("PreviewImage", (show, 450), (400, 380), "Concept against prompt", images=drawn["pareto"])
     told = graph.node("PreviewAny", (table, 0), (470, 420), "Table", source=drawn["table"])
@@ -198,9 +196,7 @@ def _concept(graph: Graph, loader: Node, place: Point, size: Point, file: str = 
     return graph.node("CoReLoadConcept", place, size, model=loader["MODEL"], clip=loader["CLIP"], file=file)
 
 
-def _watched(
-    graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping[str, Mapping[str, Any]]
-) -> list[Node]:
+def _watched(graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping[str, Mapping[str, Any]]) -> list[Node]:
     """One below the other: per title its model, conditioning and prompt."""
     watch = watched_drawing(graph.known)
     return [

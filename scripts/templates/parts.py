@@ -141,9 +141,7 @@ def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
     }
 
 
-def _sampled(
-    graph: Subgraph, words: Output, model: Output, seed: Output | None = None
-) -> tuple[Output, Output]:
+def _sampled(graph: Subgraph, words: Output, model: Output, seed: Output | None = None) -> tuple[Output, Output]:
     """Latents and pictures, drawn as the subgraph's inputs say; a picture per seed where these come."""
     negative = graph.node("CLIPTextEncode", (360, 140), (300, 90), clip=graph["clip"], text=graph["negative"])
     side = graph["resolution"]

@@ -235,9 +235,7 @@ def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, A
     others, tune, draw, show = 290, 600, 994, 1290
     graph.note((0, 490), (256, 140), note)
     loader, pictures = checkpoint(graph, (0, 0), 256), photos(graph, (0, 170), 256)
-    rare = graph.node(
-        "CoReConceptFromWords", (0, 300), (256, 126), "A rare word", clip=loader["CLIP"], words=word
-    )
+    rare = graph.node("CoReConceptFromWords", (0, 300), (256, 126), "A rare word", clip=loader["CLIP"], words=word)
     draw_it = drawing(graph.known)
     dogs = graph.node(
         *("CoReConceptFromWords", (others, 0), (270, 126), "Other dogs"),
