@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,34 @@ from driver.server import ComfyUIServer
 from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
+from .blueprints import two_stages
+from .graph import Graph
 from .looking import attention, best_step, ignored_word, score, shared_concept
 from .training import captions, custom_diffusion, dreambooth_lora, form, quick_start, sdxl, three_stages, word_and_lora
 
-WORKFLOWS = ROOT / "example_workflows"
-TEMPLATES = (
-    quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions,
-    shared_concept, ignored_word, attention, score, best_step,
-)  # fmt: skip
+FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
+    "example_workflows": (
+        *(quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions),
+        *(shared_concept, ignored_word, attention, score, best_step),
+    ),
+    "subgraphs": (two_stages,),
+}
 
 
 def write(known: dict[str, Any]) -> None:
-    for template in TEMPLATES:
-        graph = template(known)
-        text = json.dumps(graph.file(), ensure_ascii=False, indent=1) + "\n"
-        (WORKFLOWS / f"{graph.name}.json").write_text(text, encoding="utf-8", newline="\n")
-        print(graph.name)
+    for folder, makers in FOLDERS.items():
+        for make in makers:
+            graph = make(known)
+            text = json.dumps(graph.file(), ensure_ascii=False, indent=1) + "\n"
+            (ROOT / folder / f"{graph.name}.json").write_text(text, encoding="utf-8", newline="\n")
+            print(f"{folder}/{graph.name}.json")
 
 
 def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            with ComfyUIServer(Path(os.environ["COMFYUI_PATH"]), BaseFolder.make(Path(folder))) as server:
+            server = ComfyUIServer(Path(os.environ["COMFYUI_PATH"]), BaseFolder.make(Path(folder)))
+            with server:
                 write(ComfyUIClient(server.address).get("/object_info"))
     except PreparationError as error:
         print(f"\n{error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from .routing import TITLE, Box, Columns, Point
@@ -139,7 +140,9 @@ class Graph:
         added = Node(len(self.nodes) + 1, subgraph.id, place, size, [], [], {}, title or subgraph.name)
         for name, (kind, default) in subgraph.inputs.items():
             value = given.get(name, default)
-            self._socket(added, name, kind, value=value, widget=default is not None)
+            label = {"label": subgraph.labels[name]} if name in subgraph.labels else {}
+            optional = name in subgraph.optional
+            self._socket(added, name, kind, value=value, optional=optional, widget=default is not None, **label)
             if default is not None:
                 added.values[name] = default if isinstance(value, Output) else value
         added.properties = {"proxyWidgets": [["-1", name] for name in added.values]}
@@ -166,7 +169,8 @@ class Graph:
         return {
             "id": self.id, "revision": 0, "last_node_id": len(self.nodes), "last_link_id": len(self._links),
             "nodes": [node.saved(order) for order, node in enumerate(self.nodes)], "links": links,
-            "groups": [self._group(index, *group) for index, group in enumerate(self._groups, start=1)], **inside, "config": {}, "extra": {**self.extra, **routes}, "version": 0.4,
+            "groups": [self._group(index, *group) for index, group in enumerate(self._groups, start=1)], **inside,
+            "config": {}, "extra": {**self.extra, **routes}, "version": 0.4,
         }  # fmt: skip
 
     def _socket(
@@ -226,11 +230,24 @@ class Graph:
 
 
 class Subgraph(Graph):
-    """A graph that is a node of others. inputs: per name its type, and its value where it has a field."""
+    """A graph that is a node of others.
 
-    def __init__(self, name: str, known: Mapping[str, Any], inputs: Mapping[str, tuple[str, Any]], description: str):
+    inputs: per name its type, and its value where it has a field. optional: those that may stay empty. labels: what the
+    editor calls an input, where that is not its name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        known: Mapping[str, Any],
+        inputs: Mapping[str, tuple[str, Any]],
+        description: str,
+        optional: Sequence[str] = (),
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(name, known)
         self.inputs, self.outputs, self.description = inputs, {}, description
+        self.optional, self.labels = optional, labels
 
     def __getitem__(self, name: str) -> Output:
         slot = list(self.inputs).index(name)

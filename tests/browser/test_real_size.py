@@ -1,0 +1,112 @@
+"""Every template as somebody with a checkpoint of SD 1.5's full size meets it, from the registry's archive.
+
+Checkpoint and photos are chosen, then it runs with few steps. Random weights; minutes a template.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from browser.editor import Editor
+from driver import quick_start
+from driver.base_folder import BaseFolder
+from driver.server import ComfyUIServer
+from families.build import checkpoint
+from pack_archive import pack_archive
+from PIL import Image
+from preparation.pack_link import PACK_FOLDER
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning"),  # of comfy-cli
+]
+MINE, FOLDER, SIDE = "my-checkpoint.safetensors", "my-photos", 512
+CHOSEN = {"ckpt_name": MINE, "folder": FOLDER}
+FEW = {"batch_size": 1, "gradient_accumulation": 1, "augmentation": 0, "preview_every": 0}
+SHORT = {
+    "CoReTrainEmbedding": {**FEW, "steps": 2},
+    "CoReUNetIdentityFinetune": {**FEW, "steps": 1},
+    "CoReTestTimeOptimize": {"steps": 1, "batch_size": 1},
+    "KSampler": {"steps": 1},
+    "EmptyLatentImage": {"batch_size": 1},
+}
+TEMPLATES = sorted(
+    file.stem for file in quick_start.TEMPLATES.glob("*.json") if not file.stem.startswith(("Score", "Train SDXL"))
+)
+"""Scores need models that only the network has."""
+PATIENCE = 1_200_000
+_SET = """([types, subgraphs]) => {
+    const set = (graph) => graph.nodes.forEach((node) => {
+        for (const [name, value] of Object.entries(types[node.type] ?? {})) {
+            const widget = node.widgets?.find((widget) => widget.name === name);
+            if (widget) widget.value = value;
+        }
+        if (node.subgraph) {
+            for (const widget of node.widgets) if (widget.name in subgraphs) widget.value = subgraphs[widget.name];
+            set(node.subgraph);
+        }
+    });
+    set(app.rootGraph ?? app.graph);
+}"""
+
+
+@pytest.fixture(scope="module")
+def editor(window, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
+    """A fresh ComfyUI with the archive unpacked in it, a checkpoint and a folder of photos; no mini world."""
+    from lab.speed.sizes import SD15
+
+    folder = tmp_path_factory.mktemp("real")
+    base = BaseFolder.make(folder / "comfyui", with_pack=False)
+    weights = {key: weight.half() for key, weight in checkpoint(SD15, full_text_encoders=True).items()}
+    save_file(weights, base.checkpoints / MINE)
+    photos = base.input / FOLDER
+    photos.mkdir()
+    for number in range(4):
+        pixels = torch.rand(6, 8, 3, generator=torch.Generator().manual_seed(number))
+        Image.fromarray((pixels * 255).byte().numpy()).resize((1024, 768)).save(photos / f"{number}.jpg")
+    shutil.copyfile(photos / "0.jpg", base.input / "example.png")
+    with zipfile.ZipFile(pack_archive(folder)) as files:
+        files.extractall(base.path / "custom_nodes" / PACK_FOLDER)
+    with ComfyUIServer(comfyui_path, base) as server:
+        opened = Editor.open(window, server.address)
+        opened.base = base
+        yield opened
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_it_trains_and_draws_at_the_models_own_size(editor, template):
+    base: BaseFolder = editor.base
+    editor.load(json.loads((quick_start.TEMPLATES / f"{template}.json").read_text(encoding="utf-8")), template)
+    choices = {type: CHOSEN for type in ("CheckpointLoaderSimple", "LoadImageDataSetFromFolder")}
+    editor.evaluate(_SET, [choices, {}])
+    editor.evaluate(_SET, [SHORT, {"steps": 1, "batch_size": 1}])
+    before = set(base.output.rglob("*.png"))
+    answer = editor.run()
+    assert answer["node_errors"] == {}
+    wait_until_done(editor, answer["prompt_id"])
+    drawn = set(base.output.rglob("*.png")) - before
+    assert {Image.open(picture).size for picture in drawn} == {(SIDE, SIDE)}
+    for embedding in base.embeddings.glob("*.safetensors"):
+        assert resolution_of(embedding) == SIDE
+    assert editor.errors == []
+
+
+def wait_until_done(editor: Editor, prompt_id: str) -> None:
+    script = f"""async () => (await (await fetch('/api/history/{prompt_id}')).json())['{prompt_id}']?.status"""
+    editor.page.wait_for_function(script, timeout=PATIENCE, polling=1000)
+    status: dict[str, Any] = editor.evaluate(script)
+    assert status["status_str"] == "success", status["messages"]
+
+
+def resolution_of(embedding: Path) -> int:
+    with safe_open(embedding, "pt") as file:
+        return json.loads(file.metadata()["core_personalization.resolution"])
