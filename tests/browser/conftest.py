@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,10 @@ import torch
 from browser.editor import Editor
 from driver import quick_start
 from driver.base_folder import BaseFolder
+from driver.mini_world import CHECKPOINT, CONCEPT
 from safetensors.torch import save_file
+from templates.looking import SAVED_STEPS
+from templates.parts import FOLDER, NAME, SD15, SDXL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,8 +32,9 @@ FETCH_SECONDS = 600
 @pytest.fixture(scope="module")  # While it is there, a loop runs in this process, and asyncio.run is refused.
 def chromium() -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (group test)")
+    trouble = "" if any(map(shutil.which, PROGRAMS)) else fetch_chromium()
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None and (trouble := fetch_chromium()):
+    if trouble:
         pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is on the PATH, and none can be fetched: {trouble}")
     with playwright.sync_playwright() as driver:
         # Chromium refuses its sandbox to root, which test machines often are; it opens nothing but our own server.
@@ -41,12 +45,20 @@ def chromium() -> Iterator[Browser]:
 
 @functools.cache
 def fetch_chromium() -> str:
-    """Playwright's own, once for all its users; returns why that failed."""
-    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    """The system's package, or else Playwright's own, once for all its users; returns why both failed."""
+    playwright = [sys.executable, "-m", "playwright", "install", "chromium"]
+    system = [["apt-get", "update", "-q"], ["apt-get", "install", "-q", "-y", "chromium"]]
+    if shutil.which("apt-get") and all(tried(command) == "" for command in system):
+        return ""
+    return tried(playwright)
+
+
+def tried(command: Sequence[str]) -> str:
+    """Runs it; returns why it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"playwright install took more than {FETCH_SECONDS} s"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{' '.join(command)}: {error}"
     lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
     return next((line for line in lines if "rror" in line), lines[-1]) if done.returncode else ""
 
@@ -61,9 +73,9 @@ def window(chromium: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def opened(window: Page, server) -> Editor:
-    """The editor on a server that has the demo's checkpoint and pictures."""
+    """The editor on a server that has the demo's checkpoint and pictures, also under the names that templates have."""
     quick_start.fill_base_folder(server.process.base)
-    place_named_files(server.process.base, server.process.output / "loras")
+    place_named_files(server.process.base)
     return Editor.open(window, server.process.address)
 
 
@@ -78,14 +90,17 @@ def editor(
     opened.page.screenshot(path=tmp_path_factory.getbasetemp() / "screenshots" / f"{name}.jpg", quality=60)
 
 
-def place_named_files(base: BaseFolder, loras: Path) -> None:
-    """The files that templates name as their users' own; enough to be listed and chosen."""
-    named = (
-        base.embeddings / "patchwork-dog.safetensors",
-        loras / "my-concept.safetensors",
-        base.checkpoints / "sd_xl_base_1.0.safetensors",
-    )
-    for file in named:
+def place_named_files(base: BaseFolder) -> None:
+    """What templates name as their users' own; enough to be listed and chosen."""
+    for checkpoint in (SD15, SDXL):
+        named = base.checkpoints / checkpoint.file
+        if not named.exists():
+            named.hardlink_to(base.checkpoints / CHECKPOINT)
+    photos = quick_start.CONCEPT_IMAGES / CONCEPT
+    shutil.copytree(photos, base.input / FOLDER, dirs_exist_ok=True)
+    shutil.copyfile(photos / "0.png", base.input / "example.png")
+    embeddings = [NAME, *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
+    for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             save_file({"emb_params": torch.zeros(1, 768)}, file)

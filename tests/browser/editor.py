@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from driver import mini_world
+from driver.quick_start import TEMPLATES
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Locator, Page
@@ -21,6 +24,17 @@ _WIDGET_PLACE = """([id, name]) => {
 _TEXT = "(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === '$$node-text-preview')?.value ?? ''"
 _PICTURES = "(id) => (app.graph.getNodeById(id).imgs ?? []).map((image) => image.src)"
 PATIENCE = 180_000  # In milliseconds; a training on a busy machine.
+_IN_MINI_WORLD = """([types, titles]) => {
+    const set = (graph) => graph.nodes.forEach((node) => {
+        for (const [name, value] of Object.entries({...types[node.type], ...titles[node.title]})) {
+            const linked = node.inputs.some((input) => input.widget?.name === name && input.link != null);
+            const widget = node.widgets?.find((widget) => widget.name === name);
+            if (widget && !linked) widget.value = value;
+        }
+        if (node.subgraph) set(node.subgraph);
+    });
+    set(app.rootGraph ?? app.graph);
+}"""
 _VALUES = "(id) => Object.fromEntries(app.graph.getNodeById(id).widgets.map((widget) => [widget.name, widget.value]))"
 
 
@@ -59,6 +73,18 @@ class Editor:
     def load(self, workflow: Workflow, name: str = "test") -> None:
         self.page.evaluate("([graph, name]) => app.loadGraphData(graph, true, true, name)", [workflow, name])
         self.page.wait_for_timeout(300)  # What is missing is shown a moment later.
+
+    def load_template(self, name: str) -> None:
+        """As the browser of templates opens it."""
+        graph = json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
+        script = "([graph, name]) => app.loadGraphData(graph, true, true, name, {openSource: 'template'})"
+        self.page.evaluate(script, [graph, name])
+        self.page.wait_for_timeout(1000)  # What is missing is shown a moment later.
+
+    def use_mini_world(self, types: Collection[str] = tuple(mini_world.INPUTS)) -> None:
+        """The graph that is open, for the embedded checkpoint; types: the nodes that are changed."""
+        inputs = {kind: values for kind, values in mini_world.INPUTS.items() if kind in types}
+        self.page.evaluate(_IN_MINI_WORLD, [inputs, mini_world.NODES])
 
     def evaluate(self, expression: str, argument: Any = None) -> Any:
         return self.page.evaluate(expression, argument)
