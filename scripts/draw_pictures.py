@@ -1,7 +1,7 @@
 """The pictures of templates and help pages, from real runs: python scripts/draw_pictures.py [name ...]
 
     python scripts/draw_pictures.py                  all; the runs take about half an hour on two CPU cores, once
-    python scripts/draw_pictures.py core_full        one template's; of nodes: CoReTrainEmbedding and so on
+    python scripts/draw_pictures.py "Train a DreamBooth LoRA"    one template's; of nodes: CoReTrainEmbedding and so on
 
 Runs the example workflows in ComfyUI with the embedded checkpoint and keeps what they show in .host/pictures, until
 workflow or checkpoint change. Set COMFYUI_PATH (and COMFYUI_PYTHON) to use a ComfyUI that you have.

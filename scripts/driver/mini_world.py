@@ -33,6 +33,9 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "Stage 1 · a word": {"steps": 60, "batch_size": 4, "learning_rate": 3e-3},
     "Stage 2 · where it looks": {"steps": 20, "learning_rate": 5e-4, "augmentation": 0},
     "Stage 3 · its looks": {"steps": 60},
+    "Saved step 1": {"file": "embeddings/my-dog-steps/my-dog-step50.safetensors"},
+    "Saved step 2": {"file": "embeddings/my-dog-steps/my-dog-step100.safetensors"},
+    "Saved step 3": {"file": "embeddings/my-dog.safetensors"},
     "Selectively Informative Captions": {
         "own_captions": "\n".join(
             (

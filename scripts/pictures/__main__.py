@@ -16,7 +16,7 @@ from preparation.errors import PreparationError
 from preparation.installation import HOST_FOLDER, ROOT
 
 from .help_pages import HELP_PICTURES
-from .runs import WORKFLOWS, Runs
+from .runs import Runs
 from .thumbnails import THUMBNAILS
 
 HELP_FOLDER = ROOT / "web" / "docs" / "images"
@@ -26,7 +26,7 @@ MOST_BYTES = 60_000
 def draw(names: Sequence[str], runs: Runs) -> None:
     for name in names:
         if name in THUMBNAILS:
-            save(THUMBNAILS[name](runs), WORKFLOWS / f"{name}.jpg")
+            save(THUMBNAILS[name](runs), quick_start.TEMPLATES / f"{name}.jpg")
         else:
             save(HELP_PICTURES[name](runs), HELP_FOLDER / f"{name}.jpg")
 

@@ -11,36 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from driver import quick_start
 from driver.client import ComfyUIClient, Workflow
 from driver.progress_lines import ProgressLines
 from driver.server import ComfyUIServer
 from PIL import Image, ImageSequence
-from preparation.errors import PreparationError
 from preparation.installation import ROOT
+from templates.parts import NAME
 
-WORKFLOWS = ROOT / "example_workflows"
 PROMPTS = ROOT / "lab" / "world" / "drawing" / "prompts" / "animate.txt"
-TRAINING, LOADING = "CoReTrainEmbedding", "CoReLoadConcept"
-BEFORE = {"why_is_my_word_ignored": "quick_start", "load_shared_concept": "core_full"}
+QUICK_START, WORD_AND_LORA = "Train my dog - quick start", "Train my dog - word and LoRA"
+CAPTIONS, IGNORED = "Train with captions - say everything but the dog", "Why is my word ignored"
+ATTENTION, SCORE = "See where a word acts - attention maps", "Score my concept - 20 prompts"
+STEPS, SHARED = "Score saved steps - which is best", "Use a shared concept"
+BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SCORE, STEPS), QUICK_START), SHARED: WORD_AND_LORA}
 """Workflows that open what another leaves."""
-SHARED_AS = {"load_shared_concept": ("patchwork-dog-core-shared.safetensors", "my-concept.safetensors")}
-"""Among the LoRAs, what the other saved, and the name under which it is opened."""
-SAME_TRAINING = dict.fromkeys(("attention_probe", "core_full", "scorecard"), "quick_start")
-"""Workflows that train what another has trained, with the same settings but for the name: its file is loaded."""
-LEFT_OUT = {"scorecard": "CoReScorecard"}
+LEFT_OUT = dict.fromkeys((SCORE, STEPS), "CoReScorecard")
 """A node that needs models which the project has not, such as CLIP and DINO; what it feeds is left out as well."""
-
+EVALUATED = {"seeds_per_prompt": 1, "prompt_set": "own", "own_prompts": PROMPTS.read_text(encoding="utf-8").strip()}
 
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "attention_probe": {"CoReAttentionMaps": {"words": "hat, beach", "columns": 3}},
-    "scorecard": {
-        "CoReEvaluationPrompts": {
-            "seeds_per_prompt": 1,
-            "prompt_set": "own",
-            "own_prompts": PROMPTS.read_text(encoding="utf-8").strip(),
-        }
-    },
-    "why_is_my_word_ignored": {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
+    ATTENTION: {"CoReAttentionMaps": {"words": "hat, beach", "columns": 3}},
+    IGNORED: {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
+    **{name: {"CoReEvaluationPrompts": EVALUATED} for name in (SCORE, STEPS)},
+    SHARED: {"CoReLoadConcept": {"file": f"loras/{NAME}-shared.safetensors"}},
 }
 """By workflow and node type, what is not as in the template: fewer words and seeds, for pictures that can be read when
 small; prompts whose words the embedded checkpoint knows."""
@@ -86,26 +80,21 @@ class Runs:
     def of(self, name: str) -> Run:
         if name in BEFORE:
             self.of(BEFORE[name])
-        if name in SHARED_AS:
-            source, target = (self.server.output / "loras" / file for file in SHARED_AS[name])
-            shutil.copyfile(source, target)
         workflow = self._workflow(name)
-        if name in SAME_TRAINING:
-            self.of(SAME_TRAINING[name])
-            load_in_place_of_training(workflow, self._workflow(SAME_TRAINING[name]))
         if name in LEFT_OUT:
-            drop_with_users(workflow, node_titled(workflow, LEFT_OUT[name]))
+            for node_id in [key for key, node in workflow.items() if node["class_type"] == LEFT_OUT[name]]:
+                drop_with_users(workflow, node_id)
         folder = self.kept / f"{name}-{_key(workflow)}"
         if not (folder / "outputs.json").exists():
             self._run(name, workflow, folder)
         return Run(workflow, json.loads((folder / "outputs.json").read_text(encoding="utf-8")), folder)
 
     def _workflow(self, name: str) -> Workflow:
-        """As the template has it; files of earlier runs may be replaced."""
-        workflow = self.client.convert(json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8")))
+        """As the template has it; shared files of earlier runs may be replaced."""
+        workflow = quick_start.template(self.client, name)
         for node in workflow.values():
             node["inputs"] |= CHANGES.get(name, {}).get(node["class_type"], {})
-            if "overwrite" in node["inputs"]:
+            if node["class_type"] == "CoReSaveConcept":
                 node["inputs"]["overwrite"] = True
         return workflow
 
@@ -126,28 +115,6 @@ class Runs:
             shutil.copyfile(sources[image["type"]] / image["subfolder"] / image["filename"], folder / name)
             names.append(name)
         return {**shown, "images": names}
-
-
-def load_in_place_of_training(workflow: Workflow, trained: Workflow) -> None:
-    """Curves, which a file has none of, are left out. Raises PreparationError when the trainings are not the same."""
-    (node_id,) = (node_id for node_id, node in workflow.items() if node["class_type"] == TRAINING)
-    (other,) = (node for node in trained.values() if node["class_type"] == TRAINING)
-    inputs = workflow[node_id]["inputs"]
-    differing = {key for key in inputs if inputs[key] != other["inputs"][key]} - {"concept_name"}
-    if differing:
-        raise PreparationError(f"The trainings differ in {', '.join(sorted(differing))}: run this one by itself.")
-    file = f"embeddings/{other['inputs']['concept_name']}.safetensors"
-    workflow[node_id]["class_type"] = LOADING
-    workflow[node_id]["inputs"] = {
-        **{key: inputs[key] for key in ("model", "clip")},
-        **{"file": file, "strength": 1.0, "embedding_name": "", "any_base_of_same_family": False},
-    }
-    for user, node in list(workflow.items()):
-        for key, value in node["inputs"].items():
-            if value == [node_id, 0]:
-                node["inputs"][key] = [node_id, 2]  # Both have a concept, in another place.
-            elif _is_from(node_id, value):
-                drop_with_users(workflow, user)
 
 
 def drop_with_users(workflow: Workflow, node_id: str) -> None:

@@ -175,6 +175,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
         left = first + width * number
         file = f"embeddings/{NAME}-steps/{NAME}-step{step}.safetensors"
         concept = _concept(graph, loader, (left, 0), (264, 300), file)
+        concept.title = f"Saved step {number + 1}"
         drawn = graph.place(
             *(scored, (left, 390), (264, 410), f"Step {step}"),
             **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},

@@ -56,5 +56,5 @@ def test_what_cannot_be_words_is_refused_before_anything_is_loaded(sd1, given, p
 def test_save_concept_says_that_there_is_no_embedding(sd1):
     from core_personalization.nodes.sharing.save_concept import SaveConcept
 
-    with pytest.raises(ValueError, match="'sks' are words of the model.*'sks dog' calls it"):
+    with pytest.raises(ValueError, match=r"'sks' are words of the model.*'sks dog' calls it"):
         SaveConcept.execute(from_words(sd1[1])[0], "from-words", overwrite=False, description="")

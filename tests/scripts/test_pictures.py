@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from pictures.help_pages import HELP_PICTURES
-from pictures.runs import drop_with_users, load_in_place_of_training
+from pictures.runs import drop_with_users
 from pictures.sheet import MARGIN, Sheet
 from pictures.thumbnails import THUMBNAILS
 from PIL import Image
-from preparation.errors import PreparationError
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 80_000
@@ -41,20 +40,6 @@ def test_every_template_and_help_picture_is_scripted_and_small():
     for file in [*help_pictures, *(ROOT / "example_workflows").glob("*.jpg")]:
         assert file.stat().st_size < MOST_BYTES, file.name
         assert Image.open(file).format == "JPEG"
-
-
-def test_a_training_done_already_is_loaded_without_its_curves():
-    workflow = graph(steps=100)
-    load_in_place_of_training(workflow, {"2": training("theirs", 100)})
-    assert workflow["2"]["class_type"] == "CoReLoadConcept"
-    assert workflow["2"]["inputs"]["file"] == "embeddings/theirs.safetensors"
-    assert workflow["3"]["inputs"]["concept"] == ["2", 2]
-    assert set(workflow) == {"2", "3", "5"}
-
-
-def test_another_training_is_not_taken_for_it():
-    with pytest.raises(PreparationError, match="steps"):
-        load_in_place_of_training(graph(steps=100), {"2": training("theirs", 60)})
 
 
 def test_what_a_dropped_node_feeds_is_dropped_too():
