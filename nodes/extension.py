@@ -15,11 +15,12 @@ from .files.safe_files import sweep
 from .files.score_files import score_folder
 from .files.unet_files import new_file_path
 from .finetune.unet_identity_finetune import UNetIdentityFinetune
-from .host import editor_scripts
+from .host import editor_routes, editor_scripts
 from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
 from .insight.context_similarity import ContextSimilarity
 from .refinement.optimize_prompt import OptimizePrompt
+from .sharing import concept_look
 from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
@@ -31,6 +32,7 @@ EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
 class PersonalizationExtension(ComfyExtension):
     async def on_load(self) -> None:
         editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
+        editor_routes.answer(concept_look.PATH, concept_look.look)
         sweep_output_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

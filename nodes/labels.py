@@ -17,7 +17,6 @@ LABELS = {
     "save_folder": "Folder for captions",
     "file": "File",
     "strength": "Strength",
-    "any_base_of_same_family": "Any model of the family",
     # What is learned, and how.
     "super_category": "What it is (dog, teapot …)",
     "method": "Method",

@@ -78,17 +78,20 @@ def save_concept(
     return path
 
 
-def read_concept(path: Path) -> ConceptFile:
-    """A bundle, or an embedding file; raises ValueError naming what is wrong with the file."""
+def read_concept(path: Path, chosen: str = "") -> ConceptFile:
+    """A bundle, or an embedding file, of this pack or of another program.
+
+    chosen: the embedding of several in a bundle. Raises ValueError naming what is wrong with the file.
+    """
     tensors, metadata = safe_files.read_foreign("file", path)
-    if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
-        _validate_shapes(path, tensors)
-        return ConceptFile(embedding_name=path.stem, embedding=tensors, lora={}, metadata=metadata)
+    if _is_embedding(tensors):
+        rows = {key: tensor.reshape(-1, tensor.shape[-1]) for key, tensor in tensors.items()}
+        _validate_shapes(path, rows)
+        return ConceptFile(embedding_name=path.stem, embedding=rows, lora={}, metadata=metadata)
     bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
     if not bundled:
         raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
-    names: set[str] = set()
-    embedding: dict[str, Tensor] = {}
+    embeddings: dict[str, dict[str, Tensor]] = {}
     for bundled_key, tensor in bundled.items():
         rest = bundled_key.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
         key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
@@ -96,13 +99,27 @@ def read_concept(path: Path) -> ConceptFile:
             raise ValueError(
                 f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file."
             )
-        names.add(rest.removesuffix(f".{key}"))
-        embedding[key] = tensor
-    if len(names) > 1:
-        raise ValueError(f"file: {path.name} bundles {len(names)} embeddings, a concept has one; choose another file.")
+        embeddings.setdefault(rest.removesuffix(f".{key}"), {})[key] = tensor
+    name = chosen if chosen in embeddings else next(iter(embeddings))
+    if len(embeddings) > 1 and name != chosen:
+        raise ValueError(
+            f"embedding_name: {path.name} has {len(embeddings)} embeddings, {', '.join(map(quoted, embeddings))}; "
+            "write the one that you want."
+        )
     lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
-    _validate_shapes(path, embedding)
-    return ConceptFile(embedding_name=names.pop(), embedding=embedding, lora=lora, metadata=metadata)
+    _validate_shapes(path, embeddings[name])
+    return ConceptFile(embedding_name=name, embedding=embeddings[name], lora=lora, metadata=metadata)
+
+
+def _is_embedding(tensors: Mapping[str, Tensor]) -> bool:
+    """Under core's keys, or the only tensor of a file: other programs name it by the word, {"<cat>": [width]}."""
+    if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
+        return True
+    return (
+        len(tensors) == 1
+        and not next(iter(tensors)).startswith(_BUNDLE)
+        and next(iter(tensors.values())).ndim in (1, 2)
+    )
 
 
 def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tensor]:

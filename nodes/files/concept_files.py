@@ -75,7 +75,7 @@ def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> P
     present = sorted(path for path in found if path.exists())
     for path in present:
         try:
-            same = path.suffix == ".safetensors" and safe_files.same_tensors(path, tensors)
+            same = path.suffix == ".safetensors" and _is_same(safe_files.read(path)[0], tensors)
         except Exception:  # damaged, and so another
             same = False
         if not same:
@@ -84,6 +84,15 @@ def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> P
                 "Give this one a name of its own in embedding_name."
             )
     return present[0] if present else save_embedding(name, vectors, card, overwrite=False)
+
+
+def _is_same(found: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    """Whatever number format, and whatever name another program gave to the only one."""
+    if len(found) == len(tensors) == 1:
+        found = dict(zip(tensors, found.values(), strict=True))
+    return found.keys() == tensors.keys() and all(
+        torch.equal(found[key].float().reshape(-1), tensors[key].reshape(-1)) for key in tensors
+    )
 
 
 def state_path(name: str) -> Path:

@@ -26,12 +26,13 @@ class ConceptCard:
     """architecture, base_model, base_model_fingerprint: what it was learned on. settings: of its embedding's training.
 
     lora: of the U-Net's training, where there was one. resolution: side in pixels of its pictures, 0 where unknown.
+    Files of other programs say none of it.
     """
 
-    architecture: str
-    base_model: str
-    base_model_fingerprint: str
-    super_category: str
+    architecture: str = ""
+    base_model: str = ""
+    base_model_fingerprint: str = ""
+    super_category: str = ""
     with_category: bool = False
     description: str = ""
     pack_version: str = ""
@@ -43,7 +44,7 @@ class ConceptCard:
 
     @classmethod
     def read(cls, parameter: str, metadata: Mapping[str, str]) -> ConceptCard:
-        """Raises ValueError when an entry is missing or of another type than the pack writes."""
+        """Raises ValueError when an entry is of another type than the pack writes."""
         try:
             ours = {f"{PREFIX}{name}": name for name in _KINDS}
             found = {ours[key]: json.loads(text) for key, text in metadata.items() if key in ours}
@@ -57,13 +58,17 @@ class ConceptCard:
         values = {name: found[name] for name in _KINDS if name in found}
         for name, value in values.items():
             _check(parameter, name, value)
-        missing = {"architecture", "base_model", "base_model_fingerprint", "super_category"} - values.keys()
-        if missing:
-            raise ValueError(
-                f"{parameter}: it has no card of this pack ({', '.join(sorted(missing))} missing), so its base model "
-                "is unknown; load it with core's Load LoRA, or write embedding:NAME in the prompt."
-            )
         return cls(**values)
+
+    def with_kind(self, typed: str) -> ConceptCard:
+        """With a super-category of the user's own; raises ValueError when there is none at all."""
+        if not (kind := typed.strip() or self.super_category):
+            raise ValueError(
+                "super_category: the file does not say what kind of thing it is, as files of other programs do not; "
+                "write it in a word, such as dog."
+            )
+        _check("super_category", "super_category", kind)
+        return dataclasses.replace(self, super_category=kind)
 
     def entries(self, phrase: str) -> dict[str, Any]:
         """What `file_metadata.metadata` writes."""
@@ -75,7 +80,7 @@ class ConceptCard:
         texts = {
             name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             for name, value in entries.items()
-            if value not in ("", {})
+            if value not in ("", 0, {})
         }
         return "\n".join(f"{name}: {without_markup(text[:SHOWN])}" for name, text in texts.items())
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from typing import Any
 
-import torch
 from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import LATENT_CELL
@@ -19,15 +17,10 @@ from ..host.models.host_models import architecture, base_model_fingerprint, base
 from ..host.models.lora_loading import apply_lora
 from ..host.models.text_encoder import encoder_widths
 from ..labels import LABELS
+from ..tables import without_markup
 from .concept_card import ConceptCard
-from .thumbnail import KEY, decode_thumbnail
+from .thumbnail import preview_of
 
-logger = logging.getLogger(__name__)
-
-ANY_BASE = (
-    "Also take a concept of another fine-tune of the same family (SD 1.x, 2.x or XL). Off: only of this very base "
-    "model."
-)
 RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
 LARGEST_SIDE = 4096
 
@@ -61,31 +54,34 @@ class LoadConcept(io.ComfyNode):
         return concept_bundles.concept_file_path(file).stat().st_mtime
 
     @classmethod
-    def validate_inputs(cls, file: str | None = None, embedding_name: str = "") -> bool:
-        """Raises ValueError for what the widgets alone show."""
-        if file is not None:
-            concept_bundles.concept_file_path(file)
-        if name := embedding_name.strip():
+    def validate_inputs(
+        cls, file: str | None = None, embedding_name: str | None = None, super_category: str | None = None
+    ) -> bool:
+        """Raises ValueError for what the widgets alone show; None: it comes by a link."""
+        if name := (embedding_name or "").strip():
             safe_files.validate_name("embedding_name", name)
+        if file is not None and None not in (embedding_name, super_category):
+            stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file), name)
+            ConceptCard.read("file", stored.metadata).with_kind(super_category)
         return True
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, file: str, strength: float, embedding_name: str, any_base_of_same_family: bool
+        cls, model: Any, clip: Any, file: str, strength: float, super_category: str, embedding_name: str
     ) -> io.NodeOutput:
         if not isinstance(strength, (int, float)) or not math.isfinite(strength):
             raise ValueError(f"strength: {quoted(strength)} is not a number to multiply by; give one, such as 1.")
-        stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file))
-        card = ConceptCard.read("file", stored.metadata)
-        _validate_base(card, model, clip, any_of_family=any_base_of_same_family)
+        path, name = concept_bundles.concept_file_path(file), embedding_name.strip()
+        stored = concept_bundles.read_concept(path, name)
+        card = ConceptCard.read("file", stored.metadata).with_kind(super_category)
+        notes = _on_base(card, model, clip)
         known = 0 < card.resolution <= LARGEST_SIDE and card.resolution % LATENT_CELL == 0
         card = dataclasses.replace(card, resolution=card.resolution if known else own_side(model))
         vectors = concept_bundles.vectors_for(stored, encoder_widths(clip))
-        uri = stored.metadata.get(KEY)
-        preview = torch.ones(1, 64, 64, 3) if uri is None else decode_thumbnail("file", uri)
+        preview = preview_of(path, stored.metadata)
         if stored.lora:
             model, clip = apply_lora(model, clip, lora=stored.lora, strength=strength)
-        name = embedding_name.strip() or stored.embedding_name
+        name = name or stored.embedding_name
         concept = Concept(
             name=name,
             super_category=card.super_category,
@@ -94,10 +90,11 @@ class LoadConcept(io.ComfyNode):
             with_category=card.with_category,
         )
         # Where the host's tokenizer finds it: perhaps a file of another folder that holds the same already.
-        path = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
-        concept = dataclasses.replace(concept, path=path)
-        shown = ui.PreviewImage(preview, cls=cls)
+        placed = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
+        concept = dataclasses.replace(concept, path=placed)
         told = card.shown(concept.phrase)
+        text = "\n".join((f"Write {concept.phrase} in any prompt.", *notes))
+        shown = {**ui.PreviewImage(preview, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
         return io.NodeOutput(model, clip, concept, concept.phrase, told, preview, card.resolution, ui=shown)
 
 
@@ -110,7 +107,7 @@ def _inputs() -> list[io.Input]:
             "file",
             display_name=LABELS["file"],
             options=concept_bundles.concept_file_names(),
-            tooltip="A file of Save Concept among the LoRAs, or an embedding of CoRe Train Embedding.",
+            tooltip="A file of Save Concept among the LoRAs, an embedding, or either of another program (safetensors).",
         ),
         io.Float.Input(
             "strength",
@@ -122,32 +119,35 @@ def _inputs() -> list[io.Input]:
             tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
         ),
         io.String.Input(
+            "super_category",
+            display_name=LABELS["super_category"],
+            default="",
+            tooltip=(
+                "What kind of thing it is, for files of other programs, which do not say it. Empty: what the file says."
+            ),
+        ),
+        io.String.Input(
             "embedding_name",
             display_name=LABELS["embedding_name"],
             default="",
             advanced=True,
-            tooltip="The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with.",
-        ),
-        io.Boolean.Input(
-            "any_base_of_same_family",
-            display_name=LABELS["any_base_of_same_family"],
-            default=False,
-            advanced=True,
-            tooltip=ANY_BASE,
+            tooltip=(
+                "The name that calls it in prompts: embedding:NAME. Empty: the name it was saved with. Of a file with "
+                "several embeddings: the one that is loaded."
+            ),
         ),
     ]
 
 
-def _validate_base(card: ConceptCard, model: Any, clip: Any, any_of_family: bool) -> None:
-    """Raises ValueError unless the model is the concept's base, or may be another of its family and is."""
+def _on_base(card: ConceptCard, model: Any, clip: Any) -> tuple[str, ...]:
+    """A note, where the model is not the one that the concept was made for; raises ValueError for another family."""
+    if not card.architecture:
+        return ("Note: the file does not say which model it was made for; with another one it may not look right.",)
     connected = f"model: {base_model_name(model)!r} ({architecture(model, clip)}) is connected, but"
     needed = f"this concept was made for {card.base_model[:200]!r} ({card.architecture[:100]!r})"
     if card.architecture != architecture(model, clip):
         raise ValueError(f"{connected} {needed}, another family; load that base model or a fine-tune of it.")
     if card.base_model_fingerprint == base_model_fingerprint(model):
-        return
-    if not any_of_family:
-        raise ValueError(
-            f"{connected} {needed}; load that base model, or switch any_base_of_same_family on to try it with this one."
-        )
-    logger.info("%s %s; the result may differ.", connected, needed)
+        return ()
+    made_for, connected = without_markup(card.base_model[:200]), base_model_name(model)
+    return (f"Note: it was made for {made_for}, and {connected} is connected: it may look less like itself.",)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core_ops.pictures import rgb, validate_pictures
+from ..files.picture_files import picture_beside, read_picture
 
 KEY = "modelspec.thumbnail"
 SIDE = 512
@@ -31,6 +34,14 @@ def encode_thumbnail(images: Tensor) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return _START + base64.b64encode(buffer.getvalue()).decode()
+
+
+def preview_of(file: Path, metadata: Mapping[str, str]) -> Tensor:
+    """[1, H, W, 3]: the picture in a concept's file, or that which its training left beside it; else white."""
+    if KEY in metadata:
+        return decode_thumbnail("file", metadata[KEY])
+    beside = read_picture(picture_beside(file))
+    return torch.ones(1, 64, 64, 3) if beside is None else beside
 
 
 def decode_thumbnail(parameter: str, uri: str) -> Tensor:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -110,18 +106,3 @@ def in_rows(pictures: Sequence[Tensor]) -> Tensor:
 def references(pixels: Tensor) -> Tensor:
     """In place of a preview, [1, H, W, 3]: some of the pictures [I, 3, S, S]."""
     return in_rows(list(pixels[:MOST_REFERENCES].movedim(1, -1)))
-
-
-def picture_beside(file: Path) -> Path:
-    """Where the preview of a file lies; ComfyUI's list of models shows it."""
-    return file.with_suffix(".preview.jpg")
-
-
-def read_picture(path: Path) -> Tensor | None:
-    """[1, H, W, 3] of a picture that a training wrote; None where there is none."""
-    try:
-        with Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG"]) as picture:
-            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
-    except (OSError, ValueError, SyntaxError):
-        return None
-    return torch.from_numpy(pixels / 255).unsqueeze(0)

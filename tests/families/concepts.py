@@ -63,11 +63,16 @@ def save(concept: Any, lora: Any = None, preview: Any = None, **settings: Any) -
 
 def load(models: Any, file: str, **settings: Any) -> tuple[Any, ...]:
     """model, clip, concept, prompt, card, preview."""
+    return load_shown(models, file, **settings).args
+
+
+def load_shown(models: Any, file: str, **settings: Any) -> Any:
+    """The node's whole result: outputs, and what it shows."""
     from core_personalization.nodes.sharing.load_concept import LoadConcept
 
-    values = {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False, **settings}
+    values = {"strength": 1.0, "super_category": "", "embedding_name": "", **settings}
     with torch.inference_mode():
-        return LoadConcept.execute(models[0], models[1], file, **values).args
+        return LoadConcept.execute(models[0], models[1], file, **values)
 
 
 def sample(model: Any, clip: Any, prompt: str) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from driver import quick_start
 from families import embedding
-from families.concepts import WORD, load, make_concept, make_lora, sample, save
+from families.concepts import WORD, load, load_shown, make_concept, make_lora, sample, save
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -162,15 +162,56 @@ def test_an_embedding_of_that_name_in_a_folder_below_is_seen_too(sd1, embeddings
         load(sd1, f"loras/{path.name}")
 
 
-def test_a_concept_of_another_base_is_refused_with_its_name(sd1):
+def test_a_concept_of_another_fine_tune_is_taken_with_a_note_and_of_another_family_refused(sd1):
     path = save(make_concept(sd1, "strict", base_model_fingerprint="0" * 64))
-    with pytest.raises(ValueError, match=r"was made for 'base\.safetensors' \('stable-diffusion-v1'\); load that base"):
-        load(sd1, f"loras/{path.name}")
-    assert load(sd1, f"loras/{path.name}", any_base_of_same_family=True)[3] == f"embedding:strict {WORD}"
+    shown = load_shown(sd1, f"loras/{path.name}")
+    assert shown.args[3] == f"embedding:strict {WORD}"
+    (text,) = shown.ui["text"]
+    assert text.startswith(f"Write embedding:strict {WORD} in any prompt.\nNote: it was made for base.safetensors")
+    path = save(make_concept(sd1, "home"))
+    assert "Note" not in load_shown(sd1, f"loras/{path.name}").ui["text"][0]
     path = save(make_concept(sd1, "stranger", architecture="stable-diffusion-xl-v1-base"))
-    for switch in (False, True):
-        with pytest.raises(ValueError, match=r"'base\.safetensors' \('stable-diffusion-xl-v1-base'\), another family"):
-            load(sd1, f"loras/{path.name}", any_base_of_same_family=switch)
+    with pytest.raises(ValueError, match=r"'base\.safetensors' \('stable-diffusion-xl-v1-base'\), another family"):
+        load(sd1, f"loras/{path.name}")
+
+
+@pytest.mark.parametrize("key", ["emb_params", "<cat>"])
+@pytest.mark.parametrize("shape", [(768,), (2, 768)])
+def test_an_embedding_of_another_program_is_taken_with_a_typed_kind(sd1, embeddings, key, shape):
+    vectors = torch.rand(shape)
+    save_file({key: vectors}, embeddings / "foreign.safetensors")
+    with pytest.raises(ValueError, match="super_category: the file does not say what kind of thing it is"):
+        load(sd1, "embeddings/foreign.safetensors")
+    _, clip, concept, phrase, *_ = load(sd1, "embeddings/foreign.safetensors", super_category="cat")
+    assert torch.equal(concept.vectors["clip_l"], vectors.reshape(-1, 768))
+    assert (phrase, concept.super_category) == ("embedding:foreign", "cat")
+    (row,) = clip.tokenize("a embedding:foreign")["l"]
+    in_core = [entry[0] for entry in row if isinstance(entry[0], torch.Tensor)]
+    assert torch.equal(torch.stack(in_core), concept.vectors["clip_l"])
+    (embeddings / "foreign.safetensors").unlink()
+
+
+def test_of_a_foreign_bundle_with_two_embeddings_one_is_chosen(sd1, output_folder):
+    bundle = {f"bundle_emb.{name}.emb_params": torch.full((1, 768), value) for name, value in (("a", 1.0), ("b", 2.0))}
+    save_file({**make_lora(sd1[0]), **bundle}, output_folder / "loras" / "foreign-bundle.safetensors")
+    with pytest.raises(ValueError, match=r"embedding_name: .* has 2 embeddings, 'a', 'b'; write the one"):
+        load(sd1, "loras/foreign-bundle.safetensors", super_category="cat")
+    _, _, concept, *_ = load(sd1, "loras/foreign-bundle.safetensors", super_category="cat", embedding_name="b")
+    assert concept.name == "b" and bool((concept.vectors["clip_l"] == 2).all())
+    concept.path.unlink()
+
+
+def test_a_file_tells_trigger_base_and_picture_before_it_is_loaded(sd1):
+    from core_personalization.nodes.sharing.concept_look import look
+
+    path = save(make_concept(sd1, "looked-at"), make_lora(sd1[0]), torch.rand(1, 64, 64, 3), description="<b>mine</b>")
+    told = look({"file": f"loras/{path.name}"})
+    assert told["text"].splitlines()[:3] == [
+        f"Trigger: embedding:looked-at {WORD}", f"What it is: {WORD}", "Made for: base.safetensors"
+    ]  # fmt: skip
+    assert "<b>" not in told["text"] and told["picture"].startswith("data:image/jpeg;base64,")
+    with pytest.raises(ValueError, match="file: there is no"):
+        look({"file": "loras/../secret.safetensors"})
 
 
 def test_the_fingerprint_is_the_bases_under_a_finetune_of_biases(sd1):
@@ -241,7 +282,7 @@ def shared(server) -> str:
     (base.embeddings / concept.path.name).write_bytes(concept.path.read_bytes())
     concept.path.unlink()
     loaded = {"model": ["1", 0], "clip": ["1", 1], "file": "embeddings/from-a-friend.safetensors", "strength": 1.0}
-    loaded |= {"embedding_name": "", "any_base_of_same_family": False}
+    loaded |= {"super_category": "", "embedding_name": ""}
     saved = {"concept": ["2", 2], "preview": ["2", 5], "name": "shared", "description": "hello", "overwrite": True}
     server.client.submit(
         {

@@ -102,7 +102,7 @@ def hostile(case: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str
 HOSTILE = {
     "a path for a name": "embedding_name: '../../evil' cannot be used",
     "an absolute path for a name": "embedding_name: '/tmp/evil' cannot be used",
-    "two embeddings": "bundles 2 embeddings",
+    "two embeddings": "has 2 embeddings",
     "an unknown form": "an embedding in an unknown form",
     "NaN": "holds NaN or infinity",
     "an embedding of numbers": r"shapes \{'string_to_param.\*': \[768\]\}",
@@ -120,7 +120,7 @@ HOSTILE = {
     "an endless name": r"embedding_name: 'a+… cannot be used",
     "another family, with markup": r"made for 'base.safetensors' \('<b>\\x1b\[31m\\nx'\), another family",
     "no embedding": "holds no embedding",
-    "no card": "no card of this pack",
+    "no card": "the file does not say what kind of thing it is",
     "a card that is no JSON": "its card cannot be read",
     "a card nested too deep": "its card cannot be read",
     "a card of another type": "base_model of its card is a list, not a str",

@@ -121,7 +121,7 @@ FUZZED = (
         "sharing.load_concept",
         "LoadConcept",
         "",
-        {"file": "loras/shared.safetensors", "strength": 1.0, "embedding_name": "", "any_base_of_same_family": False},
+        {"file": "loras/shared.safetensors", "strength": 1.0, "super_category": "", "embedding_name": ""},
         ("model", "clip"),
     ),
     FuzzedNode("evaluation.prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),

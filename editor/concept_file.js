@@ -1,0 +1,47 @@
+// Load Concept: trigger, base model and picture of a file as soon as it is chosen.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+
+app.registerExtension({
+  name: "CorePersonalization.ConceptFile",
+
+  nodeCreated(node) {
+    if (node.comfyClass !== "CoReLoadConcept") return;
+    for (const name of ["file", "embedding_name"]) {
+      const widget = node.widgets.find((widget) => widget.name === name);
+      const called = widget.callback;
+      widget.callback = function (...args) {
+        const result = called?.apply(this, args);
+        look(node);
+        return result;
+      };
+    }
+    const configured = node.onConfigure;
+    node.onConfigure = function (...args) {
+      const result = configured?.apply(this, args);
+      look(node);
+      return result;
+    };
+  },
+});
+
+async function look(node) {
+  const [file, embeddingName] = ["file", "embedding_name"].map((name) => valueOf(node, name));
+  const query = new URLSearchParams({ file, embedding_name: embeddingName });
+  const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
+  if (!answer.ok || valueOf(node, "file") !== file || !node.graph) return;
+  const { text, picture, error } = await answer.json();
+  api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text: error ?? text });
+  if (!picture) return;
+  const image = new Image();
+  image.onload = () => {
+    node.imgs = [image];
+    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.setDirtyCanvas(true, true);
+  };
+  image.src = picture;
+}
+
+function valueOf(node, name) {
+  return String(node.widgets.find((widget) => widget.name === name)?.value ?? "");
+}
