@@ -7,6 +7,7 @@ import re
 from driver.quick_start import WORKFLOW
 
 TRAINING, PICTURES = 4, 11
+NODES = "() => JSON.stringify(app.rootGraph.serialize().nodes)"
 
 
 def open_quick_start(editor, name: str, steps: int, **values) -> None:
@@ -70,7 +71,7 @@ def test_what_a_node_said_stays_through_tabs_and_reloads(editor):
     editor.run()
     done = editor.wait_for_text(TRAINING, "^Done")
     editor.page.wait_for_timeout(500)
-    saved = editor.evaluate("() => JSON.stringify(app.rootGraph.serialize().nodes)")
+    saved = editor.evaluate(NODES)
 
     tab = editor.page.locator(".workflow-tab").count()
     editor.load({"nodes": [], "links": [], "version": 0.4}, "another")
