@@ -23,8 +23,10 @@ from ..conditioning import TextConditioning
 from ..diffusion_process import Denoiser
 from .training_data import NoisedBatch, TrainingLatents, noised_batch
 
-PART_OF_TRAINING = 0.05
-"""What measuring may cost of a training whose step is forward and backward of its batch, 3 passes a sample."""
+PART_OF_TRAINING, PASSES = 0.05, 2
+"""What measuring may cost of a training, and how many forward passes a step's forward and backward take the time of:
+the backward pass of a frozen U-Net is short.
+"""
 FEWEST_POINTS, MOST_POINTS = 20, 40
 FEWEST_SAMPLES, MOST_SAMPLES = 4, 16
 
@@ -39,7 +41,7 @@ class SteadyPlan:
     @classmethod
     def within(cls, steps: int, batch_size: int) -> SteadyPlan:
         """As many as cost about `PART_OF_TRAINING`; batch_size: noised pictures per step."""
-        passes = PART_OF_TRAINING * 3 * steps * batch_size
+        passes = PART_OF_TRAINING * PASSES * steps * batch_size
         samples = min(max(int(passes / FEWEST_POINTS), FEWEST_SAMPLES), MOST_SAMPLES)
         points = min(max(int(passes / samples), 1), MOST_POINTS)
         return cls(math.ceil(steps / points), samples)

@@ -20,8 +20,8 @@ DIFFUSION = ("diffusion", "prior_preservation")
 NO_TERMS = ("loss", "embedding_norm", STEADY)
 WIDTH, PANEL = 800, 360
 """Pixels: of the chart, and high of each of its panels. Nodes are about 400 wide, so it is drawn large."""
-SMOOTHED_OVER = 20
-"""A term is averaged over so many parts of the training."""
+SMOOTHED_OVER = 10
+"""A term is averaged over a part of the training, one of so many."""
 
 
 def loss_chart(curves: Mapping[str, Sequence[float]], steady_steps: Sequence[int], steps: int) -> Tensor:
@@ -38,7 +38,8 @@ def loss_chart(curves: Mapping[str, Sequence[float]], steady_steps: Sequence[int
     panels: Any = figure.subplots(2 if regularizers else 1, 1, squeeze=False, sharex=True)[:, 0]
     for name in DIFFUSION:
         if curves.get(name):
-            panels[0].plot(*_smoothed(curves[name], steps), label=f"{name}, smoothed", linewidth=1.5, alpha=0.6)
+            label, marker = f"{name}, smoothed", "o" if len(curves[name]) == 1 else None
+            panels[0].plot(*_smoothed(curves[name], steps), label=label, marker=marker, linewidth=1.5, alpha=0.6)
     steady = curves.get(STEADY, ())
     if steady:
         label = f"steady loss {steady[-1]:.3g}"
@@ -46,12 +47,13 @@ def loss_chart(curves: Mapping[str, Sequence[float]], steady_steps: Sequence[int
     for name in regularizers:
         x, y = _smoothed(curves[name], steps)
         label = f"{name} {y[-1]:.2g}" if len(y) else name
-        panels[1].plot(x, np.where(y > 0, y, np.nan), label=label, linewidth=2.5)
+        panels[1].plot(x, np.where(y > 0, y, np.nan), label=label, marker="o" if len(y) == 1 else None, linewidth=2.5)
         panels[1].set_yscale("log")
     for panel in panels:
         panel.tick_params(labelsize=14)
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=14, loc="best", framealpha=0.7)
+        if panel.lines:
+            panel.legend(fontsize=14, loc="best", framealpha=0.7)
     panels[-1].set_xlabel("step", fontsize=14)
     return as_image(figure)
 

@@ -7,6 +7,7 @@ import re
 from driver.quick_start import WORKFLOW
 
 TRAINING, PICTURES = 4, 11
+NODES = "() => JSON.stringify(app.rootGraph.serialize().nodes)"
 
 
 def open_quick_start(editor, name: str, steps: int, **values) -> None:
@@ -31,12 +32,12 @@ def text_is_in_view(editor) -> bool:
 def test_a_run_shows_progress_then_words_pictures_and_curve(editor):
     open_quick_start(editor, "watched", steps=3, rescale_from=0.3, rescale_to=0.7, preview_every=2, save_every=0)
     assert editor.run()["node_errors"] == {}
-    running = editor.wait_for_text(TRAINING, "^step 2/3 · .*left · loss ")
+    running = editor.wait_for_text(TRAINING, r"^step 2/3 · \d+ s left · loss [\d.]+$")
     live = editor.wait_for_pictures(TRAINING, 1)
     assert live[0].startswith("blob:"), "no live preview"
     done = editor.wait_for_text(TRAINING, "embedding:watched")
     assert done.startswith("Done. Write embedding:watched in any prompt.\nwatched.safetensors: 3 steps, ")
-    assert re.search(r"\nSteady loss: .*\nLast step: .*diffusion .*context_attention", done)
+    assert re.search(r"\nSteady loss: \S+, now \S+\nLast step: .*diffusion", done)
     assert running != done
     editor.wait_for_pictures(PICTURES, 2)
     assert editor.pictures(TRAINING) != live, "the preview is still that of step 2"
@@ -54,6 +55,42 @@ def test_cancel_stops_within_two_steps_and_says_what_was_kept(editor, server):
     (stopped,) = re.findall(r"after step (\d+)", text)
     (seen,) = re.findall(r"^step (\d+)", shown)
     assert int(stopped) <= int(seen) + 2
-    assert f"embedding:stopped-steps/stopped-step{stopped}" in text
-    assert (server.process.base.embeddings / "stopped-steps" / f"stopped-step{stopped}.safetensors").is_file()
+    kept = f"stopped-steps/stopped-step{stopped}"
+    assert f"Kept: embedding:{kept}, and a state, from which Run goes on." in text
+    assert (server.process.base.embeddings / f"{kept}.safetensors").is_file()
+
+    editor.set_value(TRAINING, "steps", int(stopped) + 2)
+    editor.run()
+    done = editor.wait_for_text(TRAINING, "^Done")
+    assert f"{int(stopped) + 2} steps, {stopped} of them before it stopped" in done
+    assert editor.errors == []
+
+
+def test_what_a_node_said_stays_through_tabs_and_reloads(editor):
+    open_quick_start(editor, "said", steps=2, preview_every=0, save_every=0)
+    editor.run()
+    done = editor.wait_for_text(TRAINING, "^Done")
+    editor.page.wait_for_timeout(500)
+    saved = editor.evaluate(NODES)
+
+    tab = editor.page.locator(".workflow-tab").count()
+    editor.load({"nodes": [], "links": [], "version": 0.4}, "another")
+    assert editor.evaluate("() => app.graph.nodes.length") == 0
+    editor.page.locator(".workflow-tabs .p-togglebutton").nth(tab - 1).click()
+    editor.page.wait_for_function("() => app.graph.nodes.length > 0")
+    assert editor.wait_for_text(TRAINING, "^Done") == done
+
+    editor.page.wait_for_timeout(1500)  # The editor keeps drafts a moment later.
+    editor.go()
+    editor.page.wait_for_function("() => app.graph?.nodes.length > 0")
+    assert editor.wait_for_text(TRAINING, "^Done") == done
+    assert editor.evaluate("() => JSON.stringify(app.rootGraph.serialize().nodes)") == saved, (
+        "the workflow is as it was"
+    )
+
+    editor.set_value(TRAINING, "steps", 3)
+    again = editor.evaluate("() => app.rootGraph.serialize()")
+    editor.load(again, "changed")
+    editor.page.wait_for_timeout(500)
+    assert editor.text(TRAINING) == "", "it said that of other values"
     assert editor.errors == []

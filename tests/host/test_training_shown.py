@@ -148,10 +148,10 @@ def noised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_held_out_picture_is_not_trained_and_measured(sd1, monkeypatch, pictures, trained):
     counts = noised(monkeypatch)
     images = embedding.pictures(pictures)
-    first = train(sd1, images=images, steps=1, hold_out=True)
+    first = train(sd1, images=images, steps=1, batch_size=6, hold_out=True)
     assert set(counts) == {trained}
     images[-1] = embedding.pictures(1, seed=77)[0]
-    other = train(sd1, images=images, steps=1, hold_out=True)
+    other = train(sd1, images=images, steps=1, batch_size=6, hold_out=True)
     same = torch.equal(first[0].vectors["clip_l"], other[0].vectors["clip_l"])
     assert same == (pictures > 4)
     assert first[2]["steady_loss"][0] != other[2]["steady_loss"][0]
