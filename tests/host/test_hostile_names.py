@@ -99,7 +99,7 @@ def test_a_name_that_only_case_tells_from_another_is_taken(sd1, concept, comfyui
     concepts.save(concept, name="Shared")
     with pytest.raises(ValueError, match=r"name: .*Shared\.safetensors exists already"):
         concepts.save(concept, name="shared", overwrite=False)
-    with pytest.raises(ValueError, match=r"name: .*Shared\.safetensors exists already"):
+    with pytest.raises(ValueError, match="name: a finetune 'Shared' exists already"):
         finetuning.execute(sd1, concept, name="sharED", form="LoRA", overwrite=False)
 
 
@@ -155,10 +155,8 @@ def test_no_state_comes_from_a_folder_that_others_could_write(comfyui, tmp_path,
     safe_files.write(spare / "planted.safetensors", {}, {"state": '{"step": 1}'}, overwrite=False)
     assert concept_files.load_state("planted") == {"step": 1}
     spare.chmod(0o777)
-    with pytest.raises(ValueError, match="there is no saved state 'planted'"):
-        concept_files.load_state("planted")
+    assert concept_files.load_state("planted") is None
     spare.chmod(0o700)
     spare.rename(tmp_path / "elsewhere")
     spare.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="there is no saved state 'planted'"):
-        concept_files.load_state("planted")
+    assert concept_files.load_state("planted") is None
