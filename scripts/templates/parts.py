@@ -128,7 +128,7 @@ def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
         *("CoReScorecard", (1250, 0), (320, 420)),
         **{name: graph[name] for name in ("references", "concept", "compare_with", "allow_downloads")},
         generated=images,
-        prompts=prompts["plain_prompts"],
+        prompts=prompts["prompts"],
         overwrite=True,
     )
     graph.outputs |= {"images": images, **{name: scores[name] for name in ("scores", "table", "chart", "pareto")}}

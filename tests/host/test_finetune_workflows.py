@@ -236,7 +236,7 @@ def test_custom_diffusion_shares_its_word_with_a_lora(run, server):
     result.server.client.submit({**result.workflow, "share": {"class_type": "CoReSaveConcept", "inputs": shared}})
     checkpoint = result.id("Load Checkpoint")
     values = {"model": [checkpoint, 0], "clip": [checkpoint, 1], "file": f"loras/{name}-shared.safetensors"}
-    values |= {"strength": 1.0, "embedding_name": "", "any_base_of_same_family": False}
+    values |= {"strength": 1.0, "super_category": "", "embedding_name": ""}
     load = {"class_type": "CoReLoadConcept", "inputs": values}
     show = {"class_type": "PreviewAny", "inputs": {"source": ["load", 3]}}
     graph = {checkpoint: result.workflow[checkpoint], "load": load, "show": show}

@@ -77,6 +77,11 @@ def test_pictures_of_other_seeds_and_prompts_score_otherwise(card):
     assert len(set(values)) == len(values) == len(PROMPTS) * SEEDS
 
 
+def test_text_alignment_is_of_the_prompts_without_the_concept(card):
+    values = [card["pictures"][name] for name in ("clip_t", "text_alignment")]
+    assert all(a != b for a, b in zip(*values, strict=True))
+
+
 def test_it_scores_what_can_be_scored_without_masks(card):
     assert {name: summary["overall"]["n"] for name, summary in card["scores"].items()} == {
         "clip_t": 4,
@@ -119,4 +124,4 @@ def test_saved_steps_are_scored_and_compared(server, small, my_dog):
     assert sorted(card["name"] for card in cards["scorecards"]) == names
     shown = {workflow[node_id]["_meta"]["title"]: ui for node_id, ui in execution.outputs.items()}
     assert len(shown["Which is best?"]["images"]) == 1
-    assert all(name in shown["Table"]["text"][0] for name in names)
+    assert f"### {names[-1]}" in shown["Table"]["text"][0]
