@@ -93,7 +93,7 @@ def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
 class RefusingNode(io.ComfyNode):
     """A node that is refused when Run is pressed, before anything is loaded, for what its widgets alone show.
 
-    SETTINGS: its dataclass. What a widget's value comes from a link for is not known then, and is looked at later.
+    SETTINGS: its dataclass. What comes by a link is None then, and is looked at later.
     """
 
     SETTINGS: type
@@ -106,7 +106,7 @@ class RefusingNode(io.ComfyNode):
     def validate_inputs(cls, **given: Any) -> bool:
         """Raises ValueError; the host reports a text that is returned once for every input, and shows none of them."""
         fields = {field.name: field for field in dataclasses.fields(cls.SETTINGS)}
-        values = {name: value for name, value in _unwrapped(given).items() if name in fields}
+        values = {name: value for name, value in _unwrapped(given).items() if name in fields and value is not None}
         for name, value in values.items():
             _check(name, value, fields[name].metadata[_KEY](name))
         if values.keys() == fields.keys():
@@ -115,7 +115,8 @@ class RefusingNode(io.ComfyNode):
 
 
 def _unwrapped(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value[0] if isinstance(value, list) and value else value for name, value in given.items()}
+    """The host passes what comes by a link, and is not there yet, as a tuple."""
+    return {name: value[0] if isinstance(value, (list, tuple)) and value else value for name, value in given.items()}
 
 
 def _check(name: str, value: Any, declared: io.Input) -> None:

@@ -7,9 +7,12 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from driver.mini_world import NODES as IN_MINI_WORLD
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE_OPS = ROOT / "core_ops"
@@ -160,7 +163,7 @@ def test_the_host_is_used_by_the_nodes_and_does_not_use_them():
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_uses_only_nodes_of_ours_that_have_a_help_page(workflow):
-    types = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
+    types = {node["type"] for node in nodes_of(graph_of(workflow))}
     ours = {kind for kind in types if kind.startswith("CoRe")}
     assert ours
     assert ours <= {page.stem for page in HELP_PAGES}
@@ -175,11 +178,79 @@ def test_a_help_page_has_a_picture_and_the_same_parts_in_the_same_order(page):
     assert content.count(f"](images/{page.stem}.jpg)") == 1
 
 
+def graph_of(workflow: Path) -> dict[str, Any]:
+    return json.loads(workflow.read_text(encoding="utf-8"))
+
+
+def subgraphs_of(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return graph.get("definitions", {}).get("subgraphs", [])
+
+
+def nodes_of(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of the workflow and of its subgraphs."""
+    return [node for each in (graph, *subgraphs_of(graph)) for node in each["nodes"]]
+
+
 def test_every_workflow_has_an_id_of_its_own_a_note_and_groups():
-    graphs = [json.loads(file.read_text(encoding="utf-8")) for file in WORKFLOWS]
+    graphs = [graph_of(file) for file in WORKFLOWS]
     assert len({graph["id"] for graph in graphs}) == len(graphs)
     for file, graph in zip(WORKFLOWS, graphs, strict=True):
         assert any(node["type"] == "MarkdownNote" for node in graph["nodes"]) and graph["groups"], file.stem
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_begins_with_the_word_that_people_type_and_its_notes_are_short(workflow):
+    assert workflow.stem.split()[0] in ("Train", "Use", "See", "Score", "Why")
+    notes = [node["widgets_values"][0] for node in nodes_of(graph_of(workflow)) if node["type"] == "MarkdownNote"]
+    assert all(0 < len(note.split()) <= 40 for note in notes)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_says_where_its_checkpoint_is_to_be_had(workflow):
+    """The editor then offers to fetch it."""
+    loaders = [node for node in nodes_of(graph_of(workflow)) if node["type"] == "CheckpointLoaderSimple"]
+    assert loaders
+    for node in loaders:
+        (model,) = node["properties"]["models"]
+        (name,) = node["widgets_values"]
+        assert model["name"] == name and model["directory"] == "checkpoints"
+        assert re.fullmatch(rf"https://huggingface\.co/\S+/{re.escape(name)}", model["url"])
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_trains_and_draws_at_the_models_own_size(workflow):
+    """Not at the mini world's; the size of what is drawn follows that of the training."""
+    known = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    for node in nodes_of(graph_of(workflow)):
+        assert 64 not in node["widgets_values"], node["type"]
+        names = known.get(node["type"], {}).get("inputs", {})
+        if "resolution" in names and node["type"].startswith("CoRe"):
+            sockets = {each["name"] for each in node["inputs"] if "widget" not in each}
+            values = dict(zip([name for name in names if name not in sockets], node["widgets_values"], strict=True))
+            assert values["resolution"] == 0, node["type"]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_subgraph_has_a_field_for_every_field_that_its_inputs_lead_to(workflow):
+    """The editor gives values to fields by position."""
+    graph = graph_of(workflow)
+    for subgraph in subgraphs_of(graph):
+        inner = {node["id"]: node for node in subgraph["nodes"]}
+        led_to = [link for link in subgraph["links"] if link["origin_id"] == subgraph["inputNode"]["id"]]
+        ends = [(link["origin_slot"], inner[link["target_id"]]["inputs"][link["target_slot"]]) for link in led_to]
+        fields = [subgraph["inputs"][slot]["name"] for slot in sorted({slot for slot, end in ends if "widget" in end})]
+        placed = [node for node in graph["nodes"] if node["type"] == subgraph["id"]]
+        assert placed
+        for node in placed:
+            assert [each["name"] for each in node["inputs"] if "widget" in each] == fields, node["title"]
+            assert len(node["widgets_values"]) == len(fields), node["title"]
+
+
+@pytest.mark.parametrize("title", IN_MINI_WORLD)
+def test_what_the_mini_world_changes_is_the_title_of_a_node(title):
+    known = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    nodes = [node for workflow in WORKFLOWS for node in nodes_of(graph_of(workflow))]
+    assert title in {node.get("title") or known.get(node["type"], {}).get("display_name") for node in nodes}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -52,9 +52,9 @@ class ConceptFromWords(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, words: str = "sks", super_category: str = "dog") -> bool:
-        """Raises ValueError; what comes by a link is looked at later."""
-        _validate(words, super_category)
+    def validate_inputs(cls, words: str | None = None, super_category: str | None = None) -> bool:
+        """Raises ValueError for what the widgets alone show; None: it comes by a link."""
+        _validate("sks" if words is None else words, "dog" if super_category is None else super_category)
         return True
 
     @classmethod

@@ -32,9 +32,10 @@ class ConceptPrompt(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, template: str = "{}") -> bool:
-        """Before a concept is trained for it."""
-        validate_template("template", template)
+    def validate_inputs(cls, template: str | None = None) -> bool:
+        """Before a concept is trained for it. None: it comes by a link."""
+        if template is not None:
+            validate_template("template", template)
         return True
 
     @classmethod

@@ -66,12 +66,14 @@ class SaveConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str = "", overwrite: bool = False, description: str = "") -> bool:
-        """Raises ValueError for what the widgets alone show."""
-        if name := name.strip():
+    def validate_inputs(
+        cls, name: str | None = None, overwrite: bool | None = None, description: str | None = None
+    ) -> bool:
+        """Raises ValueError for what the widgets alone show; None: it comes by a link."""
+        if name := (name or "").strip():
             ours = new_file_path("loras", name) in safe_files.written_here
-            validate_new_file("loras", name, overwrite or ours)
-        _validate_description(description)
+            validate_new_file("loras", name, overwrite is not False or ours)
+        _validate_description(description or "")
         return True
 
     @classmethod

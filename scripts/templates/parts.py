@@ -77,11 +77,15 @@ def drawing(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
 
 def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
     """A prompt drawn while a probe looks on."""
-    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "conditioning": "CONDITIONING", "prompt": "STRING"}
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "conditioning": "CONDITIONING"}
     graph = Subgraph(
         "Draw it, watched",
         known,
-        {**{name: (kind, None) for name, kind in sockets.items()}, "resolution": ("INT", 512), **_sampling(SD15)},
+        {
+            **{name: (kind, None) for name, kind in sockets.items()},
+            **{"prompt": ("STRING", ""), "resolution": ("INT", 512)},
+            **_sampling(SD15),
+        },
         "Draws a prompt, and notes where each of its words acts.",
     )
     probe = graph.node(
@@ -124,7 +128,7 @@ def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
         *("CoReScorecard", (1250, 0), (320, 420)),
         **{name: graph[name] for name in ("references", "concept", "compare_with", "allow_downloads")},
         generated=images,
-        prompts=prompts["plain_prompts"],
+        prompts=prompts["prompts"],
         overwrite=True,
     )
     graph.outputs |= {"images": images, **{name: scores[name] for name in ("scores", "table", "chart", "pareto")}}
@@ -146,7 +150,7 @@ def _sampled(graph: Subgraph, words: Output, model: Output, seed: Output | None 
     negative = graph.node("CLIPTextEncode", (360, 140), (300, 90), clip=graph["clip"], text=graph["negative"])
     side = graph["resolution"]
     empty = graph.node(
-        *("EmptyLatentImage", (360, 280), (300, 106)),
+        *("EmptyLatentImage", (360, 280), (300, 106), "One picture at a time" if seed else ""),
         **{"width": side, "height": side, "batch_size": 1 if seed else graph["batch_size"]},
     )
     sampler = graph.node(

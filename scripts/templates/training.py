@@ -290,7 +290,10 @@ def captions(known: Mapping[str, Any]) -> Graph:
         *("BatchImagesNode", (say, 0), (310, 110), "In this order"), images=[photo["IMAGE"] for photo in loaded]
     )
     told = graph.node(
-        *("CoReSelectiveCaption", (say, 190), (310, 540)), images=batch["IMAGE"], own_captions="\n".join(CAPTIONS)
+        *("CoReSelectiveCaption", (say, 190), (310, 540)),
+        images=batch["IMAGE"],
+        clip=loader["CLIP"],
+        own_captions="\n".join(CAPTIONS),
     )
     train = graph.node(
         *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT)),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from families.build import FAMILIES
 from families.fixtures import *  # noqa: F403
 from families.load import load_family
 from families.scoring import without_drawing
+
+if TYPE_CHECKING:
+    from conftest import RunningServer
 
 Models = tuple[Any, Any, Any]
 """MODEL, CLIP and VAE."""
@@ -48,3 +51,18 @@ def scorecards(comfyui: Path) -> Path:
     for file in folder.glob("*"):
         file.unlink()
     return folder
+
+
+@pytest.fixture(scope="session")
+def my_dog(server: RunningServer) -> str:
+    """The name of the quick start's concept, learned in three steps that are all saved."""
+    from driver import quick_start
+
+    quick_start.fill_base_folder(server.process.base)
+    workflow = quick_start.template(server.client)
+    ((node_id, training),) = ((i, node) for i, node in workflow.items() if node["class_type"] == "CoReTrainEmbedding")
+    training["inputs"] |= {"steps": 3, "batch_size": 1, "save_every": 1, "preview_every": 0, "overwrite": True}
+    training["inputs"]["clear_steps"] = False
+    needed = {node_id, *(value[0] for value in training["inputs"].values() if isinstance(value, list))}
+    server.client.submit({each: workflow[each] for each in needed})
+    return training["inputs"]["concept_name"]

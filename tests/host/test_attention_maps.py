@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +9,7 @@ import torch
 from families.load import load_family
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
-WORKFLOW = ROOT / "example_workflows" / "attention_probe.json"
+TEMPLATE = "See where a word acts - attention maps"
 PROMPT = "a photo of a dog, $5 | on the beach with a dog"
 SECOND = "a photo of a puppy in the snow"
 STEPS = 3
@@ -209,25 +206,25 @@ def test_what_does_not_belong_together_is_refused(first, second):
         maps(first, threshold=2.0)
 
 
-def test_the_workflow_compares_a_concept_with_its_super_category(server):
+def test_the_workflow_compares_a_concept_with_its_super_category(server, my_dog):
     from driver import quick_start
 
-    quick_start.fill_base_folder(server.process.base)
-    workflow = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
-    for node in workflow.values():
-        if node["class_type"] in (quick_start.TRAINING_NODE, "KSampler"):
-            node["inputs"]["steps"] = STEPS
-    execution = server.client.submit(workflow)
+    workflow = quick_start.template(server.client, TEMPLATE)
     by_type = {node["class_type"]: node_id for node_id, node in workflow.items()}
+    samplers = [node_id for node_id, node in workflow.items() if node["class_type"] == "KSampler"]
+    for node_id in samplers:
+        workflow[node_id]["inputs"]["steps"] = STEPS
+    workflow["masks"] = {"class_type": "MaskPreview", "inputs": {"mask": [by_type["CoReAttentionMaps"], 1]}}
+    execution = server.client.submit(workflow)
     assert len(execution.outputs[by_type["CoReAttentionMaps"]]["images"]) == 2
     (table,) = execution.outputs[by_type["PreviewAny"]]["text"]
     assert table.count("| sum | 1.0000 | 1.0000 | 1.0000 |") == 2
-    assert "embedding:probed-dog" in table and "not what this clip makes" not in table
+    assert f"embedding:{my_dog}" in table and "not what this clip makes" not in table
+    assert len(execution.outputs[by_type["SaveAnimatedWEBP"]]["images"]) == 1
 
     # Another setting of the maps alone: sampler and probe come from the cache, and the probe still holds its maps.
     workflow[by_type["CoReAttentionMaps"]]["inputs"]["words"] = "beach, hat"
     again = server.client.submit(workflow)
     cached = next(m["data"]["nodes"] for m in again.messages if m["type"] == "execution_cached")
-    samplers = [node_id for node_id, node in workflow.items() if node["class_type"] == "KSampler"]
     assert set(samplers) <= set(cached) and by_type["CoReAttentionMaps"] not in cached
-    assert len(again.outputs[by_type["MaskPreview"]]["images"]) == 2 * 2
+    assert len(again.outputs["masks"]["images"]) == 2 * 2

@@ -296,8 +296,7 @@ def shared(server) -> str:
 
 
 def test_the_template_draws_a_concept_that_someone_shared(server, shared):
-    workflow = json.loads(quick_start.WORKFLOW.with_name("load_shared_concept.json").read_text(encoding="utf-8"))
-    prompt = server.client.convert(workflow)
+    prompt = quick_start.template(server.client, "Use a shared concept")
     for node in prompt.values():
         if node["class_type"] == "CoReLoadConcept":
             node["inputs"]["file"] = f"loras/{shared}"

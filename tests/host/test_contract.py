@@ -204,8 +204,14 @@ def test_the_help_page_explains_every_input_and_output(nodes, node_id):
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_uses_only_nodes_that_the_server_knows(server, workflow):
     known = server.client.get("/object_info").keys()
-    types = {node["type"] for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]}
-    assert types - known - ONLY_IN_THE_EDITOR == set()
+    graph = json.loads(workflow.read_text(encoding="utf-8"))
+    subgraphs = {subgraph["id"] for subgraph in graph.get("definitions", {}).get("subgraphs", [])}
+    assert {node["type"] for node in nodes_of(graph)} - known - ONLY_IN_THE_EDITOR - subgraphs == set()
+
+
+def nodes_of(graph: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the workflow and of its subgraphs."""
+    return [node for each in (graph, *graph.get("definitions", {}).get("subgraphs", [])) for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -263,7 +269,7 @@ def test_a_workflow_gives_every_setting_a_legal_value(settings, workflow):
     """Values are saved by position: an input that comes in between would shift those after it."""
     from core_personalization.nodes.settings import validated
 
-    for node in json.loads(workflow.read_text(encoding="utf-8"))["nodes"]:
+    for node in nodes_of(json.loads(workflow.read_text(encoding="utf-8"))):
         if node["type"] in settings:
             names = [field.name for field in fields(settings[node["type"]])]
             validated(settings[node["type"]], dict(zip(names, node["widgets_values"], strict=True)))

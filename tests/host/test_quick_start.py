@@ -16,9 +16,9 @@ STEPS = 3
 
 @pytest.fixture(scope="module")
 def workflow(server) -> Workflow:
-    """As in the file, but for the number of training and sampling steps."""
+    """As the demo runs it, but for the number of training and sampling steps."""
     quick_start.fill_base_folder(server.process.base)
-    workflow = server.client.convert(quick_start.load_ui_workflow())
+    workflow = quick_start.template(server.client)
     for node in workflow.values():
         if node["class_type"] in (quick_start.TRAINING_NODE, "KSampler"):
             node["inputs"]["steps"] = STEPS
@@ -41,10 +41,10 @@ def test_comfyui_offers_it_as_a_template(server):
     assert quick_start.WORKFLOW.stem in offered
 
 
-def test_it_makes_the_embedding_the_pictures_and_the_loss_plot(server, workflow, execution):
+def test_it_makes_the_embedding_the_pictures_and_the_chart(server, workflow, execution):
     process = server.process
     files = quick_start.collect_files(workflow, execution, process.base, process.output)
-    assert all(str(file) in files.report() for file in (*files.embeddings, *files.pictures, *files.loss_plots))
+    assert all(str(file) in files.report() for file in (*files.embeddings, *files.pictures, *files.charts))
     (embedding,) = files.embeddings
     assert {key: vectors.shape for key, vectors in load_file(embedding).items()} == {"emb_params": (1, 768)}
 
@@ -59,19 +59,20 @@ def test_the_node_says_what_it_made_and_how_to_call_it(workflow, execution):
     training = of_type(workflow, quick_start.TRAINING_NODE)
     name = workflow[training]["inputs"]["concept_name"]
     (text,) = execution.outputs[training]["text"]
-    made, call, terms, memory = text.splitlines()
+    call, made, steady, terms, *_, memory = text.splitlines()
+    assert call == f"Done. Write embedding:{name} in any prompt."
     assert re.fullmatch(rf"{name}\.safetensors: {STEPS} steps, (\d+ min )?\d+ s", made)
-    assert call == f"In prompts: embedding:{name}"
-    assert re.match(r"Last step: loss \S+, diffusion \S+, context_embedding \S+", terms)
+    assert re.fullmatch(r"Steady loss: \S+, now \S+", steady)
+    assert re.match(r"Last step: .*\bloss \S+, diffusion \S+, context_embedding \S+", terms)
     assert re.match(r"The training needs about \S+ GiB \(models and trained weights .* took \S+ GiB", memory)
 
 
 def test_a_missing_file_is_not_passed_over(server, workflow, execution):
     process = server.process
     files = quick_start.collect_files(workflow, execution, process.base, process.output)
-    for plot in files.loss_plots:
-        plot.unlink()
-    with pytest.raises(PreparationError, match="Loss plot"):
+    for chart in files.charts:
+        chart.unlink()
+    with pytest.raises(PreparationError, match="Chart"):
         files.report()
 
 
@@ -86,10 +87,10 @@ def refused(server, workflow: Workflow, change: Callable[[dict], object]) -> str
 
 def test_without_permission_nothing_is_overwritten(server, workflow, execution):
     embeddings = server.process.base.embeddings
-    before = {file: file.read_bytes() for file in embeddings.iterdir()}
+    before = {file: file.read_bytes() for file in embeddings.rglob("*") if file.is_file()}
     message = refused(server, workflow, lambda inputs: inputs.update(overwrite=False, seed=1))
     assert "concept_name" in message and "overwrite" in message
-    assert {file: file.read_bytes() for file in embeddings.iterdir()} == before
+    assert {file: file.read_bytes() for file in embeddings.rglob("*") if file.is_file()} == before
 
 
 def test_bad_input_is_refused_with_its_name(server, workflow):
@@ -124,11 +125,12 @@ def test_cancel_keeps_what_was_learned_and_the_run_can_go_on(server, workflow):
 
     with pytest.raises(WorkflowInterrupted):
         server.client.submit(longer, cancel_after_two_steps)
-    (kept,) = base.embeddings.glob("cancelled-step*.safetensors")
+    (kept,) = (base.embeddings / "cancelled-steps").glob("cancelled-step*.safetensors")
     assert not (base.embeddings / "cancelled.safetensors").exists()
     done = int(kept.stem.removeprefix("cancelled-step"))
     assert 2 <= done < 100
 
-    _, rest = changed_training(longer, steps=done + 2, resume_from="cancelled")
-    server.client.submit(rest)
+    _, rest = changed_training(longer, steps=done + 2)
+    execution = server.client.submit(rest)
+    assert f"{done + 2} steps, {done} of them before it stopped" in execution.outputs[node_id]["text"][0]
     assert (base.embeddings / "cancelled.safetensors").is_file()

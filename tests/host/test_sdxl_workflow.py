@@ -7,33 +7,27 @@ import json
 import shutil
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 from core_personalization.core_ops.diffusion_process import DDIMConfig
 from driver.client import Workflow
-from driver.quick_start import CONCEPT_IMAGES
+from driver.mini_world import CONCEPT, SIDE
+from driver.quick_start import CONCEPT_IMAGES, TEMPLATES, template
 from families.load import load_family
 from PIL import Image
 from safetensors import safe_open
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "sdxl.json"
-SIDE = 32
-SHORT = {"steps": 2, "resolution": SIDE, "overwrite": True}
+NAME = "Train SDXL - word and LoRA"
+SHORT = {"steps": 2, "overwrite": True}
 FEW = {
     "CoReTrainEmbedding": {**SHORT, "batch_size": 1, "gradient_accumulation": 1},
     "CoReUNetIdentityFinetune": SHORT,
     "CoReSaveConcept": {"overwrite": True},
     "KSampler": {"steps": 2},
-    "EmptyLatentImage": {"width": SIDE, "height": SIDE},
 }
 pytestmark = pytest.mark.long  # A minute or two for two trainings of SDXL's smallest.
-EXTRAS = {
-    "LoadImageDataSetFromFolder": ("comfy_extras.nodes_dataset", "LoadImageDataSetFromFolderNode"),
-    "LossGraphNode": ("comfy_extras.nodes_train", "LossGraphNode"),
-    "PreviewAny": ("comfy_extras.nodes_preview_any", "PreviewAny"),
-}
+EXTRAS = {"LoadImageDataSetFromFolder": ("comfy_extras.nodes_dataset", "LoadImageDataSetFromFolderNode")}
 
 
 @dataclass
@@ -56,7 +50,7 @@ class Screen:
 
 @pytest.fixture(scope="module")
 def workflow(server) -> Workflow:
-    workflow = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    workflow = template(server.client, NAME)
     for node in workflow.values():
         node["inputs"] |= FEW.get(node["class_type"], {})
     return workflow
@@ -68,7 +62,7 @@ def screen(comfyui, workflow, embeddings) -> Screen:
     import execution
     from core_personalization.nodes.training import concept_preview as concept_preview
 
-    shutil.copytree(CONCEPT_IMAGES / "patchwork-dog", comfyui / "input" / "patchwork-dog", dirs_exist_ok=True)
+    shutil.copytree(CONCEPT_IMAGES / CONCEPT, comfyui / "input" / CONCEPT, dirs_exist_ok=True)
     screen = Screen()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(concept_preview, "DDIMConfig", lambda: DDIMConfig(steps=1))
@@ -129,17 +123,22 @@ def test_the_sdxl_workflow_shares_a_word_in_both_encoders(workflow, screen, embe
 def test_it_draws_the_word_alone_and_with_the_lora(workflow, screen, output_folder):
     pictures = []
     for node_id in of_type(workflow, "SaveImage"):
-        (image,) = screen.shown[node_id]["images"]
+        image = screen.shown[node_id]["images"][0]
         pictures.append(Image.open(output_folder / image["subfolder"] / image["filename"]))
     assert [picture.size for picture in pictures] == [(SIDE, SIDE)] * 2
     assert pictures[0].tobytes() != pictures[1].tobytes()
-    assert all(screen.shown[node_id]["images"] for node_id in of_type(workflow, "LossGraphNode"))
+    trainings = [*of_type(workflow, "CoReTrainEmbedding"), *of_type(workflow, "CoReUNetIdentityFinetune")]
+    assert all(screen.shown[node_id]["images"] for node_id in trainings), "each shows its chart"
 
 
 def test_the_sdxl_workflow_opens_with_sdxls_size_and_batch(server):
-    opened = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    """The size is the model's own, 1024, and the pictures follow it."""
+    opened = server.client.convert(json.loads((TEMPLATES / f"{NAME}.json").read_text(encoding="utf-8")))
     inputs = {node["class_type"]: node["inputs"] for node in opened.values()}
     training, finetune = inputs["CoReTrainEmbedding"], inputs["CoReUNetIdentityFinetune"]
-    assert training["resolution"] == finetune["resolution"] == inputs["EmptyLatentImage"]["width"] == 1024
+    (stage,) = of_type(opened, "CoReUNetIdentityFinetune")
+    assert training["resolution"] == finetune["resolution"] == 0
+    outputs = server.client.get("/object_info/CoReUNetIdentityFinetune")["CoReUNetIdentityFinetune"]["output_name"]
+    assert inputs["EmptyLatentImage"]["width"] == [stage, outputs.index("resolution")]
     assert training["batch_size"] * training["gradient_accumulation"] == 6
     assert training["gradient_checkpointing"] and finetune["gradient_checkpointing"]

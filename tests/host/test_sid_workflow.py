@@ -1,16 +1,15 @@
-"""The workflow sid_captions as it is offered, over HTTP, with few steps."""
+"""The workflow that trains with captions, as it is offered, over HTTP, with few steps."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from driver import quick_start
 from driver.client import Execution, Workflow, WorkflowError
 from safetensors.torch import load_file
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "example_workflows" / "sid_captions.json"
+TEMPLATE = "Train with captions - say everything but the dog"
 AFTER_TRAINING = ("CoReConceptPrompt", "CLIPTextEncode", "KSampler", "VAEDecode", "SaveImage")
 
 
@@ -23,10 +22,12 @@ def of_type(workflow: Workflow, class_type: str) -> tuple[str, dict]:
 def workflow(server) -> Workflow:
     """As in the file, but for the amount of training and sampling."""
     quick_start.fill_base_folder(server.process.base)
-    workflow = server.client.convert(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    workflow = quick_start.template(server.client, TEMPLATE)
     quick_start.allow_overwrite(workflow)
     of_type(workflow, quick_start.TRAINING_NODE)[1].update(steps=2, batch_size=2)
     of_type(workflow, "KSampler")[1]["steps"] = 2
+    report = [of_type(workflow, "CoReSelectiveCaption")[0], 1]
+    workflow["report"] = {"class_type": "PreviewAny", "inputs": {"source": report}, "_meta": {"title": "Report"}}
     return workflow
 
 
@@ -44,7 +45,7 @@ def test_it_shows_the_captions_learns_with_them_and_draws(server, workflow, exec
     assert (server.process.base.embeddings / f"{name}.safetensors").is_file()
     (picture,) = {image["filename"] for image in execution.outputs[of_type(workflow, "SaveImage")[0]]["images"][:1]}
     assert (server.process.output / picture).is_file()
-    (report,) = execution.outputs[of_type(workflow, "PreviewAny")[0]]["text"]
+    (report,) = execution.outputs["report"]["text"]
     assert report.count("(typed): as it came") == 4 and "Length bound" not in report
 
 

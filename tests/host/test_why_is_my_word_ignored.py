@@ -1,39 +1,28 @@
-"""The template why_is_my_word_ignored through a real server, with the embedded checkpoint and few steps."""
+"""The template "Why is my word ignored" through a real server, with the embedded checkpoint and few steps."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import torch
-from core_personalization.nodes.files import safe_files
 from driver import quick_start
 from driver.client import Execution, Workflow
 from PIL import Image
 
-TEMPLATE = quick_start.WORKFLOW.with_name("why_is_my_word_ignored.json")
+TEMPLATE = "Why is my word ignored"
 MENDING, SAMPLER = "CoReTestTimeOptimize", "KSampler"
 STEPS = 2
 
 
 @pytest.fixture(scope="module")
-def workflow(server) -> Workflow:
-    """As in the file, but for the number of steps, and a concept that was learned on no model in particular."""
-    base = server.process.base
-    quick_start.provide_checkpoint(base.checkpoints / quick_start.CHECKPOINT)
-    ui_workflow = json.loads(TEMPLATE.read_text(encoding="utf-8"))
-    workflow = server.client.convert(ui_workflow)
-    (loader,) = of_type(workflow, "CoReLoadConcept").values()
-    _, _, file = loader["inputs"]["file"].partition("/")
-    card = {"architecture": "stable-diffusion-v1", "base_model": "any", "base_model_fingerprint": "any"}
-    metadata = {
-        f"core_personalization.{key}": json.dumps(value) for key, value in {**card, "super_category": "dog"}.items()
-    }
-    vectors = torch.randn(1, 768, generator=torch.Generator().manual_seed(0)) * 0.03
-    safe_files.write(base.embeddings / file, {"emb_params": vectors}, metadata, overwrite=True)
-    loader["inputs"]["any_base_of_same_family"] = True
+def workflow(server, my_dog) -> Workflow:
+    """As in the file, but for the number of steps, and with the maps' table shown."""
+    workflow = quick_start.template(server.client, TEMPLATE)
     for node in (*of_type(workflow, SAMPLER).values(), *of_type(workflow, MENDING).values()):
         node["inputs"]["steps"] = STEPS
+    (maps,) = of_type(workflow, "CoReAttentionMaps")
+    title = {"title": "Share of each token"}
+    workflow["shares"] = {"class_type": "PreviewAny", "inputs": {"source": [maps, 2]}, "_meta": title}
     return workflow
 
 
@@ -53,10 +42,14 @@ def shown(workflow: Workflow, execution: Execution, title: str) -> dict:
     return found
 
 
-def test_the_template_names_what_quick_start_makes():
-    nodes = {node["type"]: node for node in json.loads(TEMPLATE.read_text(encoding="utf-8"))["nodes"]}
-    training = next(n for n in quick_start.load_ui_workflow()["nodes"] if n["type"] == quick_start.TRAINING_NODE)
-    assert nodes["CoReLoadConcept"]["widgets_values"][0] == f"embeddings/{training['widgets_values'][0]}.safetensors"
+@pytest.mark.parametrize("name", [TEMPLATE, "Use a shared concept", "See where a word acts - attention maps"])
+def test_the_template_names_what_quick_start_makes(name):
+    def values(name: str, node_type: str) -> list:
+        graph = json.loads((quick_start.TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
+        return next(node["widgets_values"] for node in graph["nodes"] if node["type"] == node_type)
+
+    concept = values(quick_start.WORKFLOW.stem, quick_start.TRAINING_NODE)[0]
+    assert values(name, "CoReLoadConcept")[0] == f"embeddings/{concept}.safetensors"
 
 
 def test_the_two_pictures_differ_by_the_mending_alone(server, workflow, execution):
@@ -66,16 +59,16 @@ def test_the_two_pictures_differ_by_the_mending_alone(server, workflow, executio
     pictures = []
     for title in ("As it is (pictures)", "Mended (pictures)"):
         (first, _) = shown(workflow, execution, title)["images"]
-        pictures.append(Image.open(server.process.output / first["filename"]).tobytes())
+        pictures.append(Image.open(server.process.output / first["subfolder"] / first["filename"]).tobytes())
     assert pictures[0] != pictures[1]
 
 
-def test_report_similarity_and_shares_are_shown(workflow, execution):
+def test_report_similarity_and_shares_are_shown(workflow, execution, my_dog):
     (report,) = shown(workflow, execution, "What was mended")["text"]
     assert "| L_emb |" in report and "| sunglasses |" in report
     (shares,) = shown(workflow, execution, "Share of each token")["text"]
-    assert shares.count("embedding:patchwork-dog") >= 2
-    assert len(shown(workflow, execution, "Similarity of the words around")["images"]) == 1
+    assert shares.count(f"embedding:{my_dog}") >= 2
+    assert len(shown(workflow, execution, "Context Similarity")["images"]) == 1
     assert len(shown(workflow, execution, "As it is above, mended below")["images"]) == 2
 
 

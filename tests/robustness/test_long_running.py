@@ -26,6 +26,7 @@ def workflow(kind: str, seed: int, steps: int = 2, name: str = "long-running") -
     """One of each node that works for long, on the embedded checkpoint; every seed is another computation."""
     loaded = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
     training = {"steps": steps, "batch_size": 1, "resolution": 64, "preview_every": 0, "overwrite": True, "seed": seed}
+    training |= {"start": "anew"}  # in place of what a cancelled one kept
     nodes = {
         "1": node("CheckpointLoaderSimple", ckpt_name=quick_start.CHECKPOINT),
         "2": node("EmptyImage", width=64, height=64, batch_size=1, color=8_388_608),
