@@ -168,7 +168,7 @@ def test_a_disk_that_is_really_full(models, undisturbed, scene, said, small_disk
     with pytest.raises(OSError, match=r"on-a-small-disk.safetensors could not be written.*Free space on the disk of"):
         train_embedding(models, "on-a-small-disk")
     scene.patch.undo()
-    assert {file.name for file in small_disk.iterdir()} == {"filling", "output"}
+    assert [file.name for file in small_disk.rglob("*") if file.is_file()] == ["filling"]
     filling.unlink()
     assert "Kept: a state, from which Run goes on." in said[-1]
     resumed = train_embedding(models, "on-a-small-disk")
