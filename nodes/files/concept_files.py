@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
@@ -193,3 +196,18 @@ def _join(value: Any, key: str, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, Mapping):
         return {name: _join(inner, f"{key}/{name}", tensors) for name, inner in value.items()}
     return tensors.get(key, value)
+
+
+def picture_beside(file: Path) -> Path:
+    """Where the preview of a file lies; ComfyUI's list of models shows it."""
+    return file.with_suffix(".preview.jpg")
+
+
+def read_picture(path: Path) -> Tensor | None:
+    """[1, H, W, 3] of a picture that a training wrote; None where there is none."""
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG"]) as picture:
+            pixels = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return torch.from_numpy(pixels / 255).unsqueeze(0)

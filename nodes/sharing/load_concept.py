@@ -60,7 +60,7 @@ class LoadConcept(io.ComfyNode):
         """Raises ValueError for what the widgets alone show; None: it comes by a link."""
         if name := (embedding_name or "").strip():
             safe_files.validate_name("embedding_name", name)
-        if file is not None and None not in (embedding_name, super_category):
+        if file is not None and embedding_name is not None and super_category is not None:
             stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file), name)
             ConceptCard.read("file", stored.metadata).with_kind(super_category)
         return True

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core_ops.pictures import rgb, validate_pictures
-from ..files.picture_files import picture_beside, read_picture
+from ..files.concept_files import picture_beside, read_picture
 
 KEY = "modelspec.thumbnail"
 SIDE = 512

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...core_ops.quoting import quoted
 from ..files import concept_files, file_metadata, safe_files
-from ..files.picture_files import picture_beside, read_picture
+from ..files.concept_files import picture_beside, read_picture
 from ..host.models.host_models import HostModels
 from .concept_preview import references
 from .loss_chart import loss_chart

@@ -17,7 +17,7 @@ from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
 from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import LoopConfig, StepReport, TrainingLoop
 from ..files import concept_files, safe_files
-from ..files.picture_files import picture_beside
+from ..files.concept_files import picture_beside
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration, jpeg, show_text
 from .concept_preview import references
