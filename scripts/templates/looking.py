@@ -39,12 +39,12 @@ def attention(known: Mapping[str, Any]) -> Graph:
     graph = Graph("See where a word acts - attention maps", known)
     write, draw, look, more = 292, 604, 894, 1320
     graph.note(
-        *((0, 560), (256, 150)),
+        *((0, 660), (256, 150)),
         "The same prompt and seed, with your concept and with its kind. A concept that takes much more than its kind "
         "leaves less for the other words.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 300))
+    concept = _concept(graph, loader, (0, 190), (256, 400))
     prompt = graph.node(
         *("CoReConceptPrompt", (write, 0), (270, 110), "With your concept"),
         concept=concept["concept"],
@@ -86,12 +86,12 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Why is my word ignored", known)
     write, mend, draw, look = 292, 596, 904, 1202
     graph.note(
-        *((0, 560), (256, 170)),
+        *((0, 660), (256, 170)),
         "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in "
         "the maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 300))
+    concept = _concept(graph, loader, (0, 190), (256, 400))
     template = graph.node(
         *("PrimitiveStringMultiline", (write, 0), (262, 110), "Your prompt"),
         value="a photo of a {} wearing sunglasses in the jungle",
@@ -127,7 +127,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
         for row, node in enumerate(drawings)
     ]  # fmt: skip
     graph.group("1 · Model and concept", loader, concept)
-    graph.group("2 · Your prompt, and how it is read", template, similar)
+    graph.group("2 · Your prompt", template, similar)
     graph.group("3 · Mend it", mended, report)
     graph.group("4 · Draw both, watched", *drawings)
     graph.group("5 · What they attend to", maps, *pictures)
@@ -138,13 +138,13 @@ def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
     draw, show, table = 300, 660, 1110
     graph.note(
-        *((0, 670), (256, 130)),
+        *((0, 770), (256, 110)),
         "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
         "once (about 700 MB).",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 300))
-    pictures = photos(graph, (0, 560), 256)
+    concept = _concept(graph, loader, (0, 190), (256, 400))
+    pictures = photos(graph, (0, 660), 256)
     drawn = graph.place(
         *(scored_drawing(known), (draw, 0), (310, 420)),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
@@ -174,10 +174,10 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     for number, step in enumerate(SAVED_STEPS):
         left = first + width * number
         file = f"embeddings/{NAME}-steps/{NAME}-step{step}.safetensors"
-        concept = _concept(graph, loader, (left, 0), (264, 300), file)
+        concept = _concept(graph, loader, (left, 0), (264, 370), file)
         concept.title = f"Saved step {number + 1}"
         drawn = graph.place(
-            *(scored, (left, 390), (264, 410), f"Step {step}"),
+            *(scored, (left, 460), (264, 410), f"Step {step}"),
             **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
             vae=loader["VAE"],
             references=pictures["images"],

@@ -78,7 +78,14 @@ def form(known: Mapping[str, Any]) -> Graph:
         "CoReTrainEmbedding": ("concept_name", "super_category"),
         "CoReConceptPrompt": ("template",),
     }
-    inputs = [[str(node.id), name] for node in graph.nodes for name in fields.get(node.type, ())]
+    labels = {"ckpt_name": "Checkpoint", "folder": "Folder of photos"}
+    inputs = []
+    for node in graph.nodes:
+        for name in fields.get(node.type, ()):
+            inputs.append([str(node.id), name])
+            if name in labels:
+                node.inputs.append({"name": name, "type": "COMBO", "link": None, "widget": {"name": name},
+                                    "label": labels[name]})  # fmt: skip
     outputs = [str(node.id) for node in graph.nodes if node.type == "SaveImage"]
     graph.extra = {"linearMode": True, "linearData": {"inputs": inputs, "outputs": outputs}}
     return graph
