@@ -35,6 +35,10 @@ _IN_MINI_WORLD = """([types, titles]) => {
     });
     set(app.rootGraph ?? app.graph);
 }"""
+_HELP_PICTURES_SHOWN = """() => {
+    const pictures = [...document.querySelectorAll('.node-help-content img')];
+    return pictures.every((picture) => picture.naturalWidth > 200);
+}"""
 _VALUES = "(id) => Object.fromEntries(app.graph.getNodeById(id).widgets.map((widget) => [widget.name, widget.value]))"
 
 
@@ -80,6 +84,16 @@ class Editor:
         script = "([graph, name]) => app.loadGraphData(graph, true, true, name, {openSource: 'template'})"
         self.page.evaluate(script, [graph, name])
         self.page.wait_for_timeout(1000)  # What is missing is shown a moment later.
+
+    def show_help(self, node_id: str) -> Locator:
+        """The help page of a node that stands alone, with all its pictures loaded."""
+        self.load({"nodes": [{"id": 1, "type": node_id, "pos": [200, 100]}], "links": [], "version": 0.4})
+        self.page.evaluate("() => app.canvas.selectNode(app.graph.getNodeById(1))")
+        self.page.get_by_test_id("info-button").click()
+        shown = self.page.locator(".node-help-content").first
+        shown.get_by_role("heading").first.wait_for()
+        self.page.wait_for_function(_HELP_PICTURES_SHOWN)
+        return shown
 
     def use_mini_world(self, types: Collection[str] = tuple(mini_world.INPUTS)) -> None:
         """The graph that is open, for the embedded checkpoint; types: the nodes that are changed."""
