@@ -55,8 +55,7 @@ class Editor:
         """Not for the first time: a first start shows the template browser."""
         editor = cls(page, address)
         editor.set("Comfy.TutorialCompleted", True)
-        editor.go()
-        page.wait_for_function("() => app.graph?.nodes.length > 0")
+        editor.start_again()
         return editor
 
     def __post_init__(self) -> None:
@@ -70,6 +69,11 @@ class Editor:
     def go(self) -> None:
         self.page.goto(f"http://{self.address}")
         self.page.wait_for_function("() => window.app?.vueAppReady")
+
+    def start_again(self) -> None:
+        """With the workflow that was open last."""
+        self.go()
+        self.page.wait_for_function("() => app.graph?.nodes.length > 0")
 
     def set(self, setting: str, value: Any) -> None:
         self.page.request.post(f"http://{self.address}/api/settings/{setting}", data=json.dumps(value))

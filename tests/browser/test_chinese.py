@@ -27,10 +27,10 @@ _TEXTS = """() => {
 @pytest.fixture(scope="module")
 def in_chinese(opened):
     opened.set("Comfy.Locale", "zh")
-    opened.go()
+    opened.start_again()
     yield opened
     opened.set("Comfy.Locale", "en")
-    opened.go()
+    opened.start_again()
 
 
 def workflow(name: str):
