@@ -16,6 +16,7 @@ from driver.server import ComfyUIServer
 from preparation.errors import PreparationError
 from preparation.installation import ROOT
 
+from . import chinese
 from .blueprints import two_stages
 from .graph import Graph
 from .looking import attention, best_step, ignored_word, score, shared_concept
@@ -30,11 +31,16 @@ FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
 }
 
 
+def content(folder: str, graph: Graph) -> dict[str, Any]:
+    """Of its file. Subgraphs are found by their one name."""
+    return chinese.translated(graph.file()) if folder == "example_workflows" else graph.file()
+
+
 def write(known: dict[str, Any]) -> None:
     for folder, makers in FOLDERS.items():
         for make in makers:
             graph = make(known)
-            text = json.dumps(graph.file(), ensure_ascii=False, indent=1) + "\n"
+            text = json.dumps(content(folder, graph), ensure_ascii=False, indent=1) + "\n"
             (ROOT / folder / f"{graph.name}.json").write_text(text, encoding="utf-8", newline="\n")
             print(f"{folder}/{graph.name}.json")
 

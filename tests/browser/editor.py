@@ -35,6 +35,10 @@ _IN_MINI_WORLD = """([types, titles]) => {
     });
     set(app.rootGraph ?? app.graph);
 }"""
+_HELP_PICTURES_SHOWN = """() => {
+    const pictures = [...document.querySelectorAll('.node-help-content img')];
+    return pictures.every((picture) => picture.naturalWidth > 200);
+}"""
 _VALUES = "(id) => Object.fromEntries(app.graph.getNodeById(id).widgets.map((widget) => [widget.name, widget.value]))"
 
 
@@ -51,8 +55,7 @@ class Editor:
         """Not for the first time: a first start shows the template browser."""
         editor = cls(page, address)
         editor.set("Comfy.TutorialCompleted", True)
-        editor.go()
-        page.wait_for_function("() => app.graph?.nodes.length > 0")
+        editor.start_again()
         return editor
 
     def __post_init__(self) -> None:
@@ -67,6 +70,11 @@ class Editor:
         self.page.goto(f"http://{self.address}")
         self.page.wait_for_function("() => window.app?.vueAppReady")
 
+    def start_again(self) -> None:
+        """With the workflow that was open last."""
+        self.go()
+        self.page.wait_for_function("() => app.graph?.nodes.length > 0")
+
     def set(self, setting: str, value: Any) -> None:
         self.page.request.post(f"http://{self.address}/api/settings/{setting}", data=json.dumps(value))
 
@@ -80,6 +88,16 @@ class Editor:
         script = "([graph, name]) => app.loadGraphData(graph, true, true, name, {openSource: 'template'})"
         self.page.evaluate(script, [graph, name])
         self.page.wait_for_timeout(1000)  # What is missing is shown a moment later.
+
+    def show_help(self, node_id: str) -> Locator:
+        """The help page of a node that stands alone, with all its pictures loaded."""
+        self.load({"nodes": [{"id": 1, "type": node_id, "pos": [200, 100]}], "links": [], "version": 0.4})
+        self.page.evaluate("() => app.canvas.selectNode(app.graph.getNodeById(1))")
+        self.page.get_by_test_id("info-button").click()
+        shown = self.page.locator(".node-help-content").first
+        shown.get_by_role("heading").first.wait_for()
+        self.page.wait_for_function(_HELP_PICTURES_SHOWN)
+        return shown
 
     def use_mini_world(self, types: Collection[str] = tuple(mini_world.INPUTS)) -> None:
         """The graph that is open, for the embedded checkpoint; types: the nodes that are changed."""

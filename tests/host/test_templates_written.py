@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from templates.__main__ import FOLDERS
+from templates.__main__ import FOLDERS, content
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKERS = [(folder, make) for folder, makers in FOLDERS.items() for make in makers]
@@ -16,7 +16,7 @@ MAKERS = [(folder, make) for folder, makers in FOLDERS.items() for make in maker
 def test_a_file_has_the_inputs_of_today(server, folder, make):
     graph = make(server.client.get("/object_info"))
     written = json.loads((ROOT / folder / f"{graph.name}.json").read_text(encoding="utf-8"))
-    assert written == json.loads(json.dumps(graph.file())), "run python scripts/write_templates.py"
+    assert written == json.loads(json.dumps(content(folder, graph))), "run python scripts/write_templates.py"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

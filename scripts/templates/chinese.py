@@ -1,0 +1,164 @@
+"""Titles, groups and notes of the workflows in Simplified Chinese, which editor/template_texts.js shows.
+
+What other commands find a node by stays English: its title in the file. Prompts stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+GROUPS: Mapping[str, str] = {
+    "1 · Model and photos": "1 · 模型和照片",
+    "1 · Model and concept": "1 · 模型和概念",
+    "1 · Model and file": "1 · 模型和文件",
+    "1 · Model, concept and photos": "1 · 模型、概念和照片",
+    "2 · Learn it": "2 · 学习",
+    "2 · Other dogs": "2 · 其他的狗",
+    "2 · Say everything but the dog": "2 · 描述狗以外的一切",
+    "2 · Use it in any prompt": "2 · 用于任意提示词",
+    "2 · Draw and score": "2 · 绘制并评分",
+    "2 · Three saved steps, drawn and scored": "2 · 绘制三个已保存的步骤并评分",
+    "2 · Two prompts": "2 · 两个提示词",
+    "2 · Your prompt, and how it is read": "2 · 您的提示词及其理解",
+    "3 · Learn it": "3 · 学习",
+    "3 · Learn its looks": "3 · 学习外观",
+    "3 · Use it in any prompt": "3 · 用于任意提示词",
+    "3 · How good is it?": "3 · 效果如何？",
+    "3 · Which is best?": "3 · 哪个最好？",
+    "3 · Draw both, watched": "3 · 绘制两者并观察",
+    "3 · Mend it": "3 · 修复",
+    "4 · Use it in any prompt": "4 · 用于任意提示词",
+    "4 · What they attend to": "4 · 它们关注什么",
+    "4 · Draw both, watched": "4 · 绘制两者并观察",
+    "5 · What they attend to": "5 · 它们关注什么",
+}
+TITLES: Mapping[str, str] = {
+    "What to do": "操作说明",
+    "Your photos": "您的照片",
+    "Your prompt": "您的提示词",
+    "What to avoid": "要避免的内容",
+    "Stage 1 · a word": "第一阶段 · 一个词",
+    "Stage 1 · a word for it": "第一阶段 · 代表它的词",
+    "Stage 2 · its looks": "第二阶段 · 它的外观",
+    "Stage 2 · where it looks": "第二阶段 · 关注的位置",
+    "Stage 3 · its looks": "第三阶段 · 它的外观",
+    "Its looks": "它的外观",
+    "A rare word": "生僻词",
+    "Other dogs": "其他的狗",
+    "Draw other dogs": "绘制其他的狗",
+    "Draw it": "绘制",
+    "Before": "训练前",
+    "After": "训练后",
+    "Before (pictures)": "训练前（图像）",
+    "After (pictures)": "训练后（图像）",
+    "One file to share": "一个可分享的文件",
+    "Photo 1": "照片 1",
+    "Photo 2": "照片 2",
+    "Photo 3": "照片 3",
+    "Photo 4": "照片 4",
+    "In this order": "按此顺序",
+    "What the file says": "文件的说明",
+    "With your concept": "使用您的概念",
+    "With its kind": "使用其类别",
+    "Your concept": "您的概念",
+    "Its kind": "其类别",
+    "Concept above, its kind below": "上为概念，下为其类别",
+    "Share of each token": "各词元的占比",
+    "Step by step": "逐步画面",
+    "Mended for this prompt": "为此提示词修复",
+    "What was mended": "修复了什么",
+    "As it is": "原样",
+    "Mended": "修复后",
+    "As it is above, mended below": "上为原样，下为修复后",
+    "As it is (pictures)": "原样（图像）",
+    "Mended (pictures)": "修复后（图像）",
+    "Draw and score": "绘制并评分",
+    "Scores": "评分",
+    "Concept against prompt": "概念与提示词的对照",
+    "Table": "表格",
+    "Saved step 1": "已保存的步骤 1",
+    "Saved step 2": "已保存的步骤 2",
+    "Saved step 3": "已保存的步骤 3",
+    "Step 100": "第 100 步",
+    "Step 200": "第 200 步",
+    "Step 300": "第 300 步",
+    "Which is best?": "哪个最好？",
+}
+NOTES: Mapping[str, str] = {
+    "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
+    "2. Name it, and say what it is.\n"
+    "3. **Run**. Then write `embedding:my-dog` in any prompt.": (
+        "1. 选择您的 Checkpoint，以及 ComfyUI 的 `input` 中含四张左右照片的文件夹。\n"
+        "2. 取一个名称，并写明它是什么。\n"
+        "3. **运行**。之后在任意提示词中写 `embedding:my-dog`。"
+    ),
+    "A word for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose preset *CoRe stage "
+    "2* for the published full weights.\n\n"
+    "One node for both: search *CoRe in two stages*.": (
+        "先学一个词，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可选预设 *CoRe stage 2*，即论"
+        "文公布的完整权重。\n\n"
+        "一个节点完成两者：搜索 *CoRe in two stages*。"
+    ),
+    "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\n"
+    "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings.": (
+        "用于 SDXL 及其微调模型，需 12 GB 以上显存。照片最好有 1024 像素或更多。\n\n"
+        "图像全黑？请用为 fp16 制作的 VAE（*加载VAE*）。只有 8 GB？在两次训练中都将 `offload` 设为 1。"
+    ),
+    "A word before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\n"
+    "Set as LoRAs for 8 GB. With 24 GB choose both presets again for the published full weights.": (
+        "先学 *dog* 前面的一个词，再学关注的位置，最后学外观（Pang et al. 2024）。\n\n"
+        "已设为 8 GB 可用的 LoRA。有 24 GB 时，重新选择两个预设，即得到论文公布的完整权重。"
+    ),
+    "Teaches a rare word: *sks dog* (Ruiz et al. 2023). Dogs of the model itself, drawn first, keep other dogs as "
+    "they are. The paper takes 200: raise `batch_size` there.": (
+        "训练一个生僻词：*sks dog*（Ruiz et al. 2023）。先画出模型自己的狗，使其他的狗保持原样。论文用 200 张：在"
+        "“绘制其他的狗”中提高 `batch_size`。"
+    ),
+    "Trains keys and values of cross-attention, and the word *ktn* along (Kumari et al. 2023). Dogs of the model "
+    "itself, drawn first, keep other dogs as they are. The paper takes 200.": (
+        "训练交叉注意力的键和值，并同时训练 *ktn* 这个词（Kumari et al. 2023）。先画出模型自己的狗，使其他的狗保"
+        "持原样。论文用 200 张。"
+    ),
+    "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
+    "line per photo, in their order. Or connect a vision-language model.": (
+        "同一张沙发上的四张照片会把沙发也教给模型。描述说明您的狗*以外*的一切（SID，Kim et al. 2024）：每张照片一"
+        "行，按照片的顺序。也可以连接视觉语言模型。"
+    ),
+    "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then the "
+    "file. **Run**.": (
+        "将文件放入 ComfyUI 的 `models/loras`，按 `r`。选择它所对应的 Checkpoint，再选择该文件。**运行**。"
+    ),
+    "The same prompt and seed, with your concept and with its kind. A concept that takes much more than its kind "
+    "leaves less for the other words.": (
+        "提示词和种子相同，分别使用您的概念和其类别。如果概念得到的注意力远多于其类别，留给其他词的就少。"
+    ),
+    "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in the "
+    "maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.": (
+        "提示词和种子相同，分别为原样和为此提示词修复后。图表中偏低的线，或注意力图中偏小的占比，就是被忽略的词。"
+        "仍被忽略？将 `steps` 提高到 20 或 50。"
+    ),
+    "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
+    "once (about 700 MB).": (
+        "有几分像您的狗，又有几分符合提示词？评分需要 CLIP 和 DINO：打开一次 `allow_downloads`（约 700 MB）。"
+    ),
+    "A training saves its word on the way (`save_every`). Choose three of those files: each draws the same prompts "
+    "and is scored. Switch `allow_downloads` on once for CLIP and DINO.": (
+        "训练会在途中保存它的词（`save_every`）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
+        "`allow_downloads` 以取得 CLIP 和 DINO。"
+    ),
+}
+TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **NOTES}
+
+
+def texts(workflow: Mapping[str, Any]) -> Iterator[str]:
+    """What a workflow's file says to its reader: titles of groups and nodes, and notes."""
+    yield from (group["title"] for group in workflow["groups"])
+    yield from (node["title"] for node in workflow["nodes"] if "title" in node)
+    yield from (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+
+
+def translated(workflow: Mapping[str, Any]) -> dict[str, Any]:
+    """The workflow with its translations in it. Raises KeyError for a text that has none."""
+    chinese = {text: TEXTS[text] for text in texts(workflow)}
+    return {**workflow, "extra": {**workflow["extra"], "core_personalization": {"texts": {"zh": chinese}}}}
