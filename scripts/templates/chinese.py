@@ -20,7 +20,7 @@ GROUPS: Mapping[str, str] = {
     "2 · Draw and score": "2 · 绘制并评分",
     "2 · Three saved steps, drawn and scored": "2 · 绘制三个已保存的步骤并评分",
     "2 · Two prompts": "2 · 两个提示词",
-    "2 · Your prompt, and how it is read": "2 · 您的提示词及其理解",
+    "2 · Your prompt": "2 · 您的提示词",
     "3 · Learn it": "3 · 学习",
     "3 · Learn its looks": "3 · 学习外观",
     "3 · Use it in any prompt": "3 · 用于任意提示词",
