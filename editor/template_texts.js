@@ -11,12 +11,14 @@ app.registerExtension({
     const texts = graph?.extra?.core_personalization?.texts?.[language];
     if (!texts) return;
     const translated = (text) => (Object.hasOwn(texts, text) ? texts[text] : text);
-    for (const named of [...(graph.groups ?? []), ...(graph.nodes ?? [])]) {
-      if (named.title) named.title = translated(named.title);
-    }
-    for (const note of graph.nodes ?? []) {
-      if (note.type === "MarkdownNote" && Array.isArray(note.widgets_values)) {
-        note.widgets_values = note.widgets_values.map(translated);
+    for (const { groups, nodes } of [graph, ...(graph.definitions?.subgraphs ?? [])]) {
+      for (const named of [...(groups ?? []), ...(nodes ?? [])]) {
+        if (named.title) named.title = translated(named.title);
+      }
+      for (const note of nodes ?? []) {
+        if (note.type === "MarkdownNote" && Array.isArray(note.widgets_values)) {
+          note.widgets_values = note.widgets_values.map(translated);
+        }
       }
     }
   },

@@ -20,7 +20,7 @@ GROUPS: Mapping[str, str] = {
     "2 · Draw and score": "2 · 绘制并评分",
     "2 · Three saved steps, drawn and scored": "2 · 绘制三个已保存的步骤并评分",
     "2 · Two prompts": "2 · 两个提示词",
-    "2 · Your prompt": "2 · 你的提示词",
+    "2 · Your prompt": "2 · 您的提示词",
     "3 · Learn it": "3 · 学习",
     "3 · Learn its looks": "3 · 学习外观",
     "3 · Use it in any prompt": "3 · 用于任意提示词",
@@ -74,6 +74,7 @@ TITLES: Mapping[str, str] = {
     "As it is (pictures)": "原样（图像）",
     "Mended (pictures)": "修复后（图像）",
     "Draw and score": "绘制并评分",
+    "One picture at a time": "每次一张图像",
     "Scores": "评分",
     "Concept against prompt": "概念与提示词的对照",
     "Table": "表格",
@@ -152,10 +153,11 @@ TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **NOTES}
 
 
 def texts(workflow: Mapping[str, Any]) -> Iterator[str]:
-    """What a workflow's file says to its reader: titles of groups and nodes, and notes."""
-    yield from (group["title"] for group in workflow["groups"])
-    yield from (node["title"] for node in workflow["nodes"] if "title" in node)
-    yield from (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
+    """What a workflow's file says to its reader: titles of groups and nodes, and notes, in its subgraphs too."""
+    for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
+        yield from (group["title"] for group in graph["groups"])
+        yield from (node["title"] for node in graph["nodes"] if "title" in node)
+        yield from (node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote")
 
 
 def translated(workflow: Mapping[str, Any]) -> dict[str, Any]:

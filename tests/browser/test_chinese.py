@@ -12,11 +12,12 @@ HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*/zh.md"))
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.json"))
 # What a graph says to its reader, and whatever else stands in its fields.
 _TEXTS = """() => {
+    const all = (graph) => graph.nodes.flatMap((node) => [node, ...(node.subgraph ? all(node.subgraph) : [])]);
     const notes = app.graph.nodes.filter((node) => node.type === 'MarkdownNote');
     const others = app.graph.nodes.filter((node) => node.type !== 'MarkdownNote');
     return {
         groups: app.graph.groups.map((group) => group.title),
-        titles: app.graph.nodes.map((node) => node.title),
+        titles: all(app.graph).map((node) => node.title),
         notes: notes.map((node) => node.widgets[0].value),
         values: others.map((node) => (node.widgets ?? []).filter(({name}) => !name.startsWith('$$'))
             .map((widget) => [widget.name, widget.value])),
