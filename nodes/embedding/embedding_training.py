@@ -37,6 +37,8 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
     {"batch_size": 1, **CHECKPOINTING, "offload": 1.0},
 )
 """What is tried where a training does not fit."""
+AVERAGED_OVER = 20
+"""Steps; the mean of so many of SD's diffusion gradients is near to the mean of all."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ def assembled(
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
     recipe = settings.chosen_method.recipe(problem, checked)
-    config = loop_config(settings, fp16=models.denoiser.dtype == torch.float16 and not rehearsal)
+    fp16 = models.denoiser.dtype == torch.float16 and not rehearsal
+    averaged_over = AVERAGED_OVER if settings.chosen_method.draws_prompts else 0
+    config = loop_config(settings, fp16, averaged_over=averaged_over)
     return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
 
 
