@@ -68,7 +68,7 @@ class TrainingStep:
 
 
 class GradientMeans:
-    """Of each term's gradient, flat: an exponential mean over about the last `over` times it was added.
+    """Of each term's gradient, flat: an exponential mean over about the last `over` measurements.
 
     What a batch's noise adds to a gradient averages out in it; what moves the parameters in the end is left.
     """

@@ -53,10 +53,10 @@ class LoopConfig:
     """How many steps, how fast, in which portions.
 
     max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
-    of the gradient. averaged_over: micro-batches over which each term's gradient is averaged for those shares; 0 for
-    none, as where terms share a graph: each would cost a backward pass in every step. fp16_scaling: dynamic loss
-    scaling, for half-precision U-Nets. fused_backward: for recipes whose terms share one graph; it takes the gradient
-    as it comes, so what is before it has its default, or 0 to measure.
+    of the gradient. averaged_over: how many measurements each term's gradient is averaged over, which takes as many
+    numbers a term as are trained; 0 for none. fp16_scaling: dynamic loss scaling, for half-precision U-Nets.
+    fused_backward: for recipes whose terms share one graph; it takes the gradient as it comes, so what is before it has
+    its default, or 0 to measure.
     """
 
     steps: int
@@ -170,7 +170,7 @@ class TrainingLoop:
         """Adds one micro-batch's gradient; when asked, it measures the norm of each term's own."""
         step = self.recipe.training_step(self.random)
         values: dict[str, Tensor] = {}
-        norms: dict[str, Tensor] = {}
+        norms: dict[str, float] = {}
         for each in step.objective.passes:
             computed = each.computed()
             values |= {name: value.detach() for name, value in computed.items()}
@@ -180,41 +180,40 @@ class TrainingLoop:
             _add_gradients(self.recipe.parameters, _pulled_back([leaf.grad for leaf in step.leaves], step))
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
         weights = {name: each.weight for each in step.objective.passes for name in each.names}
-        measured = {name: float(norm) for name, norm in norms.items()} if measure else {}
-        return _MicroBatch(dict(zip(values, numbers, strict=True)), weights, measured)
+        return _MicroBatch(dict(zip(values, numbers, strict=True)), weights, norms)
 
     def _differentiate(
         self, computed: Mapping[str, Tensor], weight: float, step: TrainingStep, measure: bool
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, float]:
         """Adds the gradient of the terms' weighted sum to the leaves; the norm of each term's own when asked."""
         part = 1.0 / self.config.gradient_accumulation
         weighted = torch.stack([weight * value * part for value in computed.values()]).sum()
         weighted = self.scaler.scale(weighted)
-        if not measure and not self.config.averaged_over:
+        if not measure:
             with self._updating(computed):
                 torch.autograd.backward(weighted, inputs=list(step.leaves))
             return {}
+        # Reading the scale makes the host wait for the device, so it is read in measured steps only.
+        scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) * part
         first, *others = computed
-        scale = self.scaler.scale(weighted.new_full((), part, dtype=torch.float32))
         norms = {name: self._measured(name, _gradients(computed[name] * scale, step), step, scale) for name in others}
         # A term alone is walked back once: its own gradient is the sum's, divided by its weight.
         alone = not others and weight != 0
         if not alone:
             norms[first] = self._measured(first, _gradients(computed[first] * scale, step), step, scale)
-        if weight != 0:
-            gradients = _gradients(weighted, step)
-            if alone:
-                norms[first] = self._measured(first, gradients, step, weight * scale)
-            _add_gradients(step.leaves, gradients)
+        gradients = _gradients(weighted, step)
+        if alone:
+            norms[first] = self._measured(first, gradients, step, weight * scale)
+        _add_gradients(step.leaves, gradients)
         return norms
 
-    def _measured(self, term: str, gradients: Sequence[Tensor | None], step: TrainingStep, scale: Tensor) -> Tensor:
-        """Norm of a term's gradient on the trained parameters, of scaled ones on the leaves; its mean takes it in."""
+    def _measured(self, term: str, gradients: Sequence[Tensor | None], step: TrainingStep, scale: float) -> float:
+        """Norm on the trained parameters of a term's gradients on the leaves, `scale` taken off; means take it in."""
         pulled = [gradient for gradient in _pulled_back(gradients, step) if gradient is not None]
         if self.config.averaged_over and pulled:
             self._means.add(term, torch.cat([gradient.float().flatten() for gradient in pulled]) / scale)
-        norms = [torch.linalg.vector_norm(gradient.float()) for gradient in pulled] or [scale.new_zeros(())]
-        return torch.linalg.vector_norm(torch.stack(norms)) / scale
+        norms = [torch.linalg.vector_norm(gradient.float()) for gradient in pulled]
+        return float(torch.linalg.vector_norm(torch.stack(norms))) / scale if norms else 0.0
 
     def _updating(self, computed: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Around a backward pass: updates within it, where that was asked for."""

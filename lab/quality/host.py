@@ -98,7 +98,9 @@ class Host(HostSampler):
 def _drop_layers_that_add_nothing(clip: Any) -> None:
     """The mini world's text encoder is filled up with them to CLIP's twelve: the same bits in less time without."""
     encoder = clip.cond_stage_model.clip_l.transformer.text_model.encoder
-    kept = [layer for layer in encoder.layers if bool(layer.mlp.fc2.weight.any() or layer.self_attn.out_proj.weight.any())]
+    kept = [
+        layer for layer in encoder.layers if bool(layer.mlp.fc2.weight.any() or layer.self_attn.out_proj.weight.any())
+    ]
     encoder.layers = torch.nn.ModuleList(kept)
 
 
