@@ -12,6 +12,7 @@ from typing import Any
 Settings = Mapping[str, Any]
 
 CEILING = "The thing itself"
+NONE = "CoRe, λ 0"
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
 NO_RESCALING: Settings = {"rescale_from": 1, "rescale_to": 0}
@@ -61,7 +62,7 @@ _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
 ALONE = ", stage 1"
 """Ends the name of a method that trains the word alone."""
 STRENGTHS = {
-    "CoRe, λ 0": {"embedding_weight": 0.0, "attention_weight": 0.0},
+    NONE: {"embedding_weight": 0.0, "attention_weight": 0.0},
     "CoRe, published λ": {},
     **{f"CoRe, shares {share}": {"weighting": "balanced", "embedding_share": share, "attention_share": share}
        for share in (0.05, 0.1, 0.2, 0.3, 0.4)},

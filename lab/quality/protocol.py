@@ -135,6 +135,7 @@ EMBEDDED = Protocol(
 STRENGTH = replace(
     REDUCED,
     name="strength",
+    shown=tuple(f"{name}{ALONE}" for name in STRENGTHS),
     tiers=tuple(
         tuple(f"{name}{stage}" for name in names)
         for stage in (ALONE, "")
