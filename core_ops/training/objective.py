@@ -136,9 +136,9 @@ class BalancedWeights(FixedWeights):
     """λ re-set so that each balanced term has a chosen share of the summed gradient norms. Ours, not published.
 
     shares: term → share in 0…1; together below 1, the rest belongs to the other terms.
-    The norms are smoothed over the updates, since one batch's gradient is noisy. A term whose gradient is zero keeps
-    its weight. from_minimum: the balanced terms begin at their minimum (as both regularizers do, while v equals the
-    super-category's embedding), so that their first gradients are rounding alone, and are passed over.
+    The norms, of averaged gradients where the loop averages them, are smoothed over the updates. A term whose gradient
+    is zero keeps its weight. from_minimum: the balanced terms begin at their minimum (as both regularizers do, while v
+    equals the super-category's embedding), so that their first gradients are rounding alone, and are passed over.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ STRENGTHS = {
     NONE: {"embedding_weight": 0.0, "attention_weight": 0.0},
     "CoRe, published λ": {},
     **{f"CoRe, shares {share}": {"weighting": "balanced", "embedding_share": share, "attention_share": share}
-       for share in (0.05, 0.1, 0.2, 0.3, 0.4)},
+       for share in (0.05, 0.1, 0.15, 0.2, 0.3)},
 }  # fmt: skip
 """Of the regularizers, from none upwards."""
 METHODS: dict[str, Method] = {

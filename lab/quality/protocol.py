@@ -142,7 +142,7 @@ STRENGTH = replace(
         for names in (
             ("CoRe, λ 0", "CoRe, shares 0.1", "CoRe, shares 0.3"),
             ("CoRe, shares 0.2",),
-            ("CoRe, published λ", "CoRe, shares 0.05", "CoRe, shares 0.4"),
+            ("CoRe, published λ", "CoRe, shares 0.05", "CoRe, shares 0.15"),
         )
     ),
 )
