@@ -14,8 +14,9 @@ Settings = Mapping[str, Any]
 CEILING = "The thing itself"
 NONE = "CoRe, λ 0"
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
-BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
-NO_RESCALING: Settings = {"rescale_from": 1, "rescale_to": 0}
+BALANCED: Settings = {"weighting": "balanced"}
+"""With the shares that are the node's defaults."""
+NO_RESCALING: Settings = {"rescale_to": 0.0}
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,9 @@ METHODS: dict[str, Method] = {
             finetunes=(replace(CROSS, share=1 / 3), replace(THIRD, share=2 / 3, rate=5.0)),
         ),
         _core(
-            "CoRe without L_emb", weighting="balanced", embedding_share=0.0, embedding_weight=0.0, attention_share=0.6
+            "CoRe without L_emb", weighting="balanced", embedding_share=0.0, embedding_weight=0.0, attention_share=0.2
         ),
-        _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0, embedding_share=0.6),
+        _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0, embedding_share=0.2),
         _core("CoRe without rescaling", **NO_RESCALING),
         _core("CoRe without the prompt set", prompt_set="own", own_prompts="a photo of a {}"),
         _core("CoRe, strong fixed λ", weighting="fixed", embedding_weight=0.5, attention_weight=500.0),
