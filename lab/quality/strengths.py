@@ -27,11 +27,12 @@ def strengths(lines: Sequence[Line], runs: Sequence[Run]) -> str:
     parts = []
     for (references, stage), found in series(lines).items():
         parts.append(f"### {references.capitalize()} references, {STAGES[stage]}\n\n{_table(found, stage, runs)}")
+    if not parts:
+        return ""
     foretold = list(_foretold(runs))
     if foretold:
-        head = ["rank correlation with its fall", *LOSSES]
-        parts.append(markdown(head, foretold))
-    return "\n\n".join(parts) + "\n" if parts else ""
+        parts.append(markdown(["rank correlation with its fall", *LOSSES], foretold))
+    return "\n\n".join(parts) + "\n"
 
 
 def series(lines: Sequence[Line]) -> Mapping[tuple[str, str], Sequence[Line]]:
