@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import correlation, mean
@@ -56,7 +57,7 @@ def _table(lines: Sequence[Line], stage: str, runs: Sequence[Run]) -> str:
         own = [run for run in runs if (run.method, run.references) == (line.method, line.references)]
         shares = [", ".join(f"{mean(getattr(run, name) or 0.0 for run in own):.3f}" for name in names)
                   for names in MEASURES.values()]  # fmt: skip
-        falls = [f"{mean(fall.values()):.2f}" if (fall := _falls(own, runs, loss)) else "" for loss in LOSSES.values()]
+        falls = [f"{remaining(own, runs, loss):.2f}" for loss in LOSSES.values()]
         against = line.differences.get(f"{NONE}{stage}", {})
         rows.append([line.method, str(line.concepts), str(line.pictures), *shares, *falls,
                      *(cell(line.scores, name) for name in SHOWN), cell(against, "identity", "+")])  # fmt: skip
@@ -68,8 +69,13 @@ def _place(run: Run) -> tuple[str, str, int]:
     return run.concept, run.references, run.seed
 
 
-def _falls(own: Sequence[Run], runs: Sequence[Run], loss: str) -> dict[int, float]:
-    """By the number of a run in `own`: its loss as a part of what the same has without regularizers."""
+def remaining(own: Sequence[Run], runs: Sequence[Run], loss: str) -> float:
+    """Mean over `own` of a loss as a part of what the same concept has without regularizers; NaN without that."""
+    return mean(_remaining(own, runs, loss).values() or [math.nan])
+
+
+def _remaining(own: Sequence[Run], runs: Sequence[Run], loss: str) -> dict[int, float]:
+    """By the number of a run in `own`."""
     without = {_place(run): getattr(run, loss) for run in runs if run.method.removesuffix(ALONE) == NONE}
     return {i: getattr(run, loss) / without[_place(run)] for i, run in enumerate(own) if _place(run) in without}
 
@@ -81,7 +87,7 @@ def _foretold(runs: Sequence[Run]) -> Iterator[list[str]]:
     for measure, names in MEASURES.items():
         row = [f"share of {measure} gradients"]
         for name, loss in zip(names, LOSSES.values(), strict=True):
-            falls = _falls(own, runs, loss)
+            falls = _remaining(own, runs, loss)
             if len(falls) < 4:
                 return
             shares = [getattr(own[i], name) for i in falls]
