@@ -84,12 +84,12 @@ def _foretold(runs: Sequence[Run]) -> Iterator[list[str]]:
     """Of all trainings of the word alone with regularizers, for each measure of their share: its rank correlation with
     how far they fell."""
     own = [run for run in runs if run.method.endswith(ALONE) and run.averaged_emb]
+    if len({run.method for run in own}) < 2:
+        return
     for measure, names in MEASURES.items():
         row = [f"share of {measure} gradients"]
         for name, loss in zip(names, LOSSES.values(), strict=True):
             falls = _remaining(own, runs, loss)
-            if len(falls) < 4:
-                return
             shares = [getattr(own[i], name) for i in falls]
             row.append(f"{correlation(_ranks(shares), _ranks([-fall for fall in falls.values()])):.2f}")
         yield row

@@ -59,6 +59,7 @@ def runs(protocol: str) -> list[Run]:
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
     protocol, references = PROTOCOLS[heading]
     method, _, baseline = label.partition(" against ")
+    method = method if method in METHODS else f"CoRe, {method}, stage 1"
     line = lines(protocol)[references, method]
     for name, cell in cells.items():
         mean, *interval = (float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d*\.\d+", cell))
