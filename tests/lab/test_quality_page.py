@@ -61,7 +61,12 @@ def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
     method, _, baseline = label.partition(" against ")
     method = method if method in METHODS else f"CoRe, {method}, stage 1"
     line = lines(protocol)[references, method]
+    if "n" in cells:
+        assert int(cells.pop("n")) == line.pictures
     for name, cell in cells.items():
+        if not cell:  # no difference from itself
+            assert name.endswith(f"against {label}")
+            continue
         mean, *interval = (float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d*\.\d+", cell))
         if name in LOSSES:
             own = [run for run in runs(protocol) if (run.method, run.references) == (method, references)]
