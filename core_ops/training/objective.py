@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 Gradients = tuple[Tensor, ...]
@@ -65,6 +67,35 @@ class TrainingStep:
     pull_back: Callable[[Gradients], Gradients] | None = None
 
 
+class GradientMeans:
+    """Of each term's gradient, flat: an exponential mean over about the last `over` measurements.
+
+    What a batch's noise adds to a gradient averages out in it; what moves the parameters in the end is left.
+    """
+
+    def __init__(self, over: int) -> None:
+        self._decay = 1 - 2 / (over + 1)
+        self._means: dict[str, Tensor] = {}
+        self._times: dict[str, int] = {}
+
+    def add(self, term: str, gradient: Tensor) -> None:
+        """An overflow in it (half precision, before the loss scale has settled) counts as zero."""
+        finite = gradient.nan_to_num(0.0, posinf=0.0, neginf=0.0)
+        before = self._means.get(term, torch.zeros_like(finite))
+        self._means[term] = torch.lerp(finite, before, self._decay)
+        self._times[term] = self._times.get(term, 0) + 1
+
+    def norms(self) -> dict[str, float]:
+        """Without the bias towards the zeros that the means began with."""
+        return {term: float(mean.norm()) / (1 - self._decay ** self._times[term]) for term, mean in self._means.items()}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        return {"means": {term: mean.clone() for term, mean in self._means.items()}, "times": dict(self._times)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        self._means, self._times = dict(state["means"]), dict(state["times"])
+
+
 FIXED, BALANCED = "fixed", "balanced"
 
 ZERO = 1e-12
@@ -105,9 +136,9 @@ class BalancedWeights(FixedWeights):
     """λ re-set so that each balanced term has a chosen share of the summed gradient norms. Ours, not published.
 
     shares: term → share in 0…1; together below 1, the rest belongs to the other terms.
-    The norms are smoothed over the updates, since one batch's gradient is noisy. A term whose gradient is zero keeps
-    its weight. from_minimum: the balanced terms begin at their minimum (as both regularizers do, while v equals the
-    super-category's embedding), so that their first gradients are rounding alone, and are passed over.
+    The norms, of averaged gradients where the loop averages them, are smoothed over the updates. A term whose gradient
+    is zero keeps its weight. from_minimum: the balanced terms begin at their minimum (as both regularizers do, while v
+    equals the super-category's embedding), so that their first gradients are rounding alone, and are passed over.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from .fused_backward import FusedBackward
-from .objective import FixedWeights, TrainingStep
+from .objective import FixedWeights, GradientMeans, TrainingStep
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of every parameter, in its shape."""
@@ -53,8 +53,10 @@ class LoopConfig:
     """How many steps, how fast, in which portions.
 
     max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
-    of the gradient. fp16_scaling: dynamic loss scaling, for half-precision U-Nets. fused_backward: for recipes whose
-    terms share one graph; it takes the gradient as it comes, so the three before have their defaults, or 0 to measure.
+    of the gradient. averaged_over: how many measurements each term's gradient is averaged over, which takes as many
+    numbers a term as are trained; 0 for none. fp16_scaling: dynamic loss scaling, for half-precision U-Nets.
+    fused_backward: for recipes whose terms share one graph; it takes the gradient as it comes, so what is before it has
+    its default, or 0 to measure.
     """
 
     steps: int
@@ -62,6 +64,7 @@ class LoopConfig:
     gradient_accumulation: int = 1
     max_gradient_norm: float = 0.0
     measure_every: int = 10
+    averaged_over: int = 0
     seed: int = 0
     fp16_scaling: bool = False
     fused_backward: bool = False
@@ -74,13 +77,16 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimizer step, counted from 1: unweighted terms, their weights and sum, gradient shares when measured."""
+    """One optimizer step, counted from 1: unweighted terms, their weights and sum, and when measured each term's share
+    of the gradient norms: of single gradients, most of which are a batch's noise, and of averaged ones.
+    """
 
     step: int
     terms: Mapping[str, float]
     weights: Mapping[str, float]
     total: float
     gradient_shares: Mapping[str, float] | None
+    averaged_shares: Mapping[str, float] | None
     observations: Mapping[str, float]
 
 
@@ -120,6 +126,7 @@ class TrainingLoop:
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
+        self._means = GradientMeans(config.averaged_over)
         self._fused = FusedBackward(self.optimizer, recipe.parameters) if config.fused_backward else None
         first = recipe.parameters[0]
         self.scaler = GradScaler(first.device.type, enabled=config.fp16_scaling)
@@ -145,16 +152,18 @@ class TrainingLoop:
         _require_finite(step, terms)
         self._update(step)
         weights, norms = batches[-1].weights, batches[-1].norms
-        shares = None
+        averaged = self._means.norms() if measure else {}
         if measure:
-            weighted = {name: weights[name] * norm for name, norm in norms.items()}
-            total = sum(weighted.values())
-            shares = {name: norm / total if total > 0 else 0.0 for name, norm in weighted.items()}
-            self.recipe.weights.update(norms)
+            self.recipe.weights.update(averaged or norms)
         self.step = step
-        total = sum(weights[name] * value for name, value in terms.items())
         return StepReport(
-            step, terms, weights=weights, total=total, gradient_shares=shares, observations=self.recipe.observations()
+            step,
+            terms,
+            weights=weights,
+            total=sum(weights[name] * value for name, value in terms.items()),
+            gradient_shares=_shares(weights, norms),
+            averaged_shares=_shares(weights, averaged),
+            observations=self.recipe.observations(),
         )
 
     def _accumulate(self, measure: bool) -> _MicroBatch:
@@ -187,16 +196,24 @@ class TrainingLoop:
         # Reading the scale makes the host wait for the device, so it is read in measured steps only.
         scale = (self.scaler.get_scale() if self.scaler.is_enabled() else 1.0) * part
         first, *others = computed
-        norms = {name: _norm(_gradients(computed[name] * scale, step), step) / scale for name in others}
+        norms = {name: self._measured(name, _gradients(computed[name] * scale, step), step, scale) for name in others}
         # A term alone is walked back once: its own gradient is the sum's, divided by its weight.
         alone = not others and weight != 0
         if not alone:
-            norms[first] = _norm(_gradients(computed[first] * scale, step), step) / scale
+            norms[first] = self._measured(first, _gradients(computed[first] * scale, step), step, scale)
         gradients = _gradients(weighted, step)
         if alone:
-            norms[first] = _norm(gradients, step) / (weight * scale)
+            norms[first] = self._measured(first, gradients, step, weight * scale)
         _add_gradients(step.leaves, gradients)
         return norms
+
+    def _measured(self, term: str, gradients: Sequence[Tensor | None], step: TrainingStep, scale: float) -> float:
+        """Norm on the trained parameters of a term's gradients on the leaves, `scale` taken off; means take it in."""
+        pulled = [gradient for gradient in _pulled_back(gradients, step) if gradient is not None]
+        if self.config.averaged_over and pulled:
+            self._means.add(term, torch.cat([gradient.float().flatten() for gradient in pulled]) / scale)
+        norms = [torch.linalg.vector_norm(gradient.float()) for gradient in pulled]
+        return float(torch.linalg.vector_norm(torch.stack(norms))) / scale if norms else 0.0
 
     def _updating(self, computed: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """Around a backward pass: updates within it, where that was asked for."""
@@ -220,6 +237,7 @@ class TrainingLoop:
             "parameters": {str(index): p.detach().clone() for index, p in enumerate(self.recipe.parameters)},
             "optimizer": {str(index): dict(slots) for index, slots in self.optimizer.state_dict()["state"].items()},
             "random": {name: generator.get_state() for name, generator in self.random.items()},
+            "gradient_means": self._means.state_dict(),
             "weighting": self.recipe.weights.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
@@ -237,6 +255,7 @@ class TrainingLoop:
             optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
             self.optimizer.load_state_dict(optimizer)
             self._set_random(state["random"])
+            self._means.load_state_dict(state["gradient_means"])
             self.recipe.weights.load_state_dict(state["weighting"])
             self.scaler.load_state_dict(state["scaler"])
             self.step = int(state["step"])
@@ -275,8 +294,7 @@ def _pulled_back(gradients: Sequence[Tensor | None], step: TrainingStep) -> Sequ
     )
 
 
-def _norm(gradients: Sequence[Tensor | None], step: TrainingStep) -> float:
-    """Norm on the trained parameters of gradients on the step's leaves."""
-    pulled = _pulled_back(gradients, step)
-    norms = [torch.linalg.vector_norm(gradient.float()) for gradient in pulled if gradient is not None]
-    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+def _shares(weights: Mapping[str, float], norms: Mapping[str, float]) -> dict[str, float] | None:
+    """Of the summed norms of the weighted gradients; None when there are none."""
+    total = sum(weights[name] * norm for name, norm in norms.items())
+    return {name: weights[name] * norm / total if total > 0 else 0.0 for name, norm in norms.items()} or None

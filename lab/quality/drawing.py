@@ -23,7 +23,8 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Run:
-    """One row of runs.csv: what was run on what, how long, and how large a part of the gradient each term had."""
+    """One row of runs.csv: what was run on what, how long, how large a part of the gradient each regularizer had (of
+    single gradients, of averaged ones), and how large both are in the end, blank where the method has none."""
 
     method: str
     concept: str
@@ -37,6 +38,10 @@ class Run:
     share_attn: float
     commit: str
     hardware: str
+    averaged_emb: float | None = None
+    averaged_attn: float | None = None
+    loss_emb: float | None = None
+    loss_attn: float | None = None
 
 
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
@@ -68,6 +73,7 @@ def run_cell(
         round(time.monotonic() - began, 1),
         *_learned(stages),
         *where,
+        *_regularized(stages),
     )
     return pictures, run
 
@@ -80,6 +86,14 @@ def _learned(stages: Sequence[Trained]) -> tuple[float, float, float]:
     shares = (stages[0].report or {}).get("shares", {})
     terms = (round(shares.get(f"context_{name}", 0.0), 6) for name in ("embedding", "attention"))
     return round(float(vectors.norm(dim=1).mean()), 4), *terms
+
+
+def _regularized(stages: Sequence[Trained]) -> list[float | None]:
+    """Shares of the averaged gradients, and the regularizers' final means, of the first stage."""
+    report = (stages[0].report or {}) if stages else {}
+    found = (report.get(part, {}).get(f"context_{name}")
+             for part in ("averaged", "regularizers") for name in ("embedding", "attention"))  # fmt: skip
+    return [value and float(f"{value:.4g}") for value in found]
 
 
 def save(folder: Path, cell: Cell, pictures: Tensor, run: Run) -> None:

@@ -18,6 +18,7 @@ from ..world.embedded import expand
 from ..world.sampler import HostSampler
 
 SIDE = 64
+LOOKED_AT, LOOKED_AT_SEED = 12, 1_000_003
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Trained:
 class Host(HostSampler):
     def __init__(self, folder: Path) -> None:
         super().__init__(expand(folder / "mini_world.safetensors"), folder / "comfyui")
+        _drop_layers_that_add_nothing(self.clip)
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
         import core_personalization.nodes.embedding.embedding_training
         import core_personalization.nodes.finetune.finetuning
@@ -52,7 +54,8 @@ class Host(HostSampler):
             session = training.session
             seconds = _timed(session)
             concept = training.learned.save(chosen.concept_name, overwrite=True, record=session.record())
-        return Trained(self.model, concept, seconds, _report(session))
+            report = {**_report(session), "regularizers": context_losses(session.loop.recipe)}
+        return Trained(self.model, concept, seconds, report)
 
     def finetune(
         self, before: Trained, images: Sequence[Tensor], captions: Sequence[str] | None,
@@ -92,6 +95,15 @@ class Host(HostSampler):
         return HostModels(model, self.clip, self.vae)
 
 
+def _drop_layers_that_add_nothing(clip: Any) -> None:
+    """The mini world's text encoder is filled up with them to CLIP's twelve: the same bits in less time without."""
+    encoder = clip.cond_stage_model.clip_l.transformer.text_model.encoder
+    kept = [
+        layer for layer in encoder.layers if bool(layer.mlp.fc2.weight.any() or layer.self_attn.out_proj.weight.any())
+    ]
+    encoder.layers = torch.nn.ModuleList(kept)
+
+
 def _common() -> dict[str, Any]:
     return {"resolution": SIDE, "overwrite": True, "preview_every": 0, "save_every": 0}
 
@@ -103,8 +115,28 @@ def _timed(session: Any) -> float:
 
 
 def _report(session: Any) -> dict[str, Any]:
-    """Last value of every curve, and the mean share of the gradient norm that each term had."""
-    shares = {name.removeprefix("gradient_share."): sum(values) / len(values)
-              for name, values in session.losses.items() if name.startswith("gradient_share.")}  # fmt: skip
+    """Last value of every curve, and the mean share that each term had: of single gradients, and of averaged ones."""
+    shares, averaged = (
+        {name.removeprefix(kind): sum(values) / len(values)
+         for name, values in session.losses.items() if name.startswith(kind)}
+        for kind in ("gradient_share.", "averaged_share.")
+    )  # fmt: skip
     last = {name: values[-1] for name, values in session.losses.items() if "." not in name and values}
-    return {"last": last, "shares": shares}
+    return {"last": last, "shares": shares, "averaged": averaged}
+
+
+def context_losses(recipe: Any) -> dict[str, float]:
+    """Mean L_emb and L_attn of v over `LOOKED_AT` draws of pictures, noise and prompt, the same for every v; none where
+    the method has no such terms."""
+    from core_personalization.core_ops.training.training_loop import STREAMS
+
+    if not hasattr(recipe, "prompts"):
+        return {}
+    random = {name: torch.Generator().manual_seed(LOOKED_AT_SEED) for name in STREAMS}
+    found: dict[str, list[float]] = {}
+    with torch.inference_mode(False), torch.enable_grad():
+        for _ in range(LOOKED_AT):
+            for each in recipe.training_step(random).objective.passes[1:]:
+                for name, value in each.computed().items():
+                    found.setdefault(name, []).append(float(value.detach()))
+    return {name: sum(values) / len(values) for name, values in found.items()}

@@ -12,9 +12,11 @@ from typing import Any
 Settings = Mapping[str, Any]
 
 CEILING = "The thing itself"
+NONE = "CoRe, λ 0"
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
-BALANCED = {"weighting": "balanced", "embedding_share": 0.3, "attention_share": 0.3}
-NO_RESCALING: Settings = {"rescale_from": 1, "rescale_to": 0}
+BALANCED: Settings = {"weighting": "balanced"}
+"""With the shares that are the node's defaults."""
+NO_RESCALING: Settings = {"rescale_to": 0.0}
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,26 @@ def _core(name: str, finetunes: tuple[Finetune, ...] = WHOLE, **settings: Any) -
 _ATTN = Method("AttnDreamBooth", {"method": ATTN, "augmentation": 8}, (CROSS, THIRD))
 _FULL = _core("CoRe")
 _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
+ALONE = ", stage 1"
+"""Ends the name of a method that trains the word alone."""
+STRENGTHS = {
+    NONE: {"embedding_weight": 0.0, "attention_weight": 0.0},
+    "CoRe, published λ": {},
+    **{f"CoRe, shares {share}": {"weighting": "balanced", "embedding_share": share, "attention_share": share}
+       for share in (0.05, 0.1, 0.15, 0.2, 0.3)},
+}  # fmt: skip
+"""Of the regularizers, from none upwards."""
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        *(Method(f"{name}{ALONE}", {"method": CORE, **settings}) for name, settings in STRENGTHS.items()),
+        *(Method(name, {"method": CORE, **settings}, WHOLE) for name, settings in STRENGTHS.items()),
         Method(CEILING, {}),
         Method("Textual Inversion", {"method": TI}),
         _TI_DREAMBOOTH,
         _core("CoRe, stage 1", ()),
         _FULL,
         replace(_FULL, name="CoRe, test time", test_time={}),
-        Method("CoRe, published λ, stage 1", {"method": CORE}),
-        Method("CoRe, published λ", {"method": CORE}, WHOLE),
         Method("TI + frozen word", {"method": TI}, WHOLE),
         Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),
         Method("Custom Diffusion", {"method": ATTN}, (KEYS_VALUES,), rare_word="ktn"),
@@ -79,13 +90,11 @@ METHODS: dict[str, Method] = {
             finetunes=(replace(CROSS, share=1 / 3), replace(THIRD, share=2 / 3, rate=5.0)),
         ),
         _core(
-            "CoRe without L_emb", weighting="balanced", embedding_share=0.0, embedding_weight=0.0, attention_share=0.6
+            "CoRe without L_emb", weighting="balanced", embedding_share=0.0, embedding_weight=0.0, attention_share=0.2
         ),
-        _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0, embedding_share=0.6),
+        _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0, embedding_share=0.2),
         _core("CoRe without rescaling", **NO_RESCALING),
         _core("CoRe without the prompt set", prompt_set="own", own_prompts="a photo of a {}"),
-        _core("CoRe, shares .1", embedding_share=0.1, attention_share=0.1),
-        _core("CoRe, shares .45", embedding_share=0.45, attention_share=0.45),
         _core("CoRe, strong fixed λ", weighting="fixed", embedding_weight=0.5, attention_weight=500.0),
         _core("CoRe, reference code", method=REFERENCE),
         replace(_TI_DREAMBOOTH, name="TI + DreamBooth, SID captions", sid_captions=True),

@@ -52,13 +52,18 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     """Table and chart from the CSV files; the picture from the pictures, where they are at hand."""
     load_pack()
     from .report import chart, table
+    from .strengths import curve, series, strengths
     from .summary import summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
-    lines = summarized(rows, list(METHODS))
-    text = table(lines, records.read(results / f"{protocol.name}_runs.csv", drawing.Run))
+    lines, runs = summarized(rows, list(METHODS)), records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
+    text = table(lines, runs)
+    if series(lines):
+        text += "\n" + strengths(lines, runs)
+        curve(lines, images / f"quality_{protocol.name}.jpg")
+    else:
+        chart(lines, images / f"quality_{protocol.name}.jpg")
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
-    chart(lines, images / f"quality_{protocol.name}.jpg")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
     sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown)
     sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, "CoRe"), concepts=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import CEILING, METHODS, Method
+from .methods import ALONE, CEILING, METHODS, STRENGTHS, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -107,7 +107,6 @@ REDUCED = Protocol(
         ("CoRe, stage 1", "DreamBooth", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
         ("Custom Diffusion", "AttnDreamBooth", "CoRe, test time"),
         ("CoRe without the prompt set", "CoRe, reference code", "CoRe, SID captions"),
-        ("CoRe, shares .1", "CoRe, shares .45"),
     ),
     concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
     references=(BIASED, DIVERSE),
@@ -133,6 +132,40 @@ EMBEDDED = Protocol(
     shown=(CEILING, "Textual Inversion", "TI + frozen word"),
 )
 """How near to each of the world's concepts the embedded checkpoint comes, as an embedding and with its U-Net."""
+STRENGTH = replace(
+    REDUCED,
+    name="strength",
+    shown=tuple(f"{name}{ALONE}" for name in STRENGTHS),
+    tiers=tuple(
+        tuple(f"{name}{stage}" for name in names)
+        for stage in (ALONE, "")
+        for names in (
+            ("CoRe, λ 0", "CoRe, shares 0.1", "CoRe, shares 0.3"),
+            ("CoRe, shares 0.2",),
+            ("CoRe, published λ", "CoRe, shares 0.05", "CoRe, shares 0.15"),
+        )
+    ),
+)
+"""How strong the regularizers should be: the word alone first, then with stage 2."""
+QUICK_START = replace(
+    STRENGTH,
+    name="quick_start",
+    tiers=tuple((f"{name}{ALONE}",) for name in STRENGTHS),
+    concepts=CHOSEN_ON[:1],
+    references=(DIVERSE,),
+    embedding_steps=100,
+    embedding_batch=6,
+    regularization_batch=0,
+)
+"""The same in the quick start's training."""
+COAT = replace(
+    STRENGTH,
+    name="coat",
+    tiers=((f"CoRe, λ 0{ALONE}", f"CoRe, shares 0.1{ALONE}"),),
+    concepts=tuple(CONCEPTS),
+    references=(DIVERSE,),
+)
+"""Whether the word alone keeps the thing's coat, over all the world's concepts."""
 SMOKE = replace(
     REDUCED,
     name="smoke",
@@ -148,4 +181,4 @@ SMOKE = replace(
     sampling_steps=1,
 )
 """Runs everything once; its results mean nothing."""
-PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, SMOKE)}
+PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, SMOKE)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .drawing import Run
 from .methods import CEILING
@@ -45,10 +45,10 @@ def about(runs: Sequence[Run]) -> str:
 
 def _scores(lines: Sequence[Line]) -> str:
     rows = [
-        [line.method, str(line.concepts), str(line.pictures), *(_cell(line.scores, name) for name in SCORES)]
+        [line.method, str(line.concepts), str(line.pictures), *(cell(line.scores, name) for name in SCORES)]
         for line in lines
     ]
-    return _markdown(["method", "concepts", "n", *SCORES], rows)
+    return markdown(["method", "concepts", "n", *SCORES], rows)
 
 
 def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
@@ -62,13 +62,13 @@ def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
 
 def _differences(compared: Mapping[str, Mapping[str, Estimate]]) -> str:
     rows = [
-        [method, str(found[CHARTED[0]].n), *(_cell(found, name, "+") for name in SCORES)]
+        [method, str(found[CHARTED[0]].n), *(cell(found, name, "+") for name in SCORES)]
         for method, found in compared.items()
     ]
-    return _markdown(["method", "n", *SCORES], rows)
+    return markdown(["method", "n", *SCORES], rows)
 
 
-def _cell(estimates: Mapping[str, Estimate], name: str, sign: str = "") -> str:
+def cell(estimates: Mapping[str, Estimate], name: str, sign: str = "") -> str:
     if name not in estimates:
         return ""
     estimate = estimates[name]
@@ -76,15 +76,14 @@ def _cell(estimates: Mapping[str, Estimate], name: str, sign: str = "") -> str:
     return f"{estimate.mean:{sign}.3f}{interval}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def chart(lines: Sequence[Line], file: Path) -> None:
     """Identity against text alignment with both intervals, one panel for each kind of references; no ablations."""
-    from core_personalization.nodes.charts import as_image, new_figure
-    from PIL import Image
+    from core_personalization.nodes.charts import new_figure
 
     lines = [line for line in lines if not any(word in line.method for word in TABLE_ONLY)]
     kinds = list(dict.fromkeys(line.references for line in lines))
@@ -93,23 +92,29 @@ def chart(lines: Sequence[Line], file: Path) -> None:
         axes = figure.add_subplot(1, len(kinds), place)
         _panel(axes, [line for line in lines if line.references == references])
         axes.set_title(f"{references} references")
-    pixels = (as_image(figure)[0] * 255).round().byte().numpy()
+    write_figure(figure, file)
+
+
+def write_figure(figure: Any, file: Path) -> None:
+    from core_personalization.nodes.charts import as_image
+    from PIL import Image
+
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(file, quality=90)
+    Image.fromarray((as_image(figure)[0] * 255).round().byte().numpy()).save(file, quality=90)
 
 
 def _panel(axes: object, lines: Sequence[Line]) -> None:
     for number, line in enumerate(lines):
         text, own = (line.scores[name] for name in CHARTED)
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
-        axes.errorbar(own.mean, text.mean, xerr=_reach(own), yerr=_reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
+        axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
     axes.set_xlabel("identity (judge's cosine with the thing)")  # type: ignore[attr-defined]
     axes.set_ylabel("faithful (all that the prompt names, and no other hat)")  # type: ignore[attr-defined]
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
 
 
-def _reach(estimate: Estimate) -> list[list[float]] | None:
+def reach(estimate: Estimate) -> list[list[float]] | None:
     if estimate.low is None or estimate.high is None:
         return None
     return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]

@@ -10,9 +10,11 @@ import torch
 from core_personalization.core_ops.scores import Estimate, estimate_mean
 
 from .judging import Scored
+from .methods import ALONE, NONE, STRENGTHS
 
-BASELINES = ("TI + DreamBooth", "CoRe")
-"""What the others are compared with: all with the first, variants of CoRe with the second."""
+BASELINES = ("TI + DreamBooth", "CoRe", NONE, f"{NONE}{ALONE}")
+"""What the others are compared with: all with the first, variants of CoRe with the second, strengths of its
+regularizers with none, where the same is trained."""
 SCORES: Mapping[str, Callable[[Scored], float | None]] = {
     "text alignment": lambda row: row.text_alignment,
     "faithful": lambda row: row.faithful,
@@ -64,6 +66,9 @@ def _line(rows: Sequence[Scored], baselines: Mapping[str, Sequence[Scored]]) -> 
 
 
 def _comparable(method: str, baseline: str) -> bool:
+    if baseline.startswith(NONE):
+        stage = baseline.removeprefix(NONE)
+        return method != baseline and method in {f"{name}{stage}" for name in STRENGTHS}
     return method != baseline and (baseline == BASELINES[0] or method.startswith(baseline))
 
 

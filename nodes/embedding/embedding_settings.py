@@ -118,19 +118,19 @@ class EmbeddingSettings:
         advanced=True,
     )
     embedding_share: float = number(
-        0.3,
+        0.1,
         low=0.0,
         high=0.9,
-        step=0.05,
-        help="Share of the gradient on the embedding for λ_emb's term, when balanced.",
+        step=0.01,
+        help="Share of the averaged gradient on the embedding for λ_emb's term, when balanced.",
         advanced=True,
     )
     attention_share: float = number(
-        0.3,
+        0.1,
         low=0.0,
         high=0.9,
-        step=0.05,
-        help="Share of the gradient on the embedding for λ_attn's term, when balanced.",
+        step=0.01,
+        help="Share of the averaged gradient on the embedding for λ_attn's term, when balanced.",
         advanced=True,
     )
     rescale_from: float = number(

@@ -37,6 +37,8 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
     {"batch_size": 1, **CHECKPOINTING, "offload": 1.0},
 )
 """What is tried where a training does not fit."""
+MEASURE_EVERY, AVERAGED_OVER = 5, 10
+"""Steps, and measurements: fewer leave noise in the mean of the diffusion's gradients, more lag behind v."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def assembled(
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
     recipe = settings.chosen_method.recipe(problem, checked)
-    config = loop_config(settings, fp16=models.denoiser.dtype == torch.float16 and not rehearsal)
+    fp16 = models.denoiser.dtype == torch.float16 and not rehearsal
+    config = loop_config(settings, fp16, measure_every=MEASURE_EVERY, averaged_over=AVERAGED_OVER)
     return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
 
 

@@ -229,6 +229,8 @@ class Session:
             self.shares = dict(report.gradient_shares)
             for name, value in self.shares.items():
                 self.losses.setdefault(f"gradient_share.{name}", []).append(value)
+        for name, value in (report.averaged_shares or {}).items():
+            self.losses.setdefault(f"averaged_share.{name}", []).append(value)
 
     def _measure_steadily(self) -> bool:
         """Whether it is time to, and so it was done."""

@@ -10,12 +10,23 @@ import pytest
 from preparation.by_place import ROOT
 
 from lab.quality import records
+from lab.quality.drawing import Run
 from lab.quality.judging import Scored
 from lab.quality.methods import METHODS
+from lab.quality.strengths import LOSSES, remaining
 from lab.quality.summary import SCORES, Line, summarized
 
 PAGE = ROOT / "docs" / "quality.md"
 RESULTS = ROOT / "lab" / "quality" / "results"
+PROTOCOLS = {
+    "Biased references": ("reduced", "biased"),
+    "Diverse references": ("reduced", "diverse"),
+    "How strong the regularizers should be": ("strength", "diverse"),
+    "Strength with biased references": ("strength", "biased"),
+    "Twelve concepts": ("coat", "diverse"),
+    "The quick start": ("quick_start", "diverse"),
+}
+"""Heading → protocol and references of the rows under it."""
 
 
 def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -23,8 +34,8 @@ def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
     heading, head = "", None
     for line in PAGE.read_text("utf-8").splitlines():
         cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
-        if line.startswith("## "):
-            heading = line[3:]
+        if line.startswith("##"):
+            heading = line.strip("# ")
         if not line.startswith("|"):
             head = None
         elif head is None:
@@ -34,17 +45,36 @@ def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
 
 
 @cache
-def lines() -> dict[tuple[str, str], Line]:
-    scored = records.read(RESULTS / "reduced_pictures.csv", Scored)
+def lines(protocol: str) -> dict[tuple[str, str], Line]:
+    scored = records.read(RESULTS / f"{protocol}_pictures.csv", Scored)
     return {(line.references, line.method): line for line in summarized(scored, list(METHODS))}
+
+
+@cache
+def runs(protocol: str) -> list[Run]:
+    return records.read(RESULTS / f"{protocol}_runs.csv", Run)
 
 
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
+    protocol, references = PROTOCOLS[heading]
     method, _, baseline = label.partition(" against ")
-    line = lines()[heading.removesuffix(" references").lower(), method]
+    method = method if method in METHODS else f"CoRe, {method}, stage 1"
+    line = lines(protocol)[references, method]
+    if "n" in cells:
+        assert int(cells.pop("n")) == line.pictures
     for name, cell in cells.items():
-        estimate = line.differences[baseline][name] if baseline else line.scores[name]
+        if not cell:  # no difference from itself
+            assert name.endswith(f"against {label}")
+            continue
         mean, *interval = (float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d*\.\d+", cell))
+        if name in LOSSES:
+            own = [run for run in runs(protocol) if (run.method, run.references) == (method, references)]
+            assert mean == pytest.approx(remaining(own, runs(protocol), LOSSES[name]), abs=6e-3), name
+            continue
+        score, _, other = name.partition(" against ")
+        other = other and f"CoRe, {other}, stage 1"
+        compared = line.differences[baseline or other] if baseline or other else line.scores
+        estimate = compared[score]
         assert mean == pytest.approx(estimate.mean, abs=6e-4), name
         assert (interval or [mean, mean]) == pytest.approx([estimate.low, estimate.high], abs=6e-3), name

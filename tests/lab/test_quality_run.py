@@ -45,3 +45,19 @@ def test_one_command_measures_quality_and_does_nothing_twice(comfyui_path: Path,
 
 def test_a_batch_of_prompts_is_drawn_as_one_by_one(comfyui_path: Path, tmp_path: Path):
     python("-c", BATCH_EQUALS_ONE_BY_ONE, str(tmp_path))
+
+
+LAYERS_LEFT_OUT_CHANGE_NOTHING = """
+import sys, torch
+from pathlib import Path
+from lab.quality.host import Host
+from lab.world.embedded import expand
+from lab.world.sampler import HostSampler
+folder, text = Path(sys.argv[1]), "a photo of a dog in the snow"
+whole = HostSampler(expand(folder / "mini_world.safetensors"), folder / "comfyui").encode(text)
+assert torch.equal(whole[0][0], Host(folder).encode(text)[0][0])
+"""
+
+
+def test_the_text_encoder_without_its_empty_layers_says_the_same(comfyui_path: Path, tmp_path: Path):
+    python("-c", LAYERS_LEFT_OUT_CHANGE_NOTHING, str(tmp_path))
