@@ -8,8 +8,8 @@ from typing import Any
 from .graph import Graph, Node, Subgraph
 from .parts import NAME, NEGATIVE, SD15, SDXL, BaseModel, checkpoint, drawing, models, photos
 
-CORE: Mapping[str, Any] = {}
-"""What templates set of CoRe beside its published values."""
+CORE: Mapping[str, Any] = {"weighting": "balanced"}
+"""What templates set of CoRe beside its published values: with the published λ the regularizers hardly act."""
 LORA: Mapping[str, Any] = {
     "preset": "DreamBooth LoRA",
     "scope": "attention layers",
