@@ -195,7 +195,9 @@ class Session:
 
     def summary(self, path: Path, phrase: str, *more: str) -> str:
         """Lines for the node when it is done. phrase: what the user writes in prompts."""
-        terms = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name)
+        terms = ", ".join(
+            f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name and name != STEADY
+        )
         took = duration(time.monotonic() - self.plan.began)
         before = f", {self._first_step} of them before it stopped" if self._first_step else ""
         return "\n".join(

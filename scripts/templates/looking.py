@@ -186,7 +186,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
         drawings.append(drawn)
         loaded.append(concept)
     pareto = graph.node("PreviewImage", (show, 0), (360, 380), "Which is best?", images=drawings[-1]["pareto"])
-    told = graph.node("PreviewAny", (show, 450), (360, 350), "Table", source=drawings[-1]["table"])
+    told = graph.node("PreviewAny", (show, 450), (360, 350), "Scores of the last one", source=drawings[-1]["table"])
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Three saved steps, drawn and scored", *loaded, *drawings)
     graph.group("3 · Which is best?", pareto, told)
