@@ -1,4 +1,4 @@
-"""Titles, groups and notes of the workflows in Simplified Chinese, which editor/template_texts.js shows.
+"""Titles, groups, fields and notes of the workflows in Simplified Chinese, which editor/template_texts.js shows.
 
 What other commands find a node by stays English: its title in the file. Prompts stay as they are.
 """
@@ -87,6 +87,7 @@ TITLES: Mapping[str, str] = {
     "Step 300": "第 300 步",
     "Which is best?": "哪个最好？",
 }
+FIELDS: Mapping[str, str] = {"Checkpoint": "Checkpoint（模型文件）", "Folder of photos": "照片文件夹"}
 NOTES: Mapping[str, str] = {
     "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
     "2. Name it, and say what it is.\n"
@@ -150,14 +151,16 @@ NOTES: Mapping[str, str] = {
         "`allow_downloads` 以取得 CLIP 和 DINO。"
     ),
 }
-TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **NOTES}
+TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **FIELDS, **NOTES}
 
 
 def texts(workflow: Mapping[str, Any]) -> Iterator[str]:
-    """What a workflow's file says to its reader: titles of groups and nodes, and notes, in its subgraphs too."""
+    """What a workflow's file says to its reader: titles of groups and nodes, labels of fields, and notes."""
     for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
         yield from (group["title"] for group in graph["groups"])
         yield from (node["title"] for node in graph["nodes"] if "title" in node)
+        fields = [socket for node in graph["nodes"] for socket in node["inputs"] if "widget" in socket]
+        yield from (field["label"] for field in fields if "label" in field)
         yield from (node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote")
 
 

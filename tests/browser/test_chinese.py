@@ -18,6 +18,7 @@ _TEXTS = """() => {
     return {
         groups: app.graph.groups.map((group) => group.title),
         titles: all(app.graph).map((node) => node.title),
+        fields: app.graph.nodes.flatMap((node) => (node.inputs ?? []).map((field) => field.label)),
         notes: notes.map((node) => node.widgets[0].value),
         values: others.map((node) => (node.widgets ?? []).filter(({name}) => !name.startsWith('$$'))
             .map((widget) => [widget.name, widget.value])),
@@ -61,7 +62,7 @@ def test_a_template_opens_in_chinese_with_its_values_as_they_are(in_chinese, edi
     shown, chinese = editor.evaluate(_TEXTS), texts(workflow(name))
     assert shown["values"] == values
     assert [text for text in shown["groups"] + shown["notes"] if text not in chinese.values()] == []
-    assert set(chinese.values()) <= {text for kind in ("groups", "titles", "notes") for text in shown[kind]}
+    assert set(chinese.values()) <= {text for kind in ("groups", "titles", "fields", "notes") for text in shown[kind]}
     assert editor.errors == [] and editor.complaints() == []
 
 
