@@ -90,7 +90,10 @@ class SessionCallbacks:
 
 
 class Session:
-    """losses: a curve per term and observation. shares: of the gradient norm per term, as last measured."""
+    """losses: a curve per term and observation.
+
+    shares: of the gradient norm per term as last measured, of averaged gradients where these are.
+    """
 
     def __init__(
         self,
@@ -228,8 +231,8 @@ class Session:
         for name, value in {"loss": report.total, **report.terms, **report.observations}.items():
             self.losses.setdefault(name, []).append(value)
         if report.gradient_shares is not None:
-            self.shares = dict(report.gradient_shares)
-            for name, value in self.shares.items():
+            self.shares = dict(report.averaged_shares or report.gradient_shares)
+            for name, value in report.gradient_shares.items():
                 self.losses.setdefault(f"gradient_share.{name}", []).append(value)
         for name, value in (report.averaged_shares or {}).items():
             self.losses.setdefault(f"averaged_share.{name}", []).append(value)
