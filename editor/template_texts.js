@@ -1,5 +1,5 @@
-// Titles, groups, fields and notes of our templates in the editor's language: the file of a template is in English and brings
-// translations in its "extra" (scripts/templates/chinese.py). What its reader has changed stays as it is.
+// Titles, groups, fields and notes of our templates in the editor's language: the file of a template is in English and
+// brings translations in its "extra" (scripts/templates/chinese.py). What its reader has changed stays as it is.
 import { app } from "../../scripts/app.js";
 
 app.registerExtension({
