@@ -105,7 +105,7 @@ def _drop_layers_that_add_nothing(clip: Any) -> None:
 
 
 def _common() -> dict[str, Any]:
-    return {"resolution": SIDE, "overwrite": True, "preview_every": 0, "save_every": 0}
+    return {"resolution": SIDE, "overwrite": True, "start": "anew", "preview_every": 0, "save_every": 0}
 
 
 def _timed(session: Any) -> float:

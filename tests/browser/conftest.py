@@ -102,4 +102,4 @@ def place_named_files(base: BaseFolder) -> None:
     for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            save_file({"emb_params": torch.zeros(1, 768)}, file)
+            save_file({"emb_params": torch.zeros(1, 768)}, file, {"core_personalization.super_category": '"dog"'})
