@@ -23,17 +23,17 @@ PROMPTS = ROOT / "lab" / "world" / "drawing" / "prompts" / "animate.txt"
 QUICK_START, WORD_AND_LORA = "Train my dog - quick start", "Train my dog - word and LoRA"
 CAPTIONS, IGNORED = "Train with captions - say everything but the dog", "Why is my word ignored"
 ATTENTION, SCORE = "See where a word acts - attention maps", "Score my concept - 20 prompts"
-STEPS, SHARED = "Score saved steps - which is best", "Use a shared concept"
-BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SCORE, STEPS), QUICK_START), SHARED: WORD_AND_LORA}
+SHARED = "Use a shared concept"
+BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SCORE), QUICK_START), SHARED: WORD_AND_LORA}
 """Workflows that open what another leaves."""
-LEFT_OUT = dict.fromkeys((SCORE, STEPS), "CoReScorecard")
+LEFT_OUT = {SCORE: "CoReScorecard"}
 """A node that needs models which the project has not, such as CLIP and DINO; what it feeds is left out as well."""
 EVALUATED = {"seeds_per_prompt": 1, "prompt_set": "own", "own_prompts": PROMPTS.read_text(encoding="utf-8").strip()}
 
 CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     ATTENTION: {"CoReAttentionMaps": {"words": "hat, beach", "columns": 3}},
     IGNORED: {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
-    **{name: {"CoReEvaluationPrompts": EVALUATED} for name in (SCORE, STEPS)},
+    SCORE: {"CoReEvaluationPrompts": EVALUATED},
     SHARED: {"CoReLoadConcept": {"file": f"loras/{NAME}-shared.safetensors"}},
 }
 """By workflow and node type, what is not as in the template: fewer words and seeds, for pictures that can be read when

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from PIL import Image
 from preparation.installation import ROOT
-from templates.looking import SAVED_STEPS
+from templates.parts import NAME
 
-from .runs import ATTENTION, CAPTIONS, IGNORED, SCORE, Runs
+from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, Runs
 from .sheet import Sheet
 
 Drawn = Callable[[Runs], Image.Image]
@@ -92,10 +92,11 @@ def score(runs: Runs) -> Image.Image:
 
 
 def best_step(runs: Runs) -> Image.Image:
-    run = runs.of("Score saved steps - which is best")
+    """What a training leaves beside each saved step; scores need CLIP and DINO, which the project has not."""
+    runs.of(QUICK_START)
     sheet = Sheet(SIDE).line("which saved step is best?", accent=True)
-    for step in SAVED_STEPS:
-        sheet.row(run.pictures(f"Step {step} (pictures)")[:5])
+    for file in sorted((runs.server.base.embeddings / f"{NAME}-steps").glob("*.jpg"), key=lambda file: len(file.name)):
+        sheet.line(file.stem, 14, mono=True).wide(Image.open(file).convert("RGB"), 160)
     return sheet.image(SIDE)
 
 
