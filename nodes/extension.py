@@ -56,4 +56,5 @@ class PersonalizationExtension(ComfyExtension):
 def sweep_output_folders() -> None:
     """Removes what killed processes left; folders that a user names for captions are swept when written to again."""
     files = [embedding_path("_"), state_path("_"), new_file_path("loras", "_"), new_file_path("diffusion_models", "_")]
-    sweep([*(file.parent for file in files), score_folder()])
+    folders = [file.parent for file in files]
+    sweep([*folders, *(saved for folder in folders for saved in folder.glob("*-steps")), score_folder()])

@@ -126,4 +126,4 @@ def test_saved_steps_are_scored_and_compared(server, small, my_dog):
     assert sorted(card["name"] for card in cards["scorecards"]) == names
     shown = {workflow[node_id]["_meta"]["title"]: ui for node_id, ui in execution.outputs.items()}
     assert len(shown["Which is best?"]["images"]) == 1
-    assert f"### {names[-1]}" in shown["Table"]["text"][0]
+    assert f"### {names[-1]}" in shown["Scores of the last one"]["text"][0]

@@ -10,9 +10,10 @@ from driver.client import ServerGone, WorkflowError, WorkflowInterrupted
 from driver.progress_lines import ProgressLines
 from driver.server import ComfyUIServer
 from preparation.errors import PreparationError
+from preparation.installation import ROOT
 
 PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 255}}
-OUR_SCRIPTS = {f"/extensions/personalization/{name}.js" for name in ("presets", "results")}
+OUR_SCRIPTS = {f"/extensions/personalization/{file.name}" for file in (ROOT / "editor").glob("*.js")}
 SAVE = {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "driver"}}
 
 

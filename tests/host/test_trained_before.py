@@ -114,11 +114,11 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("given", "message"), DIFFERENT)
 def test_what_differs_is_named(sd1, steps, given, message):
-    if not written("named").exists():
-        train(sd1, "named")
+    if not written("differing").exists():
+        train(sd1, "differing")
     steps.clear()
-    with pytest.raises(ValueError, match=f"^concept_name: an embedding 'named' exists already at .*{message}"):
-        train(sd1, "named", **given)
+    with pytest.raises(ValueError, match=f"^concept_name: an embedding 'differing' exists already at .*{message}"):
+        train(sd1, "differing", **given)
     assert steps == []
 
 
