@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from driver.quick_start import TEMPLATES, WORKFLOW
 
@@ -26,6 +28,9 @@ _OVERLAPS = """() => {
 # As the notes of the workflows that score say it; nothing runs for long here.
 _ALLOW_DOWNLOADS = """() => app.graph.nodes.filter((node) => node.subgraph).flatMap((node) => node.widgets)
     .filter((widget) => widget.name === 'allow_downloads').forEach((widget) => { widget.value = true; })"""
+# A name that nothing was trained under.
+_CALL_IT = """(name) => app.graph.nodes.filter((node) => node.type === 'CoReTrainEmbedding').flatMap((n) => n.widgets)
+    .filter((widget) => widget.name === 'concept_name').forEach((widget) => { widget.value = name; })"""
 # Cables as the editor has drawn them, tried on points inside of each node; at a cable's ends not near the edge.
 _CROSSINGS = """() => {
     const context = document.createElement('canvas').getContext('2d'), graph = app.canvas.graph, found = [];
@@ -71,7 +76,12 @@ def test_it_opens_whole_tidy_and_legible_and_can_be_queued(editor, name):
     assert editor.evaluate(_CROSSINGS) == []
     assert SMALLEST_LETTERS * editor.evaluate("() => app.canvas.ds.scale") >= LEAST_HEIGHT
     assert editor.complaints() == []
+    if name.endswith(".app"):
+        for field in ("Checkpoint", "Folder of photos", "Name", "What it is (dog, teapot …)", "Prompt"):
+            assert editor.page.get_by_text(field, exact=True).last.is_visible(), field
+        return
     editor.evaluate(_ALLOW_DOWNLOADS)
+    editor.evaluate(_CALL_IT, re.sub(r"[^\w.-]+", "-", name))
     answer = editor.run()
     editor.stop_all()
     assert answer["node_errors"] == {} and answer["prompt_id"]
