@@ -1,27 +1,17 @@
 // Load Concept: trigger, base model and picture of a file as soon as it is chosen.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { after, rootGraph } from "./nodes.js";
 
 app.registerExtension({
   name: "CorePersonalization.ConceptFile",
 
   nodeCreated(node) {
     if (node.comfyClass !== "CoReLoadConcept") return;
-    for (const name of ["file", "embedding_name"]) {
-      const widget = node.widgets.find((widget) => widget.name === name);
-      const called = widget.callback;
-      widget.callback = function (...args) {
-        const result = called?.apply(this, args);
-        look(node);
-        return result;
-      };
+    for (const widget of node.widgets) {
+      if (["file", "embedding_name"].includes(widget.name)) after(widget, "callback", () => look(node));
     }
-    const configured = node.onConfigure;
-    node.onConfigure = function (...args) {
-      const result = configured?.apply(this, args);
-      look(node);
-      return result;
-    };
+    after(node, "onConfigure", () => look(node));
   },
 });
 
@@ -29,7 +19,7 @@ async function look(node) {
   const [file, embeddingName] = ["file", "embedding_name"].map((name) => valueOf(node, name));
   const query = new URLSearchParams({ file, embedding_name: embeddingName });
   const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
-  if (!answer.ok || valueOf(node, "file") !== file || !node.graph) return;
+  if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
   api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text: error ?? text });
   if (!picture) return;

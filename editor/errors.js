@@ -2,7 +2,7 @@
 // alone says that something is wrong, and has the sentence in a log.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, path } from "./results.js";
+import { WIDGET, isOurs, path } from "./nodes.js";
 
 const MARK = "✖ ";
 const REFUSED = ["custom_validation_failed", "exception_during_validation", "exception_during_inner_validation"];

@@ -3,6 +3,7 @@
 // Values stay as they are, and a connected input is always shown. What is visible is worked out each time that the
 // editor asks, from values and links as they are: so loading, pasting and undoing need nothing.
 import { app } from "../../scripts/app.js";
+import { inputsOf, isOurs } from "./nodes.js";
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const BUTTON = "$$core-advanced";
@@ -16,9 +17,8 @@ app.registerExtension({
   name: "CorePersonalization.Folding",
 
   nodeCreated(node) {
-    const { required, optional } = node.constructor.nodeData?.input ?? {};
-    const inputs = { ...required, ...optional };
-    if (!node.comfyClass.startsWith("CoRe") || !node.widgets?.length) return;
+    if (!isOurs(node) || !node.widgets?.length) return;
+    const inputs = inputsOf(node);
     for (const widget of node.widgets) fold(node, widget, inputs);
     if (node.widgets.some(({ advanced }) => advanced)) addButton(node);
     keepFitting(node, inputs);

@@ -2,6 +2,7 @@
 // not in the workflow, which stays as it was. A node whose inputs were changed since then says nothing.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { isOurs, rootGraph } from "./nodes.js";
 
 const STORE = "CorePersonalization.Results", MOST_KEPT = 50;
 const queued = new Map(); // Prompt id → {node: its place in the store and its values}, for the tab may change meanwhile.
@@ -34,15 +35,15 @@ app.registerExtension({
   },
 });
 
-function* ours(graph = app.rootGraph ?? app.graph, prefix = "") {
+function* ours(graph = rootGraph(), prefix = "") {
   for (const node of graph?.nodes ?? []) {
-    if (node.comfyClass?.startsWith("CoRe")) yield [`${prefix}${node.id}`, node];
+    if (isOurs(node)) yield [`${prefix}${node.id}`, node];
     if (node.subgraph) yield* ours(node.subgraph, `${prefix}${node.id}:`);
   }
 }
 
 function place(nodeId) {
-  return `${(app.rootGraph ?? app.graph).id}/${nodeId}`;
+  return `${rootGraph().id}/${nodeId}`;
 }
 
 function values(node) {

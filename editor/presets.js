@@ -2,6 +2,7 @@
 // Only a choice made by hand fills in, each time, also of the option that is chosen already. Loading, pasting and
 // undoing bring their own values, through configure().
 import { app } from "../../scripts/app.js";
+import { after, inputsOf, isOurs } from "./nodes.js";
 
 const OPTION = '[role="option"][data-state="checked"]';
 const OPEN_LIST = '[role="combobox"][aria-expanded="true"]';
@@ -22,10 +23,10 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    const { required, optional } = node.constructor.nodeData?.input ?? {};
-    const inputs = { ...required, ...optional };
+    if (!isOurs(node)) return;
+    const inputs = inputsOf(node);
     for (const [name, [, options]] of Object.entries(inputs)) {
-      if (node.comfyClass.startsWith("CoRe") && options?.fills) fillOnChoice(node, name, options.fills, inputs);
+      if (options?.fills) fillOnChoice(node, name, options.fills, inputs);
     }
   },
 });
@@ -41,14 +42,11 @@ function fillOnChoice(node, name, fills, inputs) {
     return configured?.apply(this, args);
   };
 
-  const called = preset.callback;
-  preset.callback = function (...args) {
-    const result = called?.apply(this, args);
+  after(preset, "callback", () => {
     // The editor also calls this when nothing was chosen, as after renaming the widget.
     if (preset.value !== chosen) preset.fillInAgain();
     chosen = preset.value;
-    return result;
-  };
+  });
 
   // The classic canvas calls this for every choice, and the callback only when the value is another.
   const set = preset.setValue;

@@ -2,8 +2,8 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { WIDGET, isOurs, path } from "./nodes.js";
 
-export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
 app.registerExtension({
@@ -23,20 +23,6 @@ app.registerExtension({
     });
   },
 });
-
-// From the whole graph inwards: "4:2" is node 2 in the subgraph of node 4.
-export function path(id) {
-  let graph = app.rootGraph ?? app.graph;
-  return id.split(":").map((part) => {
-    const node = graph?.getNodeById(Number(part));
-    graph = node?.subgraph;
-    return node;
-  });
-}
-
-export function isOurs(node) {
-  return Boolean(node?.comfyClass?.startsWith("CoRe"));
-}
 
 // Height once taken is kept, so that nothing moves from step to step.
 function makeRoom(node, text) {

@@ -14,13 +14,13 @@ from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
-from ..host.models.host_models import HostModels, checkpoint_files
+from ..host.models.host_models import HostModels
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
-from ..training.training_inputs import captioned_pictures, part_held_out, validate_training
+from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
 from .embedding_settings import EmbeddingSettings
 
 
@@ -96,17 +96,7 @@ def check_inputs(
         preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
         made_of=made_of,
         beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
-        notes=[*notes, *advice_on(settings, host, images)],
-    )
-
-
-def advice_on(settings: EmbeddingSettings, host: HostModels, images: Sequence[Tensor]) -> tuple[str, ...]:
-    """On what is legal and unwise, in lines for the user. images: as they came."""
-    return advice.advised(
-        advice.on_category(settings.super_category),
-        advice.on_rate(settings.learning_rate, settings.chosen_method.published["learning_rate"]),
-        *advice.on_pictures(images, settings.resolution, settings.fit, own=own_side(host.model)),
-        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
+        notes=[*notes, *advised_on(settings, host, images, advice.on_category(settings.super_category))],
     )
 
 

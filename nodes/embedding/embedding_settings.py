@@ -236,6 +236,10 @@ class EmbeddingSettings:
         fixed = self.chosen_method.draws_prompts and self.weighting == FIXED
         return tuple(name for name, weight in weights.items() if fixed and weight > 0)
 
+    @property
+    def published_rate(self) -> float:
+        return self.chosen_method.published["learning_rate"]
+
     def prompt_templates(self) -> tuple[str, ...]:
         """Prompts that the method regularizes v in; none where it does not."""
         if not self.chosen_method.draws_prompts:

@@ -6,7 +6,7 @@ The embedding's keys are `bundle_emb.NAME.KEY`, KEY as in a file of its own: `st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
 from ...core_ops.quoting import quoted
-from . import file_metadata, safe_files
+from . import file_metadata, foreign_files, safe_files
 from .concept_files import EMBEDDING_KEY
 from .unet_files import new_file_path
 
@@ -83,43 +83,64 @@ def read_concept(path: Path, chosen: str = "") -> ConceptFile:
 
     chosen: the embedding of several in a bundle. Raises ValueError naming what is wrong with the file.
     """
-    tensors, metadata = safe_files.read_foreign("file", path)
-    if _is_embedding(tensors):
-        rows = {key: tensor.reshape(-1, tensor.shape[-1]) for key, tensor in tensors.items()}
-        _validate_shapes(path, rows)
-        return ConceptFile(embedding_name=path.stem, embedding=rows, lora={}, metadata=metadata)
-    bundled = {key: tensor for key, tensor in tensors.items() if key.startswith(_BUNDLE)}
-    if not bundled:
-        raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
-    embeddings: dict[str, dict[str, Tensor]] = {}
-    for bundled_key, tensor in bundled.items():
-        rest = bundled_key.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
+    tensors, header = foreign_files.read("file", path)
+    outline = _outline(path, header, chosen)
+    embedding = {key: tensors.pop(name) for key, name in outline.embedding.items()}
+    if not any(map(_bundled, header.shapes)):
+        embedding = {key: tensor.unsqueeze(0) if tensor.ndim == 1 else tensor for key, tensor in embedding.items()}
+    _validate_shapes(path, embedding)
+    lora = {name: tensor for name, tensor in tensors.items() if not _bundled(name)}
+    return ConceptFile(outline.embedding_name, embedding=embedding, lora=lora, metadata=header.metadata)
+
+
+@dataclass(frozen=True)
+class ConceptOutline:
+    """A concept's file by its header alone. embedding: names of its tensors, by key of an embedding file."""
+
+    embedding_name: str
+    embedding: Mapping[str, str]
+    has_lora: bool
+    metadata: Mapping[str, str]
+
+
+def outline_of(path: Path, chosen: str = "") -> ConceptOutline:
+    """What `read_concept` will find, without reading weights; raises ValueError as that does, but for weights."""
+    return _outline(path, foreign_files.read_header("file", path), chosen)
+
+
+def _outline(path: Path, header: foreign_files.Header, chosen: str) -> ConceptOutline:
+    if _is_embedding(header.shapes):
+        return ConceptOutline(path.stem, {key: key for key in header.shapes}, False, header.metadata)
+    embeddings: dict[str, dict[str, str]] = {}
+    for name in filter(_bundled, header.shapes):
+        rest = name.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
         key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
         if key is None:
             raise ValueError(
                 f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file."
             )
-        embeddings.setdefault(rest.removesuffix(f".{key}"), {})[key] = tensor
-    name = chosen if chosen in embeddings else next(iter(embeddings))
-    if len(embeddings) > 1 and name != chosen:
+        embeddings.setdefault(rest.removesuffix(f".{key}"), {})[key] = name
+    if not embeddings:
+        raise ValueError(f"file: {path.name} holds no embedding, so it is no concept; load it with Load LoRA.")
+    if len(embeddings) > 1 and chosen not in embeddings:
         raise ValueError(
             f"embedding_name: {path.name} has {len(embeddings)} embeddings, {', '.join(map(quoted, embeddings))}; "
             "write the one that you want."
         )
-    lora = {key: tensor for key, tensor in tensors.items() if key not in bundled}
-    _validate_shapes(path, embeddings[name])
-    return ConceptFile(embedding_name=name, embedding=embeddings[name], lora=lora, metadata=metadata)
+    found = chosen if chosen in embeddings else next(iter(embeddings))
+    has_lora = not all(map(_bundled, header.shapes))
+    return ConceptOutline(found, embeddings[found], has_lora, header.metadata)
 
 
-def _is_embedding(tensors: Mapping[str, Tensor]) -> bool:
+def _bundled(name: str) -> bool:
+    return name.startswith(_BUNDLE)
+
+
+def _is_embedding(shapes: Mapping[str, Sequence[int]]) -> bool:
     """Under core's keys, or the only tensor of a file: other programs name it by the word, {"<cat>": [width]}."""
-    if tensors.keys() in ({EMBEDDING_KEY}, _SDXL):
+    if shapes.keys() in ({EMBEDDING_KEY}, _SDXL):
         return True
-    return (
-        len(tensors) == 1
-        and not next(iter(tensors)).startswith(_BUNDLE)
-        and next(iter(tensors.values())).ndim in (1, 2)
-    )
+    return len(shapes) == 1 and not any(_bundled(name) or len(shape) not in (1, 2) for name, shape in shapes.items())
 
 
 def vectors_for(file: ConceptFile, widths: Mapping[str, int]) -> dict[str, Tensor]:

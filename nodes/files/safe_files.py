@@ -27,10 +27,6 @@ from torch import Tensor
 
 from ...core_ops.quoting import quoted
 
-LARGEST_HEADER = 16 * 2**20
-"""Of a file from anywhere: fifty times what a LoRA with its metadata and a preview needs."""
-MOST_TENSORS = 50_000
-"""In a file from anywhere: ten times what a LoRA on every layer of SDXL has."""
 MOST_BYTES = 180
 """Of a name in UTF-8: disks take 255, and "-step1000.safetensors" is added."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -135,49 +131,22 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def read_foreign(parameter: str, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """`read` of a file from anywhere.
-
-    Raises ValueError unless it is a whole safetensors file of sane size that holds weights, all of them finite.
-    """
-    try:
-        _validate_size(path)
-        with open(path, "rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-        if header > LARGEST_HEADER:  # seen before it takes much time and memory
-            raise ValueError(f"a header of {header} bytes")
-        with safe_open(path, framework="pt") as opened:
-            count = len(opened.keys())
-        if count > MOST_TENSORS:
-            raise ValueError(f"{count} tensors")
-        tensors, metadata = read(path)
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{parameter}: {path.name} is damaged or no safetensors file ({error}); get it anew."
-        ) from error
-    for name, tensor in tensors.items():
-        if tensor.is_complex() or not (tensor.is_floating_point() or tensor.numel() == 1):  # alpha may be an integer
-            raise ValueError(f"{parameter}: {path.name} has {tensor.dtype} in {name[:120]!r}, no weights; get it anew.")
-        if not _all_finite(tensor):
-            raise ValueError(f"{parameter}: {path.name} is damaged: {name[:120]!r} holds NaN or infinity; get it anew.")
-    return tensors, metadata
-
-
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """`read` of what this pack wrote; raises ValueError when there is no room for it, or some of it is not finite."""
-    _validate_size(path)
+    validate_size(path)
     tensors, metadata = read(path)
     for name, tensor in tensors.items():
-        if not _all_finite(tensor):
+        if not all_finite(tensor):
             raise ValueError(f"{name[:120]!r} holds NaN or infinity")
     return tensors, metadata
 
 
-def _all_finite(tensor: Tensor) -> bool:
+def all_finite(tensor: Tensor) -> bool:
+    """Integers are."""
     return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
 
 
-def _validate_size(path: Path) -> None:
+def validate_size(path: Path) -> None:
     """Raises ValueError for a file that memory has no room for; a file on the disk may be larger than what it takes."""
     size, free = path.stat().st_size, psutil.virtual_memory().available
     if size > free:

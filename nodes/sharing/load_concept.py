@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import torch
 from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import LATENT_CELL
@@ -19,7 +20,7 @@ from ..host.models.text_encoder import encoder_widths
 from ..labels import LABELS
 from ..tables import without_markup
 from .concept_card import ConceptCard
-from .thumbnail import preview_of
+from .thumbnail import picture_of
 
 RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
 LARGEST_SIDE = 4096
@@ -61,8 +62,8 @@ class LoadConcept(io.ComfyNode):
         if name := (embedding_name or "").strip():
             safe_files.validate_name("embedding_name", name)
         if file is not None and embedding_name is not None and super_category is not None:
-            stored = concept_bundles.read_concept(concept_bundles.concept_file_path(file), name)
-            ConceptCard.read("file", stored.metadata).with_kind(super_category)
+            outline = concept_bundles.outline_of(concept_bundles.concept_file_path(file), name)
+            ConceptCard.read("file", outline.metadata).with_kind(super_category)
         return True
 
     @classmethod
@@ -78,7 +79,8 @@ class LoadConcept(io.ComfyNode):
         known = 0 < card.resolution <= LARGEST_SIDE and card.resolution % LATENT_CELL == 0
         card = dataclasses.replace(card, resolution=card.resolution if known else own_side(model))
         vectors = concept_bundles.vectors_for(stored, encoder_widths(clip))
-        preview = preview_of(path, stored.metadata)
+        picture = picture_of(path, stored.metadata)
+        preview = torch.ones(1, 64, 64, 3) if picture is None else picture
         if stored.lora:
             model, clip = apply_lora(model, clip, lora=stored.lora, strength=strength)
         name = name or stored.embedding_name

@@ -36,12 +36,9 @@ def encode_thumbnail(images: Tensor) -> str:
     return _START + base64.b64encode(buffer.getvalue()).decode()
 
 
-def preview_of(file: Path, metadata: Mapping[str, str]) -> Tensor:
-    """[1, H, W, 3]: the picture in a concept's file, or that which its training left beside it; else white."""
-    if KEY in metadata:
-        return decode_thumbnail("file", metadata[KEY])
-    beside = read_picture(picture_beside(file))
-    return torch.ones(1, 64, 64, 3) if beside is None else beside
+def picture_of(file: Path, metadata: Mapping[str, str]) -> Tensor | None:
+    """[1, H, W, 3]: the picture in a concept's file, or that which its training left beside it."""
+    return decode_thumbnail("file", metadata[KEY]) if KEY in metadata else read_picture(picture_beside(file))
 
 
 def decode_thumbnail(parameter: str, uri: str) -> Tensor:

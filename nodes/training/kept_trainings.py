@@ -38,8 +38,10 @@ def digest(*parts: str | Tensor | None) -> str:
     """SHA-256 in hex of texts and tensors."""
     found = hashlib.sha256()
     for part in parts:
-        is_tensor = isinstance(part, Tensor)
-        found.update(part.detach().cpu().contiguous().numpy().tobytes() if is_tensor else json.dumps(part).encode())
+        if part is None or isinstance(part, str):
+            found.update(json.dumps(part).encode())
+        else:
+            found.update(part.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.training.training_data import CaptionedPictures
+from ..host.models.denoiser import own_side
+from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import naming
 from ..settings import showing
+from . import advice
 from .concept_preview import preview_templates
 
 
@@ -109,3 +113,17 @@ def part_held_out(
         return captioned, None, [f"hold_out needs {ENOUGH_TO_HOLD_OUT} pictures or more; all {count} are trained."]
     trained, held_out = captioned.parted(count - 1)
     return trained, held_out, [f"Picture {count} is held out: it is not trained, and the steady loss is of it."]
+
+
+def advised_on(settings: Any, host: HostModels, images: Sequence[Tensor], *more: str | None) -> tuple[str, ...]:
+    """What is legal and unwise in a node's settings and inputs, in lines for the user.
+
+    images: as they came. more: what the node itself looks at.
+    """
+    own = own_side(host.model)
+    return advice.advised(
+        *more,
+        advice.on_rate(settings.learning_rate, settings.published_rate),
+        *advice.on_pictures(images, settings.resolution, settings.fit, own=own),
+        advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
+    )

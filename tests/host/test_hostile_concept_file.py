@@ -195,13 +195,13 @@ import importlib, importlib.util, json, resource, sys
 root, folder = sys.argv[1:]
 spec = importlib.util.spec_from_file_location("pack", root + "/__init__.py", submodule_search_locations=[root])
 sys.modules["pack"] = importlib.util.module_from_spec(spec)
-files = importlib.import_module("pack.nodes.files.safe_files")
+files = importlib.import_module("pack.nodes.files.foreign_files")
 from pathlib import Path
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before, found = peak(), {}
 for path in sorted(Path(folder).iterdir()):
     try:
-        files.read_foreign("file", path)
+        files.read("file", path)
         found[path.stem] = "read"
     except ValueError as error:
         found[path.stem] = str(error)
