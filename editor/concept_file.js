@@ -3,6 +3,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { after, rootGraph } from "./nodes.js";
 
+const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
+
 app.registerExtension({
   name: "CorePersonalization.ConceptFile",
 
@@ -22,14 +24,33 @@ async function look(node) {
   if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
   api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text: error ?? text });
-  if (!picture) return;
+  if (picture) show(node, picture);
+}
+
+// Where there is room: a node does not grow over another one.
+function show(node, picture) {
   const image = new Image();
   image.onload = () => {
+    const height = Math.max(node.size[1], heightWithPicture(node));
+    if (height > node.size[1] && inTheWay(node, height)) return;
     node.imgs = [image];
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    node.setSize([node.size[0], height]);
     node.setDirtyCanvas(true, true);
   };
   image.src = picture;
+}
+
+function heightWithPicture(node) {
+  const shown = node.widgets.some(({ name }) => name === PREVIEW);
+  return node.computeSize()[1] + (shown ? 0 : PREVIEW_HEIGHT);
+}
+
+function inTheWay(node, height) {
+  const [left, top] = node.pos, right = left + node.size[0], bottom = top + height;
+  return node.graph.nodes.some((other) => {
+    const [x, y, width, high] = other.boundingRect;
+    return other !== node && x < right && left < x + width && y < bottom && top < y + high;
+  });
 }
 
 function valueOf(node, name) {
