@@ -57,7 +57,7 @@ LABELS = {
     "optimize_2": "Mend concept 2 too",
     "optimize_3": "Mend concept 3 too",
     # Pictures, captions and prompts.
-    "fit": "Make square by",
+    "fit": "Proportions",
     "augmentation": "Changed copies (0: none)",
     "use_masks": "Use masks",
     "caption_template": "Caption",

@@ -117,6 +117,6 @@ def what_decides(
         host,
         settings,
         unread=("concept_name", *settings.unread),
-        pictures=digest(pictures.pixels, pictures.masks),
+        pictures=digest(*pictures.pixels, *(pictures.masks or [None])),
         captions=digest(*captioned.templates, *prompts),
     )

@@ -250,8 +250,6 @@ class EmbeddingSettings:
         """How the copy of the MODEL's U-Net computes; device: its own, by default."""
         return UNetPlan(
             dtype_for(self.precision, model.load_device, computed_dtype(model)),
-            width=self.resolution,
-            height=self.resolution,
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,
             device=device,

@@ -108,7 +108,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         learned = LearnedEmbedding(host, checked, embedding)
         preview = ConceptPreview(host, models, checked.preview)
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )

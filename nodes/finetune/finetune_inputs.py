@@ -155,8 +155,8 @@ def what_decides(
         host,
         settings,
         unread=("name", "preset", "save"),
-        pictures=digest(pictures.pixels, pictures.masks),
-        class_images=digest(class_pictures and class_pictures.pictures.pixels),
+        pictures=digest(*pictures.pixels, *(pictures.masks or [None])),
+        class_images=digest(*(class_pictures.pictures.pixels if class_pictures else [None])),
         captions=digest(*captioned.templates, *class_captions),
         concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
     )
@@ -172,7 +172,7 @@ def _class_pictures(
     with naming("class_caption"):
         text = settings.class_caption or f"a photo of a {concept.super_category}"
         caption = rows.text(text)
-    count = pictures.pixels.shape[0]
+    count = len(pictures.pixels)
     return CaptionedPictures(pictures, [caption], caption_of_picture=[0] * count, templates=[text] * count)
 
 

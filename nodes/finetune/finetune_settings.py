@@ -241,8 +241,6 @@ class FinetuneSettings:
         loaded = None if self.fused_backward else computed_dtype(model)
         return UNetPlan(
             dtype_for(self.precision, model.load_device, loaded),
-            width=self.resolution,
-            height=self.resolution,
             trained=WeightChoice(self.scope, self.form, rank=self.rank, alpha=self.alpha, seed=self.seed),
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,

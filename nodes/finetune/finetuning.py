@@ -147,7 +147,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
             preview.keep_prompts(embedding.vectors)
             models.encoder.release()
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )

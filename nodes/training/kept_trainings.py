@@ -186,8 +186,8 @@ class FinishedTraining:
         """[1, H, W, 3]."""
         return loss_chart(self.losses, self.card.get("steady_steps", []), self.card.get("steps_done", 1))
 
-    def preview(self, pixels: Tensor) -> Tensor:
-        """[1, H, W, 3]; of a training without, some of the pictures [I, 3, S, S]."""
+    def preview(self, pixels: Sequence[Tensor]) -> Tensor:
+        """[1, H, W, 3]; of a training without, some of the pictures [3, H, W]."""
         drawn = read_picture(picture_beside(self.path))
         return references(pixels) if drawn is None else drawn
 

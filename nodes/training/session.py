@@ -147,10 +147,10 @@ class Session:
                 shown = self.shown()[0] if (measured or drawn) and self.node_id is not None else None
                 progress.update(report.step, f"loss {self.losses[STEADY][-1]:.3g}", shown)
 
-    def finish(self, saved: Path, pixels: Tensor) -> Tensor:
+    def finish(self, saved: Path, pixels: Sequence[Tensor]) -> Tensor:
         """When the files are written: the last preview, [1, H, W, 3], and what is of use no more is removed.
 
-        saved: the file of what was learned. pixels: the pictures [I, 3, S, S], in place of a preview where none is
+        saved: the file of what was learned. pixels: the pictures [3, H, W], in place of a preview where none is
         wanted.
         """
         settings = self.plan.settings

@@ -31,8 +31,11 @@ class SharedSettings:
         advanced=True,
     )
     fit: Fit = choice(
-        ("crop", "pad"),
-        help="crop: the centre square. pad: the whole picture, its border left out of the loss.",
+        ("crop", "keep", "pad"),
+        help=(
+            "crop: the centre square. keep: its proportions, at about the same number of pixels, in steps of 64. pad: "
+            "the whole picture in a square, its border left out of the loss."
+        ),
         advanced=True,
     )
     augmentation: int = integer(

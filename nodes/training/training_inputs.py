@@ -78,7 +78,7 @@ def captioned_pictures(
 
     row_of: a template as a token row. Raises ValueError for captions that do not fit.
     """
-    templates = caption_templates(captions, pictures.pixels.shape[0], default)
+    templates = caption_templates(captions, len(pictures.pixels), default)
     distinct = list(dict.fromkeys(templates))
     with naming("captions" if captions else "caption_template"):
         rows = [row_of(template) for template in distinct]

@@ -15,7 +15,7 @@ from comfy.sd import VAE
 from einops import rearrange
 from torch import Tensor
 
-from ....core_ops.pictures import augment, latent_masks
+from ....core_ops.pictures import Pictures, augment, latent_mask
 from ....core_ops.training.training_data import CaptionedPictures, TrainingLatents
 from .host_models import HostModels
 
@@ -26,15 +26,25 @@ def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int,
     if copies:
         pictures = augment(pictures, copies, torch.Generator().manual_seed(seed))
     return TrainingLatents(
-        encode(host.model, host.vae, pictures.pixels, seed),
+        _encoded(host, pictures, seed),
         captioned.captions,
         caption_of_latent=torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
-        masks=None if pictures.masks is None else latent_masks(pictures.masks).to(host.device),
+        masks=None if pictures.masks is None else [latent_mask(mask).to(host.device) for mask in pictures.masks],
     )
 
 
+def _encoded(host: HostModels, pictures: Pictures, seed: int) -> list[Tensor]:
+    """Latents [4, h, w] of each picture; those of one size go through the VAE together."""
+    sizes, latents = pictures.sizes, dict[int, Tensor]()
+    for size in dict.fromkeys(sizes):
+        places = [place for place, other in enumerate(sizes) if other == size]
+        pixels = torch.stack([pictures.pixels[place] for place in places])
+        latents |= zip(places, encode(host.model, host.vae, pixels, seed), strict=True)
+    return [latents[place] for place in range(len(sizes))]
+
+
 def encode(model: ModelPatcher, vae: VAE, pixels: Tensor, seed: int) -> Tensor:
-    """Latents [I, 4, h, w] on the compute device, in the U-Net's scale, of pixels [I, 3, S, S].
+    """Latents [I, 4, h, w] on the compute device, in the U-Net's scale, of pixels [I, 3, H, W].
 
     The host's VAE draws from its posterior with the global generator: seeded here, and left as it was.
     """
@@ -73,6 +83,6 @@ def received(model: ModelPatcher, latent: Mapping[str, Any]) -> Tensor:
 
 
 def decode(model: ModelPatcher, vae: VAE, latents: Tensor) -> Tensor:
-    """Pictures [B, S, S, 3] in 0…1 on the CPU."""
+    """Pictures [B, H, W, 3] in 0…1 on the CPU."""
     with torch.inference_mode():
         return vae.decode(model.model.process_latent_out(latents.detach().cpu())).float().cpu().clamp(0, 1)
