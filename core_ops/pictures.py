@@ -76,7 +76,7 @@ def kept_sizes(side: int) -> list[Size]:
     firsts = range(SIZE_STEP, LONGEST * side + 1, SIZE_STEP)
     sizes = [(first, side * side // first // SIZE_STEP * SIZE_STEP) for first in firsts]
     oblong = [size for size in sizes if 0 < size[1] <= LONGEST * side and size[0] != size[1]]
-    return [(side, side), *dict.fromkeys([*oblong, *(size[::-1] for size in oblong)])]
+    return [(side, side), *dict.fromkeys([*oblong, *((short, long) for long, short in oblong)])]
 
 
 def scaled_side(size: Size, side: int, fit: Fit) -> tuple[int, int]:
