@@ -83,6 +83,13 @@ LABELS = {
     "fused_backward": "Update while going back",
     "gradient_accumulation": "Batches per step",
     "max_gradient_norm": "Limit of the gradient (0: none)",
+    # How the trained numbers follow the gradient.
+    "schedule": "Learning rate over time",
+    "warmup": "Warm-up (part of the steps)",
+    "weight_decay": "Weight decay",
+    "min_snr_gamma": "Min-SNR γ (0: off)",
+    "ema_decay": "Moving average (0: off)",
+    "caption_dropout": "Train without caption (part)",
     # While it runs.
     "preview_every": "Preview every … steps",
     "save_every": "Save every … steps",

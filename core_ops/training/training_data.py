@@ -18,13 +18,18 @@ from ..prompts.token_rows import TokenRow
 @dataclass(frozen=True)
 class CaptionedPictures:
     """captions: distinct ones. caption_of_picture: which of them describes each picture. templates: their texts, one
-    per picture.
+    per picture. caption_dropout: how often the last of the captions, which says nothing, takes their place.
     """
 
     pictures: Pictures
     captions: Sequence[TokenRow]
     caption_of_picture: Sequence[int]
     templates: Sequence[str]
+    caption_dropout: float = 0.0
+
+    def with_dropout(self, rate: float, nothing: TokenRow) -> CaptionedPictures:
+        """nothing: the caption that says nothing."""
+        return replace(self, captions=[*self.captions, nothing], caption_dropout=rate) if rate else self
 
     def parted(self, place: int) -> tuple[CaptionedPictures, CaptionedPictures]:
         """Those before `place`, and those from there on; both know all captions."""
@@ -32,7 +37,8 @@ class CaptionedPictures:
         def part(of: slice) -> CaptionedPictures:
             masks = None if self.pictures.masks is None else self.pictures.masks[of]
             pictures = Pictures(self.pictures.pixels[of], masks)
-            return CaptionedPictures(pictures, self.captions, self.caption_of_picture[of], self.templates[of])
+            captions, templates = self.caption_of_picture[of], self.templates[of]
+            return replace(self, pictures=pictures, caption_of_picture=captions, templates=templates)
 
         return part(slice(place)), part(slice(place, None))
 
@@ -44,17 +50,21 @@ class TrainingLatents:
     latents: [C, h, w] of each picture, in the U-Net's scale, on its device.
     captions: distinct ones; caption_of_latent: which of them describes each latent, [I].
     masks: weight of each latent cell, [1, h, w] in 0…1 of each, or None.
+    caption_dropout: how often the last of the captions, which says nothing, takes the place of a picture's own.
     """
 
     latents: Sequence[Tensor]
     captions: Sequence[TokenRow]
     caption_of_latent: Tensor
     masks: Sequence[Tensor] | None = None
+    caption_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
 class NoisedPictures:
-    """Those of a batch that have one size. places: in the batch, in its order. caption_of_sample: [b]."""
+    """Those of a batch that have one size. places: in the batch, in its order. caption_of_sample: [b]. weight: of each
+    in the loss, [b], or None for all the same.
+    """
 
     places: Sequence[int]
     z_t: Tensor
@@ -62,6 +72,7 @@ class NoisedPictures:
     target: Tensor
     mask: Tensor | None
     caption_of_sample: Tensor
+    weight: Tensor | None = None
 
     def text(self, captions: TextConditioning) -> TextConditioning:
         """Of each picture; `captions` holds one output row for each of the batch's captions."""
@@ -80,6 +91,7 @@ class NoisedPictures:
             target=self.target[kept],
             mask=None if self.mask is None else self.mask[kept],
             caption_of_sample=self.caption_of_sample[kept],
+            weight=None if self.weight is None else self.weight[kept],
         )
 
 
@@ -107,7 +119,7 @@ class NoisedBatch:
     def loss_of(self, predictions: Sequence[Tensor]) -> Tensor:
         """Eq. 1 of a prediction for each part: the mean over the cells of them all."""
         losses = [
-            diffusion_loss(prediction, part.target, part.mask)
+            diffusion_loss(prediction, part.target, part.mask, part.weight)
             for prediction, part in zip(predictions, self.parts, strict=True)
         ]
         if len(losses) == 1:
@@ -127,17 +139,24 @@ class NoisedBatch:
 
 
 def draw_batch(
-    data: TrainingLatents, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator
+    data: TrainingLatents, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator, min_snr: float = 0.0
 ) -> NoisedBatch:
-    """Draws latents (each as often as the others, up to one), t uniform over all timesteps, and ε.
+    """Draws latents (each as often as the others, up to one), t uniform over all timesteps, and ε; which captions are
+    left out, where some are.
 
-    Drawn on the CPU, so that a seed means the same numbers on every device.
+    Drawn on the CPU, so that a seed means the same numbers on every device. min_snr: γ of min-SNR weighting, 0 for
+    none.
     """
     count = len(data.latents)
     rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
     chosen = torch.cat(rounds)[:batch_size]
     t = torch.randint(schedule.timesteps, (batch_size,), generator=generator)
-    return noised_batch(data, schedule, chosen, t, draw_noise(data, chosen, generator))
+    noise = draw_noise(data, chosen, generator)
+    captions = data.caption_of_latent[chosen]
+    if data.caption_dropout:
+        left_out = torch.rand(batch_size, generator=generator) < data.caption_dropout
+        captions = captions.masked_fill(left_out, len(data.captions) - 1)
+    return noised_batch(data, schedule, chosen, t, noise, captions, min_snr)
 
 
 def draw_noise(data: TrainingLatents, chosen: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
@@ -149,10 +168,20 @@ def draw_noise(data: TrainingLatents, chosen: Tensor, generator: torch.Generator
 
 
 def noised_batch(
-    data: TrainingLatents, schedule: NoiseSchedule, chosen: Tensor, t: Tensor, noise: Sequence[Tensor]
+    data: TrainingLatents,
+    schedule: NoiseSchedule,
+    chosen: Tensor,
+    t: Tensor,
+    noise: Sequence[Tensor],
+    captions: Tensor | None = None,
+    min_snr: float = 0.0,
 ) -> NoisedBatch:
-    """Of the latents `chosen` [B], at timesteps t [B] with noise [C, h, w] of each; all three on the CPU."""
-    captions, caption_of_sample = torch.unique(data.caption_of_latent[chosen], return_inverse=True)
+    """Of the latents `chosen` [B], at timesteps t [B] with noise [C, h, w] of each; all on the CPU.
+
+    captions: which of them describes each sample, [B]; each latent's own by default.
+    """
+    caption_of = data.caption_of_latent[chosen] if captions is None else captions
+    there, caption_of_sample = torch.unique(caption_of, return_inverse=True)
     by_size: dict[torch.Size, list[int]] = {}
     for place, index in enumerate(chosen.tolist()):
         by_size.setdefault(data.latents[index].shape, []).append(place)
@@ -169,7 +198,8 @@ def noised_batch(
             target=schedule.target(z, ε, at),
             mask=None if data.masks is None else torch.stack([data.masks[index] for index in indices]),
             caption_of_sample=caption_of_sample[places].to(z.device),
+            weight=schedule.min_snr(at, min_snr) if min_snr else None,
         )
         parts.append(part)
-    drawn = [data.captions[index] for index in captions.tolist()]
-    return NoisedBatch(parts, captions=drawn, drawn_captions=captions.to(data.latents[0].device))
+    drawn = [data.captions[index] for index in there.tolist()]
+    return NoisedBatch(parts, captions=drawn, drawn_captions=there.to(data.latents[0].device))

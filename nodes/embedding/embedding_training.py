@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
+from ...core_ops.training.optimization import ADAMW_BYTES, adamw
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import ADAMW_BYTES, TrainingLoop, adamw
+from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
@@ -24,7 +26,8 @@ from ..training.advice import advised, on_shares
 from ..training.concept_preview import ConceptPreview
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
+from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
+from ..training.shared_settings import loop_config
 from .embedding_inputs import CheckedInputs
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
@@ -60,7 +63,8 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
     session = training.session
     with session.keeping_progress():
         session.train()
-        concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
+        with session.loop.averaged():
+            concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.finish(concept.path, checked.pictures.pictures.pixels)
     hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
     summary = session.summary(concept.path, concept.phrase, *hardly)
@@ -135,11 +139,14 @@ def assembled(
     words = checked.rows.words(settings.initial_words or settings.super_category)
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
-    problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
+    problem = EmbeddingProblem(
+        models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma
+    )
     recipe = settings.chosen_method.recipe(problem, checked)
     fp16 = models.denoiser.dtype == torch.float16 and not rehearsal
     config = loop_config(settings, fp16, measure_every=MEASURE_EVERY, averaged_over=AVERAGED_OVER)
-    return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
+    optimizer = without_state if rehearsal else partial(adamw, weight_decay=settings.weight_decay)
+    return embedding, TrainingLoop(recipe, config, optimizer)
 
 
 @dataclass(frozen=True)

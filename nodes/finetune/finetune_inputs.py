@@ -124,6 +124,7 @@ def check_finetune(
     )
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
     made_of = what_decides(host, settings, concept, captioned=captioned, class_pictures=class_pictures)
+    captioned = captioned.with_dropout(settings.caption_dropout, rows.text(""))
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     return CheckedFinetune(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,21 @@ def digest(*parts: str | Tensor | None) -> str:
 
 @dataclass(frozen=True)
 class MadeOf:
-    """settings: of a training node, those that say what is learned. parts: digests of the rest that does, by name."""
+    """settings: of a training node, those that say what is learned. parts: digests of the rest that does, by name.
+    defaults: of settings, which a training had before there was an input for them.
+    """
 
     settings: Mapping[str, Any]
     parts: Mapping[str, str]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def given(cls, host: HostModels, settings: Any, unread: Sequence[str], **parts: str) -> MadeOf:
         """Of a node's settings and models. unread: settings that decide nothing. parts: digests, `_` for a space."""
-        own = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in unread}
+        deciding = [field for field in fields(settings) if field.name not in unread]
+        own = {field.name: getattr(settings, field.name) for field in deciding}
         named = {name.replace("_", " "): value for name, value in parts.items()}
-        return cls(own, {**host.digests(), **named})
+        return cls(own, {**host.digests(), **named}, {field.name: field.default for field in deciding})
 
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> MadeOf | None:
@@ -68,20 +72,16 @@ class MadeOf:
     def differences(self, now: MadeOf, free: set[str]) -> list[str]:
         """What was other than it is now, in words. free: settings that are not looked at."""
         found: list[str] = []
-        changed = {
-            name for name in now.settings.keys() - free if self.settings.get(name, _MISSING) != now.settings[name]
-        }
+        were = {name: self.settings.get(name, now.defaults.get(name)) for name in now.settings}
+        changed = {name for name in now.settings.keys() - free if were[name] != now.settings[name]}
         for name in (name for name in now.settings if name in changed):
-            before, after = (json.dumps(of.settings.get(name, "none")).replace('"', "'") for of in (self, now))
+            before, after = (json.dumps(of[name]).replace('"', "'") for of in (were, now.settings))
             short = max(len(before), len(after)) <= LONGEST_SHOWN
             found.append(f"{name} {before} (now {after})" if short else f"another {name}")
         for part in now.parts:
             if self.parts.get(part) != now.parts[part] and not DECIDED_BY.get(part, set()) & changed:
                 found.append(f"other {part}" if part.endswith("s") else f"another {part}")
         return found
-
-
-_MISSING = object()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from ..host.models.module_copy import copied_bytes
 
 CELL = 8
 """Pixels of a latent cell."""
+AVERAGE_BYTES = 4
+"""Of a trained number's moving average."""
 CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
 
 PlanOf = Callable[[Any], MemoryPlan]
@@ -70,7 +72,8 @@ def rehearsed_plan(
     own = [*latents.latents, *(latents.masks or ()), *trained]
     copies = copied_bytes(models.denoiser.unet, models.denoiser.host_weights, device)
     text = copied_bytes(models.encoder.module, models.encoder.host_weights, device)
-    state = optimizer_bytes * sum(parameter.numel() for parameter in trained)
+    average = AVERAGE_BYTES if loop.config.average_decay else 0
+    state = (optimizer_bytes + average) * sum(parameter.numel() for parameter in trained)
     step = step_bytes(lambda: next(iter(loop)))
     if not encoder_stays:  # it has gone when the first step comes
         step, text = max(step, text - state), 0
@@ -89,7 +92,7 @@ def rehearsed_latents(captioned: CaptionedPictures, copies: int, channels: int) 
     masks = None if captioned.pictures.masks is None else [torch.empty(1, *size, device=META) for size in cells]
     caption_of_latent = torch.tensor(captioned.caption_of_picture).repeat_interleave(times)
     latents = [torch.empty(channels, *size, device=META) for size in cells]
-    return TrainingLatents(latents, captioned.captions, caption_of_latent=caption_of_latent, masks=masks)
+    return TrainingLatents(latents, captioned.captions, caption_of_latent, masks, captioned.caption_dropout)
 
 
 def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of: PlanOf, room: Room) -> str:
