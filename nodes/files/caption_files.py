@@ -5,9 +5,12 @@ Leans on `folder_paths.is_within_directory`, which hosts have since 0.28.0.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
+import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 """Those that core's dataset nodes read."""
 
 INPUT, OUTPUT = "input", "output"
+LONGEST = 2**16
+"""Bytes of a caption's file that is read; a row of 77 tokens takes a hundredth of it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,30 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
             Image.fromarray(_eight_bit(picture)).save(png, "PNG")
             safe_files.write_bytes(place.picture, png.getvalue(), overwrite=False)
         safe_files.write_text(place.caption, caption, overwrite=True)
+
+
+def read_caption(file: Path) -> str:
+    """On one line, in whatever encoding editors write: UTF-8 or UTF-16, with a mark or without, or Windows' own.
+
+    Raises ValueError saying why, without the file's name.
+    """
+    try:
+        content = file.read_bytes() if file.stat().st_size <= LONGEST else None
+    except OSError as error:
+        raise ValueError(f"cannot be opened: {error.strerror}") from error
+    if content is None:
+        raise ValueError("too long for a caption")
+    encodings = ["utf-8-sig", "cp1252"]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif 0 in content[:2]:  # Without a mark: of a Latin letter one byte is 0.
+        encodings = ["utf-16-be" if content[0] == 0 else "utf-16-le"]
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            text = " ".join(content.decode(encoding).split())
+            if not any(unicodedata.category(letter) == "Cc" for letter in text):
+                return text
+    raise ValueError("no text that can be read; save it as UTF-8")
 
 
 def folder(root: str, name: str) -> Path:
