@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -33,31 +33,37 @@ class Shown:
 def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
     """[1, H, W, 3] in 0…1. more: pictures that the sheet has no room for. A frame: the square that "crop" leaves."""
     columns = min(len(shown), 2 if len(shown) <= 4 else 3 if len(shown) <= 9 else 4)
-    rows = math.ceil(len(shown) / columns)
-    width, height = CELL + GAP, CELL + GAP + LINE * (1 + MOST_LINES)
+    font = _font()
+    letters = int(CELL / font.getlength("n"))
+    texts = [_lines(each, letters) for each in shown]
+    starts = range(0, len(shown), columns)
+    heights = [CELL + 2 * GAP + LINE * max(map(len, texts[start : start + columns])) for start in starts]
+    tops = [GAP, *(GAP + top for top in accumulate(heights))]
     foot = LINE + GAP if more else 0
-    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP + foot), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), _font()
-    for index, each in enumerate(shown):
-        left, top = GAP + index % columns * width, GAP + index // columns * height
+    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, tops[-1] + foot), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for index, (each, lines) in enumerate(zip(shown, texts, strict=True)):
+        left, top = GAP + index % columns * (CELL + GAP), tops[index // columns]
         small = _thumbnail(each)
-        corner = left + (CELL - small.width) // 2, top + (CELL - small.height) // 2
-        sheet.paste(small, corner)
+        x, y = left + (CELL - small.width) // 2, top + (CELL - small.height) // 2
+        sheet.paste(small, (x, y))
+        side = min(small.size)
         if small.width != small.height:
-            side = min(small.size)
-            x, y = corner[0] + (small.width - side) // 2, corner[1] + (small.height - side) // 2
+            x, y = x + (small.width - side) // 2, y + (small.height - side) // 2
             draw.rectangle((x, y, x + side - 1, y + side - 1), outline=_FRAME)
-        letters = int(CELL / font.getlength("n"))
-        title = each.title
-        if len(title) > letters:
-            title = f"{title[: letters // 2 - 1]}…{title[-(letters // 2) :]}"
-        lines = [title, *textwrap.wrap(each.caption, letters, max_lines=MOST_LINES, placeholder=" …")]
         for number, line in enumerate(lines):
-            place = left, top + CELL + 2 + number * LINE
-            draw.text(place, line, _PALE if number == 0 else _INK, font)
+            draw.text((left, top + CELL + 2 + number * LINE), line, _PALE if number == 0 else _INK, font)
     if more:
         draw.text((GAP, sheet.height - LINE - GAP // 2), f"… and {more} more", _PALE, font)
     return torch.from_numpy(np.asarray(sheet).astype(np.float32) / 255).unsqueeze(0)
+
+
+def _lines(shown: Shown, letters: int) -> list[str]:
+    """The title, its middle left out where it is long, and the caption."""
+    title = shown.title
+    if len(title) > letters:
+        title = f"{title[: letters // 2 - 1]}…{title[-(letters // 2) :]}"
+    return [title, *textwrap.wrap(shown.caption, letters, max_lines=MOST_LINES, placeholder=" …")]
 
 
 def _thumbnail(shown: Shown) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...core_ops.prompts.concept_words import USUAL
 from ..files.caption_files import INPUT, OUTPUT
 from ..host.models.text_generation import Generation
 from ..settings import choice, integer, number, switch, text
@@ -87,6 +88,14 @@ class CaptionSettings:
     )
     seed: int = integer(
         0, low=0, high=2**63 - 1, help="Of that randomness.", advanced=True, control_after_generate=False
+    )
+    concept_words: str = text(
+        USUAL,
+        help=(
+            "Words that stand for the concept in typed and connected captions, separated by commas: trigger words of "
+            "other trainers. They become {}, and nothing of them is left."
+        ),
+        advanced=True,
     )
     own_captions: str = text(
         "",

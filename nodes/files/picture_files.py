@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
 from ...core_ops.pictures import LATENT_CELL, rgb
@@ -95,7 +95,14 @@ def read_mask(path: Path, height: int, width: int) -> Tensor:
         mask = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
     if not mask.max() > 0:
         raise Unreadable("black, so that nothing would be trained; paint the concept white")
-    return torch.from_numpy(np.ascontiguousarray(mask)).clamp(0, 1)
+    return torch.from_numpy(mask.clip(0, 1))
+
+
+def as_core_reads(path: Path) -> list[Image.Image]:
+    """In RGB: as core's dataset nodes leave it, and as its *Load Image* turns it. Raises `Unreadable`."""
+    with _opened(path) as image:
+        lying = image.point(lambda value: value * (1 / 255)) if image.mode == "I" else image
+        return [version.convert("RGB") for version in (lying, ImageOps.exif_transpose(lying))]
 
 
 def size_of(path: Path) -> tuple[int, int]:
