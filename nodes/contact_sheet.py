@@ -32,7 +32,7 @@ class Shown:
 
 def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
     """[1, H, W, 3] in 0…1. more: pictures that the sheet has no room for. A frame: the square that "crop" leaves."""
-    columns = min(len(shown), 2 if len(shown) <= 4 else 3 if len(shown) <= 9 else 4)
+    columns = min(len(shown), 2 if len(shown) == 4 else 3 if len(shown) <= 9 else 4)
     font = _font()
     letters = int(CELL / font.getlength("n"))
     texts = [_lines(each, letters) for each in shown]
