@@ -35,8 +35,9 @@ def with_place(caption: str, words: Sequence[str], category: str = "") -> tuple[
     head, rest = caption[: first.start()], caption[first.end() :]
     count = 1 + len(named.findall(rest))
     if count > 1:
-        rest = re.sub(rf"(?:^|(?<=,))\s*{mention}\s*(?=,|$)|^\s+{mention}", "", rest, flags=re.IGNORECASE)
-        rest = re.sub(rf"{mention}('s\b)?", lambda match: "its" if match[1] else "it", rest, flags=re.IGNORECASE)
+        again = rf"(?:\b(?:an?|the)\s+)?{mention}"
+        rest = re.sub(rf"(?:^|(?<=,))\s*{again}\s*(?=,|$)|^\s+{again}", "", rest, flags=re.IGNORECASE)
+        rest = re.sub(rf"{again}('s\b)?", lambda match: "its" if match[1] else "it", rest, flags=re.IGNORECASE)
         rest = re.sub(r"(?:\s*,)+", ",", rest).rstrip(", ")
     before = "" if not head or head[-1] in " (" else " "
     after = "" if not rest or rest[0] in " ,)" or re.match(r":[\d.]+\)", rest) else " "
