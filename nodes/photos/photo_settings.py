@@ -36,8 +36,8 @@ class PhotoSettings:
     super_category: str = text(
         "",
         help=(
-            "What kind of thing it is, as in the training node: dog, teapot. Where a caption has it right after the "
-            "concept's word, as in 'sks dog', it becomes part of {}. Empty: it stays."
+            "What kind of thing it is, as in the training node: dog, teapot. After a word for the concept it becomes "
+            "part of {}, as in 'sks dog'; in a caption with none of the words, {} takes its place. Empty: it stays."
         ),
     )
     start: str = text(
@@ -57,6 +57,9 @@ class PhotoSettings:
         return " ".join(self.start.split()) or OPENING
 
     def template(self, caption: str) -> tuple[str, int]:
-        """A file's caption with {} once, and how often it named the concept."""
+        """A file's caption with {} once, and how often it named the concept; where no word does, its kind may, once."""
         placed, count = with_place(caption, parse_words(self.concept_words), self.super_category)
+        if not count:
+            by_kind, mentions = with_place(caption, parse_words(self.super_category))
+            placed, count = (by_kind, 1) if mentions == 1 else (placed, 0)
         return placed if count or not placed else f"{self.opening}, {placed}", count

@@ -196,7 +196,7 @@ def test_captions_of_other_trainers_name_the_concept(folder):
     assert "more than once in the captions of 3.png" in report
     assert "Note: without a caption, so that the training node's is taken: 4.png." in report
     other = load(folder, super_category="dog", concept_words="1girl", start="art of {}")[2]
-    assert other[0] == "art of {}, photo of sks dog in the snow" and other[2] == "{}, solo"
+    assert other[:3] == ["photo of sks {} in the snow", "art of {}, [trigger], on a wooden floor", "{}, solo"]
 
 
 def test_doubles_one_colour_and_small_pictures_are_named(folder):
