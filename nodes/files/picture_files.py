@@ -186,8 +186,8 @@ def _as_it_lies(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
         values = np.asarray(image, dtype=np.float32)
         bits_16 = image.mode.startswith("I;16") or (image.format == "PNG" and image.mode == "I")
         highest = 65535.0 if bits_16 else next((most for most in _HIGHEST if values.max() <= most), math.inf)
-        grey = _resized(Image.fromarray(np.clip(values / highest, 0, 1).astype(np.float32)), size)
-        return np.repeat(np.asarray(grey)[..., np.newaxis], 3, axis=-1)
+        grey = _resized(Image.fromarray((values / highest).astype(np.float32)), size)
+        return np.repeat(np.asarray(grey).clip(0, 1)[..., np.newaxis], 3, axis=-1)  # resampling overshoots
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     eight_bit = image.convert("RGBA") if transparent else _in_rgb(image)
     # As core's Load Image divides, so that both give the same values.

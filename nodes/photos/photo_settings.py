@@ -8,6 +8,7 @@ from ...core_ops.prompts.concept_words import USUAL, parse_words, with_place
 from ...core_ops.prompts.prompt_templates import validate_template
 from ..settings import integer, text
 
+SMALLEST = 64
 OPENING = "a photo of a {}"
 
 
@@ -51,6 +52,11 @@ class PhotoSettings:
 
     def __post_init__(self) -> None:
         validate_template("start", self.opening)
+        if 0 < self.shorter_side < SMALLEST:
+            raise ValueError(
+                f"shorter_side: {self.shorter_side} pixels are too few to learn from; set it to {SMALLEST} or more, or "
+                "to 0 for all."
+            )
 
     @property
     def opening(self) -> str:
