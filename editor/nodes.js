@@ -54,7 +54,13 @@ export function showText(node, text) {
   api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
 }
 
-export function showPicture(node, source) {
+// On a node of the root graph, as a data URI. Nodes drawn as HTML show what a run previews.
+export async function showPicture(node, source) {
+  if (LiteGraph.vueNodesMode) {
+    const blob = await (await fetch(source)).blob();
+    api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
+    return;
+  }
   const image = new Image();
   image.onload = () => {
     const height = Math.max(node.size[1], heightWithPicture(node));

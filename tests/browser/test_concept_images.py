@@ -33,6 +33,19 @@ def test_what_is_in_a_folder_is_seen_as_soon_as_it_is_chosen(editor, node):
     assert editor.errors == []
 
 
+def test_nodes_drawn_as_html_show_it_too(editor, node):
+    editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        editor.page.locator("[data-node-id='1']").wait_for()
+        editor.set_value(node, "folder", "my-cat")
+        editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
+        editor.wait_for_text(node, "^3 pictures")
+        editor.page.locator("[data-node-id='1'] img[src^='blob:']").first.wait_for()
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    assert editor.errors == []
+
+
 def test_several_photos_are_uploaded_and_chosen(editor, node, server, tmp_path):
     files = [tmp_path / name for name in ("1.jpg", "2.jpg", "2.txt")]
     for file in files[:2]:
