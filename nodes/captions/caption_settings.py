@@ -89,14 +89,6 @@ class CaptionSettings:
     seed: int = integer(
         0, low=0, high=2**63 - 1, help="Of that randomness.", advanced=True, control_after_generate=False
     )
-    concept_words: str = text(
-        USUAL,
-        help=(
-            "Words that stand for the concept in typed and connected captions, separated by commas: trigger words of "
-            "other trainers. They become {}, and nothing of them is left."
-        ),
-        advanced=True,
-    )
     own_captions: str = text(
         "",
         help=(
@@ -108,6 +100,15 @@ class CaptionSettings:
     own_instruction: str = text(
         "",
         help="Ask the vision-language model this in place of our instruction; [class] and [start] are filled in.",
+        advanced=True,
+        multiline=True,
+    )
+    concept_words: str = text(
+        USUAL,
+        help=(
+            "Words that stand for the concept in typed and connected captions, separated by commas: trigger words of "
+            "other trainers. They become {}, and nothing of them is left."
+        ),
         advanced=True,
         multiline=True,
     )
