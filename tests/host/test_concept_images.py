@@ -400,6 +400,6 @@ def test_a_photo_trained_through_this_node_has_the_latents_that_cores_loader_giv
     for images, masks in (((core,), None), ours):
         prepared = prepare_pictures(images, masks, side=64)
         with torch.inference_mode():
-            latents.append(sd1[2].encode(prepared.pixels.movedim(1, -1)))
+            latents.append(sd1[2].encode(prepared.pixels[0].movedim(0, -1).unsqueeze(0)))
         assert prepared.masks is None
     assert torch.equal(*latents)
