@@ -54,6 +54,8 @@ def prepare_pictures(
                 raise ValueError(
                     f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out."
                 )
+        if all(bool((mask == 1).all()) for mask in single_masks):
+            single_masks = None  # White everywhere leaves nothing out; resampled, it would no longer be 1.
     pixels = [_fitted(rgb(picture), side, fit, border=1.0).clamp(0, 1) for picture in singles]
     if single_masks is None and fit == "pad":
         single_masks = [torch.ones(picture.shape[:2]) for picture in singles]

@@ -57,6 +57,9 @@ LABELS = {
     "optimize_2": "Mend concept 2 too",
     "optimize_3": "Mend concept 3 too",
     # Pictures, captions and prompts.
+    "folder": "Folder of photos",
+    "shorter_side": "Shorter side at most (0: any)",
+    "concept_words": "Words for the concept",
     "fit": "Proportions",
     "augmentation": "Changed copies (0: none)",
     "use_masks": "Use masks",

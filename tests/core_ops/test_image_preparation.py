@@ -127,3 +127,15 @@ def test_augmentation_turns_a_long_picture_without_shearing_it():
 def test_what_cannot_be_trained_on_is_refused_with_a_remedy(images, masks, side, message):
     with pytest.raises(ValueError, match=message):
         prepare_pictures(images, masks, side)
+
+
+@pytest.mark.parametrize("fit", ["crop", "keep", "pad"])
+def test_white_masks_are_as_none(fit):
+    """Concept Images gives them for pictures without one; a mask among them stays."""
+    images = [torch.rand(1, 90, 70, 3), torch.rand(1, 50, 40, 3)]
+    white = [torch.ones(1, 1, 1).expand(1, 90, 70), torch.ones(1, 50, 40)]
+    given, none = (prepare_pictures(images, masks, side=64, fit=fit) for masks in (white, None))
+    assert all(map(torch.equal, given.pixels, none.pixels))
+    assert given.masks is none.masks is None or all(map(torch.equal, given.masks, none.masks))
+    masked = prepare_pictures(images, [white[0], white[1] * (torch.rand(50, 40) > 0.5)], side=64, fit=fit)
+    assert masked.masks is not None and masked.masks[1].min() < 0.9
