@@ -125,7 +125,7 @@ def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
 def validate_masks(name: str, masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
     """Raises ValueError, beginning with the input's name, unless there is a mask [H, W] of its size per picture."""
     if len(masks) != len(pictures):
-        raise ValueError(f"{name}: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
+        raise ValueError(f"{name}: got {len(masks)} for {len(pictures)} images; connect one mask per image or none.")
     for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
         if mask.shape != picture.shape[:2]:
             raise ValueError(

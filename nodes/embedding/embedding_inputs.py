@@ -46,7 +46,7 @@ class CheckedInputs:
 
 def check_settings(settings: EmbeddingSettings) -> None:
     """Raises ValueError for what the widgets alone show, before models and pictures are there."""
-    safe_files.validate_name("concept_name", settings.concept_name)
+    concept_files.validate_embedding_name("concept_name", settings.concept_name)
     safe_files.validate_writable("concept_name", concept_files.embedding_path(settings.concept_name).parent)
     validate_training(settings)
     settings.prompt_templates()

@@ -95,7 +95,7 @@ def caption_templates(captions: Sequence[str] | None, pictures: int, default: st
     if not lines:
         return [default] * pictures
     if len(lines) != pictures:
-        raise ValueError(f"captions: {len(lines)} came for {pictures} images; give one line per image, or none at all.")
+        raise ValueError(f"captions: got {len(lines)} for {pictures} images; give one line per image, or none at all.")
     return lines
 
 

@@ -59,7 +59,7 @@ def test_augmentation_is_seeded_moves_masks_and_fills_the_frame():
         ([torch.rand(1, 30, 30, 5)], None, 32, "5 channels"),
         ([torch.full((1, 30, 30, 3), float("nan"))], None, 32, "not finite"),
         ([torch.rand(1, 30, 30, 3)], None, 33, "resolution: 33"),
-        ([torch.rand(2, 30, 30, 3)], [torch.rand(1, 30, 30)], 32, "masks: 1 came for 2"),
+        ([torch.rand(2, 30, 30, 3)], [torch.rand(1, 30, 30)], 32, "masks: got 1 for 2"),
         ([torch.rand(1, 30, 30, 3)], [torch.rand(1, 30, 31)], 32, "resize the mask"),
         ([torch.rand(1, 30, 30, 3)], [torch.zeros(1, 30, 30)], 32, "mask 0 is empty"),
     ],
