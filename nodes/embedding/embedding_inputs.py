@@ -68,24 +68,19 @@ def check_inputs(
     validate_clip(host.clip, host.model)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    pictures = prepare_pictures(
-        images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
-    )
+    masks = masks if settings.use_masks else None
+    pictures = prepare_pictures(images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     validate_initial_words(settings.initial_words, rows)
     path = concept_files.embedding_path(name)
     concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
-    captioned = captioned_pictures(
-        pictures,
-        captions,
-        default=settings.caption_template,
-        row_of=lambda template: rows.concept(concept.caption(template)),
-    )
+    captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows)
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
     made_of = what_decides(host, settings, captioned, templates)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
+    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images)
     return CheckedInputs(
         settings,
         concept,
@@ -93,10 +88,10 @@ def check_inputs(
         held_out=held_out,
         prompts=prompts,
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         made_of=made_of,
         beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
-        notes=[*notes, *advised_on(settings, host, images, advice.on_category(settings.super_category))],
+        notes=[*notes, *advised_on(settings, host, images, *more)],
     )
 
 

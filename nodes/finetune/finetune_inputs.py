@@ -19,6 +19,7 @@ from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
 from ..training.optimizers import validate_optimizer
@@ -116,12 +117,7 @@ def check_finetune(
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
-    captioned = captioned_pictures(
-        pictures,
-        given.captions,
-        default=settings.caption_template,
-        row_of=lambda template: rows.concept(concept.caption(template)),
-    )
+    captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows)
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
     made_of = what_decides(host, settings, concept, captioned=captioned, class_pictures=class_pictures)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
@@ -135,10 +131,10 @@ def check_finetune(
         class_pictures=class_pictures,
         alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         made_of=made_of,
         beginning=kept.beginning(settings, made_of),
-        notes=[*notes, *advised_on(settings, host, given.images)],
+        notes=[*notes, *advised_on(settings, host, given.images, on_captions, *advice.on_masks(masks, given.images))],
     )
 
 

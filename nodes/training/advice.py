@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from ...core_ops.pictures import Fit
+from ...core_ops.pictures import Fit, is_empty, looks_inverted
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
@@ -41,6 +41,38 @@ def on_category(words: str) -> str | None:
 def on_pictures(images: Sequence[Tensor], side: int, fit: Fit, own: int) -> tuple[str | None, ...]:
     """images: [b, H, W, C] as they came. own: what the model was made for, in pixels."""
     return on_side(side, own), on_enlarged(images, side, fit)
+
+
+def on_masks(masks: Sequence[Tensor] | None, images: Sequence[Tensor]) -> tuple[str | None, ...]:
+    """Of what core's Load Image gives: white where a picture is transparent, and nothing where it is not.
+
+    masks: [b, H, W] as they came; None where none are used.
+    """
+    pictures = [picture for batch in images for picture in batch]
+    singles = [mask for batch in masks or () for mask in batch.float()]
+    empty = sum(map(is_empty, singles))
+    inverted = sum(looks_inverted(mask, picture) for mask, picture in zip(singles, pictures, strict=False))
+    return (
+        f"{empty} of {len(singles)} masks are empty, as core's Load Image gives them for pictures without "
+        "transparency: those pictures are learned whole."
+        if empty
+        else None,
+        f"{inverted} of {len(singles)} masks are white around their pictures and black in the middle, as core's Load "
+        "Image gives them for cut-outs: the background would be learned. Put core's Invert Mask between."
+        if inverted
+        else None,
+    )
+
+
+def on_captions(given: Sequence[str], written: Sequence[str], category: str) -> str | None:
+    """given: one per picture. written: the same, with {} in place of the super-category where there was none."""
+    put = [after for before, after in zip(given, written, strict=True) if before != after]
+    if not put:
+        return None
+    return (
+        f"{len(put)} of {len(given)} captions have no {{}}, which was put where {quoted(category)} stands: "
+        f"{quoted(put[0])}. Other words for the concept that are left there are learned as its surroundings."
+    )
 
 
 def on_side(side: int, own: int) -> str | None:

@@ -61,7 +61,7 @@ def test_augmentation_is_seeded_moves_masks_and_fills_the_frame():
         ([torch.rand(1, 30, 30, 3)], None, 33, "resolution: 33"),
         ([torch.rand(2, 30, 30, 3)], [torch.rand(1, 30, 30)], 32, "masks: got 1 for 2"),
         ([torch.rand(1, 30, 30, 3)], [torch.rand(1, 30, 31)], 32, "resize the mask"),
-        ([torch.rand(1, 30, 30, 3)], [torch.zeros(1, 30, 30)], 32, "mask 0 is empty"),
+        ([torch.rand(2, 30, 30, 3)], [torch.zeros(1, 64, 64)], 32, "masks: got 1 for 2"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_with_a_remedy(images, masks, side, message):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from core_personalization.core_ops.prompts.prompt_templates import fill
@@ -35,7 +37,8 @@ def tokens(tokenizer, prompt: str) -> list[tuple[int | str, float]]:
     """Of the host's own rows: vocabulary ids, a name for the vectors, and weights."""
     rows = tokenizer.tokenize_with_weights(prompt)
     return [
-        ("vector" if isinstance(token, torch.Tensor) else token, round(weight, 6)) for token, weight in sum(rows, [])
+        ("vector" if isinstance(token, torch.Tensor) else token, round(weight, 6))
+        for token, weight in itertools.chain(*rows)
     ]
 
 
@@ -46,10 +49,10 @@ def expected(tokenizer, before: str, after: str) -> list[tuple[int | str, float]
         [each] if each[0] != word else [("vector", each[1])] * 2
         for each in tokens(tokenizer, f"{before} {WORD} {after}")
     ]
-    return sum(parts, [])[:-1]  # there is one place less to pad
+    return list(itertools.chain(*parts))[:-1]  # there is one place less to pad
 
 
-@settings(max_examples=300, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=around, after=around)
 @example("", ",in the snow")
 @example("1girl,", ",solo")
@@ -74,7 +77,7 @@ def test_a_name_that_is_a_number_is_no_weight(tokenizer, template, name):
     assert tokens(tokenizer, fill(template, [f"embedding:{name}"])) == expected(tokenizer, before, after)
 
 
-@settings(max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=around, after=around)
 def test_a_training_reads_what_the_finished_prompt_says(sd1, tokenizer, before, after):
     from core_personalization.core_ops.prompts.token_rows import ConceptSlot
