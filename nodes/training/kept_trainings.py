@@ -15,6 +15,7 @@ from ...core_ops.quoting import quoted
 from ..files import concept_files, file_metadata, safe_files
 from ..files.concept_files import picture_beside, read_picture
 from ..host.models.host_models import HostModels
+from ..host.models.identity import same_model
 from .concept_preview import references
 from .loss_chart import loss_chart
 
@@ -76,7 +77,7 @@ class MadeOf:
             short = max(len(before), len(after)) <= LONGEST_SHOWN
             found.append(f"{name} {before} (now {after})" if short else f"another {name}")
         for part in now.parts:
-            if self.parts.get(part) != now.parts[part] and not DECIDED_BY.get(part, set()) & changed:
+            if not same_model(self.parts.get(part, ""), now.parts[part]) and not DECIDED_BY.get(part, set()) & changed:
                 found.append(f"other {part}" if part.endswith("s") else f"another {part}")
         return found
 

@@ -1,6 +1,6 @@
 """The host's models as a node receives them: which base model they are, and the copies that a training computes with.
 
-Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `backup`; the same since 0.28.0.
+Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on `patches`; the same since 0.28.0.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from comfy.sd import CLIP
 
 from ...files.file_metadata import pack_version
 from .denoiser import HostDenoiser, UNetPlan, prediction_of
+from .identity import fingerprint
 from .text_encoder import HostTextEncoder, encoder_names
 
 ARCHITECTURES = {
@@ -52,17 +53,17 @@ class HostModels:
         return TrainingModels(HostTextEncoder(self.clip, place, self.device), HostDenoiser(self.model, plan))
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 in hex of what decides what a training on these models learns, patches included, by part."""
+        """Fingerprints of what decides what a training on these models learns, patches included, by part."""
         unet, clip, vae = self.model, self.clip, self.vae
         return {
-            "model": _digest(base_model_fingerprint(unet), prediction_of(unet), _patches_digest(unet)),
-            "text encoder": _digest(
-                _biases_digest(clip.cond_stage_model, clip.patcher.backup, ""),
-                str(clip.layer_idx),
-                _patches_digest(clip.patcher),
+            "model": fingerprint(
+                unet.model.diffusion_model, unet.backup, "diffusion_model.", prediction_of(unet), _patches_digest(unet)
+            ),
+            "text encoder": fingerprint(
+                clip.cond_stage_model, clip.patcher.backup, "", str(clip.layer_idx), _patches_digest(clip.patcher)
             ),
             # Hosts load it in fp32 or bf16, as the device likes it.
-            "VAE": _biases_digest(vae.first_stage_model, vae.patcher.backup, "", torch.bfloat16),
+            "VAE": fingerprint(vae.first_stage_model, vae.patcher.backup, dtype=torch.bfloat16),
         }
 
     def card(self, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,25 +105,8 @@ def checkpoint_files(model: ModelPatcher, clip: CLIP) -> list[str]:
 
 
 def base_model_fingerprint(model: ModelPatcher) -> str:
-    """SHA-256 in hex of the U-Net's biases and norms in fp16.
-
-    They are a thousandth of the weights, tell fine-tunes apart, and are the same in fp32 and fp16 files. Of a weight
-    that the host has patched in place, its backup counts.
-    """
-    return _biases_digest(model.model.diffusion_model, model.backup, "diffusion_model.")
-
-
-def _biases_digest(
-    module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, dtype: torch.dtype = torch.float16
-) -> str:
-    """Of biases and norms. backup: what the host has of weights that it patched in place, by name after `prefix`."""
-    digest = hashlib.sha256()
-    for name, weight in module.named_parameters():
-        if weight.ndim == 1:
-            kept = backup.get(prefix + name)
-            own = (weight if kept is None else kept.weight).detach().to("cpu", dtype, copy=True)
-            digest.update(name.encode() + own.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    """Of the U-Net, for `same_model`; patches on it do not count."""
+    return fingerprint(model.model.diffusion_model, model.backup, "diffusion_model.")
 
 
 def _patches_digest(patcher: ModelPatcher) -> str:
@@ -147,7 +131,3 @@ def _patches_digest(patcher: ModelPatcher) -> str:
     for key in sorted(patcher.patches, key=str):
         add((str(key), patcher.patches[key]))
     return digest.hexdigest()
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
