@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ...core_ops.conditioning import Embedding
 from ...core_ops.pictures import prepare_pictures
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_files, safe_files
+from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
-from ..host.models.text_encoder import validate_clip
+from ..host.models.text_encoder import encoder_widths, validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
+from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
 from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
 from .embedding_settings import EmbeddingSettings
 
@@ -29,7 +31,8 @@ class CheckedInputs:
     """Everything that can be refused has been looked at: what is left is work.
 
     concept: as it will be written, its vectors yet to be learned. pictures: that are trained. held_out: one that is
-    not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user.
+    not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user. start: vectors
+    that v starts from in place of words.
     """
 
     settings: EmbeddingSettings
@@ -42,6 +45,7 @@ class CheckedInputs:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+    start: Embedding | None = None
 
 
 def check_settings(settings: EmbeddingSettings) -> None:
@@ -78,7 +82,8 @@ def check_inputs(
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
-    made_of = what_decides(host, settings, captioned, templates)
+    start = starting_vectors(host, settings)
+    made_of = what_decides(host, settings, captioned, templates, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images)
     return CheckedInputs(
@@ -91,8 +96,20 @@ def check_inputs(
         preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         made_of=made_of,
         beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
+        start=start,
         notes=[*notes, *advised_on(settings, host, images, *more)],
     )
+
+
+def starting_vectors(host: HostModels, settings: EmbeddingSettings) -> Embedding | None:
+    """Of the file that is trained further, if there is one; raises ValueError where it does not fit the model."""
+    if settings.start_from == NO_FILE:
+        return None
+    try:
+        stored = concept_bundles.read_concept(concept_bundles.concept_file_path(settings.start_from))
+        return concept_bundles.vectors_for(stored, encoder_widths(host.clip))
+    except ValueError as error:
+        raise ValueError(f"start_from: {str(error).partition(': ')[2]}") from error
 
 
 def validate_initial_words(words: str, rows: PromptRows) -> None:
@@ -104,14 +121,14 @@ def validate_initial_words(words: str, rows: PromptRows) -> None:
 
 
 def what_decides(
-    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, prompts: Sequence[str]
+    host: HostModels,
+    settings: EmbeddingSettings,
+    captioned: CaptionedPictures,
+    prompts: Sequence[str],
+    start: Embedding | None,
 ) -> MadeOf:
     """All that decides what is learned."""
-    pictures = captioned.pictures
-    return MadeOf.given(
-        host,
-        settings,
-        unread=("concept_name", *settings.unread),
-        pictures=digest(pictures.pixels, pictures.masks),
-        captions=digest(*captioned.templates, *prompts),
-    )
+    pictures, captions = picture_digests(captioned, settings.hold_out, *prompts)
+    unread = ("concept_name", "start_from", *settings.unread)
+    further = {} if start is None else {"file_to_start_from": digest(*(v for _, v in sorted(start.items())))}
+    return MadeOf.given(host, settings, unread=unread, pictures=pictures, captions=captions, **further)

@@ -137,6 +137,8 @@ def assembled(
     settings = checked.settings
     words = checked.rows.words(settings.initial_words or settings.super_category)
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
+    if checked.start is not None:
+        embeddings = {name: checked.start[name].to(like.device) for name, like in embeddings.items()}
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
     recipe = settings.chosen_method.recipe(problem, checked)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from ...core_ops.pictures import Fit
+from ..files import unet_files
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
-from ..settings import choice, integer, like, number, switch, text
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, LORA, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
+from ..settings import NO_FILE, choice, file, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS
 from ..training.shared_settings import SharedSettings
@@ -183,6 +184,11 @@ class FinetuneSettings:
     start: str = like(SharedSettings, "start")
     preview_negative: str = like(SharedSettings, "preview_negative")
     preview_prompts: str = like(SharedSettings, "preview_prompts")
+    start_from: str = file(
+        unet_files.lora_names,
+        help="With form LoRA: train this LoRA further, of this pack or of another program, at its own rank.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
@@ -202,6 +208,8 @@ class FinetuneSettings:
                 f"save: {self.save!r} needs form {FULL!r} or 'singular values'; {self.form} is saved as a LoRA file: "
                 f"choose {SAVE_TRAINED!r}."
             )
+        if self.start_from != NO_FILE and self.form != LORA:
+            raise ValueError(f"start_from: a LoRA is trained further as one; set form to {LORA!r}, or choose no file.")
         preview_templates(self)
 
     @property

@@ -19,6 +19,7 @@ from ..concept import Concept, LoraModel
 from ..files import concept_files, unet_files
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.latents import encode_pictures, validate_decoder
+from ..host.models.lora_loading import start_adapters
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
@@ -142,6 +143,8 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     show_text("Copying the model …", node_id)
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
+        if checked.start is not None:
+            start_adapters(models.denoiser.trainable, checked.start)
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
         loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
