@@ -85,7 +85,9 @@ def check_inputs(
     start = starting_vectors(host, settings)
     made_of = what_decides(host, settings, captioned, templates, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
-    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images)
+    beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
+    replaced = advice.on_replaced(beginning.replaces, name)
+    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images), replaced
     return CheckedInputs(
         settings,
         concept,
@@ -95,7 +97,7 @@ def check_inputs(
         rows=rows,
         preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         made_of=made_of,
-        beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
+        beginning=beginning,
         start=start,
         notes=[*notes, *advised_on(settings, host, images, *more)],
     )

@@ -127,6 +127,9 @@ def check_finetune(
     made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
+    beginning = kept.beginning(settings, made_of)
+    replaced = advice.on_replaced(beginning.replaces, settings.name)
+    more = on_captions, *advice.on_masks(masks, given.images), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,
@@ -139,8 +142,8 @@ def check_finetune(
         preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         start=start,
         made_of=made_of,
-        beginning=kept.beginning(settings, made_of),
-        notes=[*notes, *advised_on(settings, host, given.images, on_captions, *advice.on_masks(masks, given.images))],
+        beginning=beginning,
+        notes=[*notes, *advised_on(settings, host, given.images, *more)],
     )
 
 

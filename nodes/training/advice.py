@@ -100,6 +100,16 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
 
 
+def on_replaced(replaces: bool, name: str) -> str | None:
+    """ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read."""
+    if not replaces:
+        return None
+    return (
+        f"{name} is replaced. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} typed, "
+        "and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+    )
+
+
 def on_shares(shares: Mapping[str, float], regularizers: Iterable[str]) -> str | None:
     """shares: of the gradient, by term, as measured last."""
     known = [shares[name] for name in regularizers if name in shares]

@@ -116,10 +116,14 @@ def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) ->
 
 @dataclass(frozen=True)
 class Beginning:
-    """finished: the training was made before, and its files are there. state: of one that stopped, to go on from."""
+    """finished: the training was made before, and its files are there. state: of one that stopped, to go on from.
+
+    replaces: files of that name are there, which it will replace.
+    """
 
     finished: bool = False
     state: Mapping[str, Any] | None = None
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,9 @@ class Kept:
             self._validate_finished(found, now)
             return Beginning(finished=True)
         if settings.start == ANEW:
-            return Beginning()
-        return Beginning(state=self._state(settings, now, replaceable=len(found) == len(self.files)))
+            return Beginning(replaces=bool(found))
+        state = self._state(settings, now, replaceable=len(found) == len(self.files))
+        return Beginning(state=state, replaces=bool(found))
 
     def _validate_finished(self, found: Sequence[Path], now: MadeOf) -> None:
         remedy = "choose another name, or switch overwrite on to train anew."

@@ -89,3 +89,12 @@ def test_a_training_reads_what_the_finished_prompt_says(sd1, tokenizer, before, 
     trained = [("vector" if isinstance(token, ConceptSlot) else token) for token in row.tokens["clip_l"]]
     assert trained == [token for token, _ in tokens(tokenizer, fill(template, ["embedding:my-cat"]))]
     assert [trained[place] for place in row.span] == ["vector", "vector"]
+
+
+@pytest.mark.parametrize(("text", "vectors"), [("very " * 90, 1), ("very " * 20, 64)])
+def test_no_message_shows_what_stands_for_the_concept_inside(sd1, text, vectors):
+    from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
+
+    with pytest.raises(ValueError, match="rows of 77 tokens; shorten it") as raised:
+        PromptRows(sd1[1], "dog", vectors).pair("a {}, " + text)
+    assert "core_" not in str(raised.value)

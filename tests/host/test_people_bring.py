@@ -6,6 +6,8 @@ import pytest
 import torch
 from families.embedding import SETTINGS, embedding_run, pictures
 from families.finetuning import finetune_run
+from families.load import load_family
+from safetensors.torch import save_file
 
 FOUR = ["a {} one", "a {} two", "a {} three", "a {} four"]
 
@@ -163,3 +165,78 @@ def test_latents_that_are_nan_are_refused(sd1):
 
     with pytest.raises(ValueError, match="latent: it holds NaN; use another VAE"):
         refine(sd1, concept=concept(sd1, "nan"), latent={"samples": torch.full((1, 4, 8, 8), torch.nan)})
+
+
+def test_a_pickled_embedding_is_refused_with_how_to_convert_it(sd1, embeddings):
+    import folder_paths
+    from families.concepts import load
+
+    (embeddings / "old.pt").write_bytes(b"never opened")
+    folder_paths.filename_list_cache.clear()
+    try:
+        with pytest.raises(
+            ValueError, match=r"file: old\.pt may run code when it is opened, .* convert it to safetens"
+        ):
+            load(sd1, "embeddings/old.pt", super_category="cat")
+    finally:
+        (embeddings / "old.pt").unlink()
+
+
+def test_an_sdxl_embedding_and_bundle_of_another_program_are_taken(embeddings, output_folder):
+    import folder_paths
+    from families.concepts import load, make_lora
+
+    models = load_family("sdxl", embedding_directory=str(embeddings))
+    own = {"clip_l": torch.rand(2, 768), "clip_g": torch.rand(2, 1280)}
+    save_file(own, embeddings / "foreign-xl.safetensors")
+    bundled = {
+        f"bundle_emb.{name}.{key}": value + place for place, name in enumerate("ab") for key, value in own.items()
+    }
+    save_file({**make_lora(models[0]), **bundled}, output_folder / "loras" / "foreign-xl-bundle.safetensors")
+    folder_paths.filename_list_cache.clear()
+    concept = load(models, "embeddings/foreign-xl.safetensors", super_category="cat")[2]
+    assert all(torch.equal(concept.vectors[key], value) for key, value in own.items())
+    concept = load(models, "loras/foreign-xl-bundle.safetensors", super_category="cat", embedding_name="b")[2]
+    assert all(torch.equal(concept.vectors[key], value + 1) for key, value in own.items())
+
+
+def test_what_replaces_a_file_says_who_still_has_the_old_one(sd1, embeddings):
+    (embeddings / "again.safetensors").write_bytes(b"older")
+    notes = checked_inputs(sd1, pictures(), concept_name="again").notes
+    (embeddings / "again.safetensors").unlink()
+    assert any("again is replaced" in note and "go on with the old until" in note for note in notes)
+    assert not any("is replaced" in note for note in checked_inputs(sd1, pictures(), concept_name="never-there").notes)
+
+
+class OnDevice(torch.Tensor):
+    """Of a device whose pooling takes only divisors of the length."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        assert func is not torch.nn.functional.adaptive_avg_pool1d, "pooled on the device"
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        return result.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else result
+
+
+def test_words_are_pooled_into_vectors_on_the_cpu():
+    from core_personalization.core_ops.training.embedding_problem import spread_over_vectors
+
+    words = torch.rand(2, 8)
+    torch.testing.assert_close(
+        spread_over_vectors(words.as_subclass(OnDevice), 3).as_subclass(torch.Tensor), spread_over_vectors(words, 3)
+    )
+
+
+def test_the_resolution_is_the_models_own_and_one_far_from_it_is_said(sd1):
+    far = checked_inputs(sd1, pictures(), resolution=1024).notes
+    assert any("1024 is far from the 512 pixels that this model was made for" in note for note in far)
+    own = checked_inputs(sd1, pictures(), resolution=0)
+    assert own.settings.resolution == 512
+    assert not any("is far from" in note for note in own.notes)
+
+
+def test_previews_have_prompts_negative_steps_guidance_and_size_of_ones_own(sd1):
+    drawing = {"preview_prompts": "1girl, {}, solo\na {} drawing", "preview_negative": "photo", "preview_steps": 4}
+    plan = checked_inputs(sd1, pictures(), **drawing, preview_guidance=1.0, preview_size=128).preview
+    assert (len(plan.prompts), plan.side) == (2, 128)
+    assert plan.negative.tokens["clip_l"][1] != plan.negative.tokens["clip_l"][2]
