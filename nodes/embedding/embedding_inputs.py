@@ -13,12 +13,11 @@ from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
-from ..files import concept_bundles, concept_files, safe_files
+from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
-from ..host.models.text_encoder import encoder_widths, validate_clip
+from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
-from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
@@ -64,6 +63,7 @@ def check_inputs(
     masks: Sequence[Tensor] | None,
     captions: Sequence[str] | None,
     settings: EmbeddingSettings,
+    start_from: Concept | None = None,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
     name = settings.concept_name
@@ -82,7 +82,7 @@ def check_inputs(
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
-    start = starting_vectors(host, settings)
+    start = starting_vectors(host, start_from)
     made_of = what_decides(host, settings, captioned, templates, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
@@ -103,15 +103,12 @@ def check_inputs(
     )
 
 
-def starting_vectors(host: HostModels, settings: EmbeddingSettings) -> Embedding | None:
-    """Of the file that is trained further, if there is one; raises ValueError where it does not fit the model."""
-    if settings.start_from == NO_FILE:
+def starting_vectors(host: HostModels, start_from: Concept | None) -> Embedding | None:
+    """Of the concept that is trained further, if there is one; raises ValueError where it does not fit the model."""
+    if start_from is None:
         return None
-    try:
-        stored = concept_bundles.read_concept(concept_bundles.concept_file_path(settings.start_from))
-        return concept_bundles.vectors_for(stored, encoder_widths(host.clip))
-    except ValueError as error:
-        raise ValueError(f"start_from: {str(error).partition(': ')[2]}") from error
+    start_from.validate_for(host.clip, "start_from")
+    return start_from.vectors
 
 
 def validate_initial_words(words: str, rows: PromptRows) -> None:
@@ -131,6 +128,6 @@ def what_decides(
 ) -> MadeOf:
     """All that decides what is learned."""
     pictures, captions = picture_digests(captioned, settings.hold_out, *prompts)
-    unread = ("concept_name", "start_from", *settings.unread)
-    further = {} if start is None else {"file_to_start_from": digest(*(v for _, v in sorted(start.items())))}
+    unread = ("concept_name", *settings.unread)
+    further = {} if start is None else {"concept_to_start_from": digest(*(v for _, v in sorted(start.items())))}
     return MadeOf.given(host, settings, unread=unread, pictures=pictures, captions=captions, **further)

@@ -17,10 +17,9 @@ from ...core_ops.recipes.context_regularization import (
     ContextRegularizationConfig,
 )
 from ...core_ops.training.objective import BALANCED, FIXED
-from ..files import concept_bundles
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..settings import choice, file, integer, like, number, switch, text
+from ..settings import choice, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
 from ..training.shared_settings import SharedSettings
 from .methods import ATTNDREAMBOOTH, CORE, METHODS, EmbeddingMethod
@@ -203,11 +202,6 @@ class EmbeddingSettings:
         "", help="One prompt per line, each with {} once. Used when prompt_set is 'own'.", multiline=True
     )
     preview_prompts: str = like(SharedSettings, "preview_prompts")
-    start_from: str = file(
-        concept_bundles.concept_file_names,
-        help="Train this embedding further, of this pack or of another program, in place of starting from words.",
-        advanced=True,
-    )
 
     def __post_init__(self) -> None:
         if not self.super_category.strip():

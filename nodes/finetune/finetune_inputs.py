@@ -123,13 +123,13 @@ def check_finetune(
     rows = PromptRows(host.clip, concept.super_category, concept.length)
     captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows)
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
-    start = starting_lora(host, settings)
+    start, on_start = starting_lora(host, settings)
     made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
     replaced = advice.on_replaced(beginning.replaces, settings.name)
-    more = on_captions, *advice.on_masks(masks, given.images), replaced
+    more = on_captions, on_start, *advice.on_masks(masks, given.images), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,
@@ -173,12 +173,15 @@ def what_decides(
     )
 
 
-def starting_lora(host: HostModels, settings: FinetuneSettings) -> Mapping[str, LowRank] | None:
-    """The LoRA that is trained further, if there is one; raises ValueError where it does not fit model and settings."""
+def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping[str, LowRank] | None, str | None]:
+    """The LoRA that is trained further, if there is one, and what to tell the user of it.
+
+    Raises ValueError where it does not fit model and settings.
+    """
     if settings.start_from == NO_FILE:
-        return None
-    path = unet_files.lora_path(settings.start_from)
-    pairs = unet_pairs(host.model, foreign_files.read("start_from", path)[0])
+        return None, None
+    tensors, _ = foreign_files.read("start_from", unet_files.lora_path(settings.start_from))
+    pairs = unet_pairs(host.model, tensors)
     ranks = {pair.rank for pair in pairs.values()}
     if ranks != {settings.rank}:
         raise ValueError(f"rank: the LoRA in start_from has {', '.join(map(str, sorted(ranks)))}; set rank to that.")
@@ -187,7 +190,7 @@ def starting_lora(host: HostModels, settings: FinetuneSettings) -> Mapping[str, 
         raise ValueError(
             f"scope: the LoRA in start_from also changes {min(others)}; choose a larger part of the U-Net."
         )
-    return pairs
+    return pairs, advice.on_text_encoder(list(tensors))
 
 
 def _class_pictures(

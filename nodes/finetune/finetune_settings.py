@@ -183,12 +183,12 @@ class FinetuneSettings:
     clear_steps: bool = like(SharedSettings, "clear_steps")
     start: str = like(SharedSettings, "start")
     preview_negative: str = like(SharedSettings, "preview_negative")
-    preview_prompts: str = like(SharedSettings, "preview_prompts")
     start_from: str = file(
         unet_files.lora_names,
         help="With form LoRA: train this LoRA further, of this pack or of another program, at its own rank.",
         advanced=True,
     )
+    preview_prompts: str = like(SharedSettings, "preview_prompts")
 
     def __post_init__(self) -> None:
         if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):

@@ -14,8 +14,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side
-from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name
-from ..host.models.identity import same_model
+from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name, same_model
 from ..host.models.lora_loading import apply_lora
 from ..host.models.text_encoder import encoder_widths
 from ..labels import LABELS

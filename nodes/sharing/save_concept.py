@@ -13,7 +13,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO, LoraModel
 from ..files import concept_bundles, concept_files, safe_files
 from ..files.unet_files import new_file_path, validate_new_file
-from ..host.models.identity import same_model
+from ..host.models.host_models import same_model
 from ..labels import LABELS
 from .concept_card import ConceptCard
 from .thumbnail import KEY, encode_thumbnail

@@ -100,6 +100,15 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
 
 
+def on_text_encoder(names: Sequence[str]) -> str | None:
+    """names: of a LoRA file's weights that is trained further."""
+    if not (others := sum(name.startswith(("lora_te", "text_encoder", "bundle_emb")) for name in names)):
+        return None
+    return (
+        f"{others} of {len(names)} weights in start_from are of the text encoder, and left out: the U-Net is trained."
+    )
+
+
 def on_replaced(replaces: bool, name: str) -> str | None:
     """ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read."""
     if not replaces:

@@ -15,8 +15,7 @@ from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files, file_metadata, safe_files
 from ..files.concept_files import picture_beside, read_picture
-from ..host.models.host_models import HostModels
-from ..host.models.identity import same_model
+from ..host.models.host_models import HostModels, same_model
 from .concept_preview import references
 from .loss_chart import loss_chart
 

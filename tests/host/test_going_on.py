@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families import finetuning
+from families.concepts import load
 from families.embedding import execute, pictures
 from families.stopping import cancel_after
+from safetensors.torch import save_file
 
 GIVEN = {"method": "Textual Inversion", "batch_size": 1, "steps": 3, "overwrite": False}
 CAPTIONS = ["a {} one", "a {} two", "a {} three"]
@@ -75,29 +78,24 @@ def vectors(width: int = 768) -> torch.Tensor:
 BARELY = {"learning_rate": 1e-7, "steps": 1, "method": "Textual Inversion", "rescale_to": 0.0}
 
 
-@pytest.mark.parametrize("key", ["emb_params", "<cat>", "bundle_emb.cat.string_to_param.*"])
+@pytest.mark.parametrize("key", ["emb_params", "<cat>", "bundle_emb.further.string_to_param.*"])
 def test_an_embedding_is_trained_further_whoever_made_it(sd1, embeddings, key):
-    from safetensors.torch import save_file
-
     save_file({key: vectors().half()}, embeddings / "further.safetensors")
     try:
-        given = {**BARELY, "start_from": "embeddings/further.safetensors", "vectors": 2}
-        concept = execute(sd1, concept_name="went-further", **given)[0]
+        loaded = load(sd1, "embeddings/further.safetensors", super_category="cat")[2]
+        concept = execute(sd1, concept_name="went-further", **BARELY, start_from=loaded, vectors=2)[0]
         torch.testing.assert_close(concept.vectors["clip_l"], vectors().half().float(), atol=1e-6, rtol=0)
-        assert "file to start from" in card_of("went-further")["made_of"]
+        assert "concept to start from" in card_of("went-further")["made_of"]
     finally:
         (embeddings / "further.safetensors").unlink()
 
 
-def test_an_embedding_of_another_model_is_not_trained_further(sd1, embeddings):
-    from safetensors.torch import save_file
+def test_an_embedding_of_another_model_is_not_trained_further(sd1):
+    from core_personalization.nodes.concept import Concept
 
-    save_file({"emb_params": vectors(1024)}, embeddings / "wide.safetensors")
-    try:
-        with pytest.raises(ValueError, match=r"start_from: its embedding is for text encoders .*1024"):
-            execute(sd1, concept_name="wider", **BARELY, start_from="embeddings/wide.safetensors")
-    finally:
-        (embeddings / "wide.safetensors").unlink()
+    wide = Concept("wide", "cat", {"clip_h": vectors(1024)}, Path("wide.safetensors"))
+    with pytest.raises(ValueError, match=r"start_from: 'wide' is an embedding for clip_h of width 1024"):
+        execute(sd1, concept_name="wider", **BARELY, start_from=wide)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class Module(torch.nn.Module):
 
 
 def of(module: torch.nn.Module, *also: str) -> str:
-    from core_personalization.nodes.host.models.identity import fingerprint
+    from core_personalization.nodes.host.models.host_models import fingerprint
 
     return fingerprint(module, {}, "", *also)
 
@@ -33,7 +33,7 @@ def of(module: torch.nn.Module, *also: str) -> str:
 @pytest.mark.parametrize("loaded", FORMATS)
 @pytest.mark.parametrize("before", FORMATS)
 def test_a_model_is_the_same_in_every_number_format(before, loaded):
-    from core_personalization.nodes.host.models.identity import same_model
+    from core_personalization.nodes.host.models.host_models import same_model
 
     assert same_model(of(Module(dtype=before)), of(Module(dtype=loaded)))
     assert same_model(of(Module(dtype=before), "v"), of(Module(dtype=loaded), "v"))
@@ -42,7 +42,7 @@ def test_a_model_is_the_same_in_every_number_format(before, loaded):
 
 
 def test_in_one_number_format_the_smallest_change_counts():
-    from core_personalization.nodes.host.models.identity import same_model
+    from core_personalization.nodes.host.models.host_models import same_model
 
     changed = Module()
     changed.bias0[7] *= 1.001
@@ -50,7 +50,7 @@ def test_in_one_number_format_the_smallest_change_counts():
 
 
 def test_a_fine_tune_is_told_apart_in_bf16():
-    from core_personalization.nodes.host.models.identity import same_model
+    from core_personalization.nodes.host.models.host_models import same_model
 
     tuned = Module()
     for parameter in tuned.parameters():
@@ -59,7 +59,7 @@ def test_a_fine_tune_is_told_apart_in_bf16():
 
 
 def test_what_earlier_versions_wrote_is_known():
-    from core_personalization.nodes.host.models.identity import same_model
+    from core_personalization.nodes.host.models.host_models import same_model
 
     ours = of(Module())
     assert same_model(ours.split()[0], ours)
