@@ -48,7 +48,8 @@ class TrainEmbedding(RefusingNode):
                 ConceptIO.Input(
                     "start_from",
                     optional=True,
-                    tooltip="A concept to train further, of this pack or of another program: from Load Concept. Optional.",
+                    tooltip="A concept to train further, of this pack or of another program: from Load Concept. "
+                    "Optional.",
                 ),
                 *schema_inputs(EmbeddingSettings),
             ],

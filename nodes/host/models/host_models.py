@@ -1,6 +1,7 @@
 """The host's models as a node receives them: which base model they are, and the copies that a training computes with.
 
-Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `patches` and `backup`; the same since 0.28.0.
+Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `patches` and
+`backup`; the same since 0.28.0.
 """
 
 from __future__ import annotations
@@ -142,11 +143,12 @@ def _patches_digest(patcher: ModelPatcher) -> str:
 def fingerprint(
     module: torch.nn.Module, backup: Mapping[str, Any], prefix: str = "", *also: str, dtype: torch.dtype = torch.float16
 ) -> str:
-    """Which model it is, whatever number format it was loaded in: by its biases and norms, which are a thousandth of the
-    weights and tell fine-tunes apart.
+    """Which model it is, whatever number format it was loaded in: by its biases and norms, which tell fine-tunes apart.
 
     As text: a SHA-256 of all of them and of `also`, one of the latter, the coarsest number format that holds them all,
-    and some of them. backup: what the host has of weights that it patched in place, by name after `prefix`. dtype: for the SHA-256."""
+    and some of them. backup: what the host has of weights that it patched in place, by name after
+    `prefix`. dtype: for the SHA-256.
+    """
     small = _biases(module, backup, prefix)
     digest = hashlib.sha256()
     for name, weight in small.items():
