@@ -59,6 +59,15 @@ class NoiseSchedule:
         signal, sigma = self._rates(t)
         return sigma * z_t + signal * prediction
 
+    def min_snr(self, t: Tensor, gamma: float) -> Tensor:
+        """Min-SNR-γ weight of a sample's loss, [B] (Hang et al. 2023): min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR+1) for
+        v, where SNR = ᾱ_t/(1−ᾱ_t)."""
+        alpha = self.alphas_cumprod.to(t.device)[t]
+        snr = alpha / (1 - alpha)
+        if self.prediction == "epsilon":
+            return torch.where(snr > gamma, gamma / snr, torch.ones_like(snr))
+        return snr.clamp(max=gamma) / (snr + 1)
+
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """√ᾱ_t and √(1−ᾱ_t), each [B, 1, 1, 1]."""
         alpha = self.alphas_cumprod.to(t.device)[t].reshape(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""The user's pictures, of any size and channel count, as one batch of RGB with masks."""
+"""The user's pictures, of any size and channel count, as RGB of the sizes that are trained, with masks."""
 
 from __future__ import annotations
 
@@ -11,32 +11,45 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
 
-Fit = Literal["crop", "pad"]
+Fit = Literal["crop", "keep", "pad"]
+Size = tuple[int, int]
+"""Height and width in pixels."""
 LATENT_CELL = 8
 """Pixels per latent cell and side in every Stable Diffusion VAE."""
+SIZE_STEP = 64
+"""Pixels: a U-Net halves its latents three times."""
+LONGEST = 2
+"""A side of what "keep" makes, in sides of the square of the same area."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """pixels: [I, 3, S, S] in 0…1. masks: what counts in the loss, [I, 1, S, S] in 0…1, or None for everything."""
+    """pixels: [3, H, W] in 0…1 of each. masks: what counts in its loss, [1, H, W] in 0…1, or None for everything."""
 
-    pixels: Tensor
-    masks: Tensor | None
+    pixels: Sequence[Tensor]
+    masks: Sequence[Tensor] | None
 
     @property
-    def shown(self) -> Tensor:
-        """For people, [I, 3, S, S]: what the masks leave out is dark."""
-        return self.pixels if self.masks is None else self.pixels * (0.2 + 0.8 * self.masks)
+    def sizes(self) -> list[Size]:
+        return [(picture.shape[-2], picture.shape[-1]) for picture in self.pixels]
+
+    @property
+    def shown(self) -> Sequence[Tensor]:
+        """For people, [3, H, W] of each: what its mask leaves out is dark."""
+        if self.masks is None:
+            return self.pixels
+        return [pixels * (0.2 + 0.8 * mask) for pixels, mask in zip(self.pixels, self.masks, strict=True)]
 
 
 def prepare_pictures(
     images: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int, fit: Fit = "crop", name: str = "images"
 ) -> Pictures:
-    """Brings images [b, H, W, C] with 1 to 4 channels, and masks [b, H, W] if any, to squares of `side` pixels.
+    """Brings images [b, H, W, C] with 1 to 4 channels, and masks [b, H, W] if any, to the area of `side` × `side`.
 
-    On the CPU, wherever they came from. "crop" cuts the centre square; "pad" keeps the whole picture on white, which
-    the masks leave out of the loss. Grey is repeated to RGB, transparency laid on white. Raises ValueError, beginning
-    with the input's name, for what cannot be trained on.
+    On the CPU, wherever they came from. "crop" cuts the centre square; "keep" keeps the proportions, to the nearest of
+    `kept_sizes`; "pad" keeps the whole picture in a square of white, which the masks leave out of the loss. Grey is
+    repeated to RGB, transparency laid on white. Raises ValueError, beginning with the input's name, for what cannot be
+    trained on.
     """
     validate_side(side)
     singles = single_pictures(name, [batch.cpu() for batch in images])
@@ -45,13 +58,37 @@ def prepare_pictures(
     )
     if single_masks is not None:
         validate_masks("masks", single_masks, singles)
-    pixels = [_to_square(rgb(picture), side, fit, border=1.0) for picture in singles]
+        if all(bool((mask == 1).all()) for mask in single_masks):
+            single_masks = None  # White everywhere leaves nothing out; resampled, it would no longer be 1.
+    pixels = [_fitted(rgb(picture), side, fit, border=1.0).clamp(0, 1) for picture in singles]
     if single_masks is None and fit == "pad":
         single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
     weights = None
     if single_masks is not None:
-        weights = torch.stack([_to_square(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks])
-    return Pictures(torch.stack(pixels).clamp(0, 1), weights)
+        weights = [_fitted(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks]
+    return Pictures(pixels, weights)
+
+
+def fitted_size(size: Size, side: int, fit: Fit) -> Size:
+    """Of a picture of this size, once it is brought to the area of `side` × `side`."""
+    if fit != "keep":
+        return side, side
+    return min(kept_sizes(side), key=lambda kept: abs(math.log(kept[0] * size[1] / (kept[1] * size[0]))))
+
+
+def kept_sizes(side: int) -> list[Size]:
+    """What "keep" chooses from: `side` × `side`, and sizes in steps of 64 pixels of at most its area: for each side the
+    longest other one that this allows, both at most twice `side` (NovelAI's aspect ratio buckets)."""
+    firsts = range(SIZE_STEP, LONGEST * side + 1, SIZE_STEP)
+    sizes = [(first, side * side // first // SIZE_STEP * SIZE_STEP) for first in firsts]
+    oblong = [size for size in sizes if 0 < size[1] <= LONGEST * side and size[0] != size[1]]
+    return [(side, side), *dict.fromkeys([*oblong, *((short, long) for long, short in oblong)])]
+
+
+def scaled_side(size: Size, side: int, fit: Fit) -> tuple[int, int]:
+    """The side of a picture of this size that decides how much it is scaled: its pixels before and after."""
+    sides = zip(size, fitted_size(size, side, fit), strict=True)
+    return (min if fit == "pad" else max)(sides, key=lambda pair: pair[1] / pair[0])
 
 
 def validate_side(side: int) -> None:
@@ -104,9 +141,9 @@ def looks_inverted(mask: Tensor, picture: Tensor) -> bool:
     return bool(border > 0.5 > middle)
 
 
-def latent_masks(masks: Tensor) -> Tensor:
-    """Masks [I, 1, S, S] averaged over each latent cell, [I, 1, S/8, S/8]."""
-    return interpolate(masks, scale_factor=1 / LATENT_CELL, mode="area")
+def latent_mask(mask: Tensor) -> Tensor:
+    """A mask [1, H, W] averaged over each latent cell, [1, H/8, W/8]."""
+    return interpolate(mask.unsqueeze(0), scale_factor=1 / LATENT_CELL, mode="area")[0]
 
 
 def augment(pictures: Pictures, variants: int, generator: torch.Generator) -> Pictures:
@@ -115,19 +152,24 @@ def augment(pictures: Pictures, variants: int, generator: torch.Generator) -> Pi
     Rotation up to ±45° with probability 0.75, horizontal flip with 0.25, resizing by 0.8…1.2 and a shift within the
     frame (random crop). One resampling; what comes into view from outside mirrors the picture.
     """
-    repeated = pictures.pixels.repeat_interleave(variants, dim=0)
-    transforms = torch.stack([_random_transform(generator) for _ in range(repeated.shape[0])])
-    grid = affine_grid(transforms, list(repeated.shape), align_corners=False)
+    repeated = [picture for picture in pictures.pixels for _ in range(variants)]
+    grids = [
+        affine_grid(_on_frame(_random_transform(generator), picture).unsqueeze(0), [1, *picture.shape], False)
+        for picture in repeated
+    ]
 
-    def resample(x: Tensor) -> Tensor:
-        return grid_sample(x, grid, padding_mode="reflection", align_corners=False).clamp(0, 1)
+    def resampled(x: Tensor, grid: Tensor) -> Tensor:
+        return grid_sample(x.unsqueeze(0), grid, padding_mode="reflection", align_corners=False)[0].clamp(0, 1)
 
-    masks = None if pictures.masks is None else resample(pictures.masks.repeat_interleave(variants, dim=0))
-    return Pictures(resample(repeated), masks)
+    pixels = [resampled(picture, grid) for picture, grid in zip(repeated, grids, strict=True)]
+    if pictures.masks is None:
+        return Pictures(pixels, None)
+    masks = [mask for mask in pictures.masks for _ in range(variants)]
+    return Pictures(pixels, [resampled(mask, grid) for mask, grid in zip(masks, grids, strict=True)])
 
 
 def _random_transform(generator: torch.Generator) -> Tensor:
-    """Affine matrix [2, 3] from output to input coordinates, which run over -1…1."""
+    """Affine matrix [2, 3] from output to input coordinates, which run over -1…1 of a square."""
     rotate, angle, flip, size, shift_x, shift_y = torch.rand(6, generator=generator).tolist()
     radians = math.radians((2 * angle - 1) * 45) if rotate < 0.75 else 0.0
     zoom = 1 / (0.8 + 0.4 * size)
@@ -137,6 +179,12 @@ def _random_transform(generator: torch.Generator) -> Tensor:
     return torch.tensor(
         [[mirror * cos, -mirror * sin, (2 * shift_x - 1) * slack], [sin, cos, (2 * shift_y - 1) * slack]]
     )
+
+
+def _on_frame(transform: Tensor, picture: Tensor) -> Tensor:
+    """The same for a picture [C, H, W], each of whose sides runs over -1…1: without this a turn would shear it."""
+    long = picture.shape[-2] / picture.shape[-1]
+    return transform * torch.tensor([[1.0, long, 1.0], [1 / long, 1.0, 1.0]])
 
 
 def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
@@ -183,17 +231,19 @@ def rgb(picture: Tensor) -> Tensor:
     return colour if alpha is None else colour * alpha + (1 - alpha)
 
 
-def _to_square(picture: Tensor, side: int, fit: Fit, border: float) -> Tensor:
-    """[C, H, W] → [C, side, side]."""
+def _fitted(picture: Tensor, side: int, fit: Fit, border: float) -> Tensor:
+    """[C, h, w] → [C, H, W]."""
     height, width = picture.shape[-2:]
-    if fit == "crop":
-        edge = min(height, width)
-        top, left = (height - edge) // 2, (width - edge) // 2
-        picture = picture[:, top : top + edge, left : left + edge]
-    else:
+    size = fitted_size((height, width), side, fit)
+    if fit == "pad":
         edge = max(height, width)
         left, top = (edge - width) // 2, (edge - height) // 2
         picture = pad(picture, (left, edge - width - left, top, edge - height - top), value=border)
-    if edge == side:
+    else:
+        scale = min(height / size[0], width / size[1])
+        rows, columns = round(scale * size[0]), round(scale * size[1])
+        top, left = (height - rows) // 2, (width - columns) // 2
+        picture = picture[:, top : top + rows, left : left + columns]
+    if picture.shape[-2:] == size:
         return picture
-    return interpolate(picture.unsqueeze(0), (side, side), mode="bilinear", antialias=True, align_corners=False)[0]
+    return interpolate(picture.unsqueeze(0), size, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -17,7 +17,6 @@ from .conditioning import TextConditioning
 from .diffusion_process import Denoiser
 from .losses.attention_alignment import attention_alignment_loss, span_moments
 from .losses.context_losses import Formulation, context_attention_loss, context_embedding_loss
-from .losses.diffusion import diffusion_loss
 from .prompts.token_rows import AlignedPair, TokenRow
 from .training.objective import Objective, terms
 from .training.training_data import NoisedBatch
@@ -60,12 +59,14 @@ def aligned_diffusion(
     """L_diffusion + L_reg in one forward pass; `text` holds one output row for each of the batch's captions."""
 
     def losses() -> tuple[Tensor, Tensor]:
-        spans = concept_and_category_spans(batch.captions, alignment.category_tokens).to(batch.z_t.device)
-        prediction, moments = denoiser.with_attention(
-            batch.z_t, batch.t, batch.text_of_samples(text), span_moments(spans[batch.caption_of_sample])
+        spans = concept_and_category_spans(batch.captions, alignment.category_tokens).to(text.context.device)
+        predictions, moments = batch.with_attention(
+            denoiser,
+            text_of=lambda part: part.text(text),
+            statistic_of=lambda part: span_moments(spans[part.caption_of_sample]),
         )
-        aligned = attention_alignment_loss(torch.stack(moments), alignment.mean_weight, alignment.variance_weight)
-        return diffusion_loss(prediction, batch.target, batch.mask), aligned
+        aligned = attention_alignment_loss(moments, alignment.mean_weight, alignment.variance_weight)
+        return batch.loss_of(predictions), aligned
 
     return terms(("diffusion", "attention_alignment"), losses)
 

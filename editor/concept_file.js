@@ -1,7 +1,7 @@
 // Load Concept: trigger, base model and picture of a file as soon as it is chosen.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { after, rootGraph } from "./nodes.js";
+import { after, rootGraph, showPicture, showText } from "./nodes.js";
 
 app.registerExtension({
   name: "CorePersonalization.ConceptFile",
@@ -21,15 +21,8 @@ async function look(node) {
   const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
   if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
-  api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text: error ?? text });
-  if (!picture) return;
-  const image = new Image();
-  image.onload = () => {
-    node.imgs = [image];
-    node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
-    node.setDirtyCanvas(true, true);
-  };
-  image.src = picture;
+  showText(node, error ?? text);
+  if (picture) showPicture(node, picture);
 }
 
 function valueOf(node, name) {

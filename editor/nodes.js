@@ -1,7 +1,10 @@
 // What the other scripts ask of nodes.
 import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
 
 export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
+
+const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
 
 export function isOurs(node) {
   return Boolean(node?.comfyClass?.startsWith("CoRe"));
@@ -35,4 +38,49 @@ export function after(object, method, then) {
     then();
     return result;
   };
+}
+
+// A button below the widgets; it keeps no value, so that those of others stay in their places.
+export function addButton(node, name, [en, zh], press) {
+  const button = node.addWidget("button", name, null, press, { serialize: false });
+  button.serialize = false;
+  button.label = app.extensionManager?.setting?.get("Comfy.Locale") === "zh" ? zh : en;
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+  return button;
+}
+
+// On a node of the root graph: what goes by an id finds no other.
+export function showText(node, text) {
+  api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
+}
+
+// On a node of the root graph, as a data URI. Nodes drawn as HTML show what a run previews.
+export async function showPicture(node, source) {
+  if (LiteGraph.vueNodesMode) {
+    const blob = await (await fetch(source)).blob();
+    api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
+    return;
+  }
+  const image = new Image();
+  image.onload = () => {
+    const height = Math.max(node.size[1], heightWithPicture(node));
+    if (height > node.size[1] && inTheWay(node, height)) return;
+    node.imgs = [image];
+    node.setSize([node.size[0], height]);
+    node.setDirtyCanvas(true, true);
+  };
+  image.src = source;
+}
+
+function heightWithPicture(node) {
+  const shown = node.widgets.some(({ name }) => name === PREVIEW);
+  return node.computeSize()[1] + (shown ? 0 : PREVIEW_HEIGHT);
+}
+
+function inTheWay(node, height) {
+  const [left, top] = node.pos, right = left + node.size[0], bottom = top + height;
+  return node.graph.nodes.some((other) => {
+    const [x, y, width, high] = other.boundingRect;
+    return other !== node && x < right && left < x + width && y < bottom && top < y + high;
+  });
 }

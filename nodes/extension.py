@@ -19,6 +19,8 @@ from .host import editor_routes, editor_scripts
 from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
 from .insight.context_similarity import ContextSimilarity
+from .photos import photo_sheet
+from .photos.concept_images import ConceptImages
 from .refinement.optimize_prompt import OptimizePrompt
 from .sharing import concept_look
 from .sharing.concept_from_words import ConceptFromWords
@@ -33,10 +35,12 @@ class PersonalizationExtension(ComfyExtension):
     async def on_load(self) -> None:
         editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
         editor_routes.answer(concept_look.PATH, concept_look.look)
+        editor_routes.answer(photo_sheet.PATH, photo_sheet.look)
         sweep_output_folders()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
+            ConceptImages,
             TrainEmbedding,
             UNetIdentityFinetune,
             ConceptFromWords,

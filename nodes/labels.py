@@ -58,7 +58,10 @@ LABELS = {
     "optimize_2": "Mend concept 2 too",
     "optimize_3": "Mend concept 3 too",
     # Pictures, captions and prompts.
-    "fit": "Make square by",
+    "folder": "Folder of photos",
+    "shorter_side": "Shorter side at most (0: any)",
+    "concept_words": "Words for the concept",
+    "fit": "Proportions",
     "augmentation": "Changed copies (0: none)",
     "use_masks": "Use masks",
     "caption_template": "Caption",
@@ -84,6 +87,13 @@ LABELS = {
     "fused_backward": "Update while going back",
     "gradient_accumulation": "Batches per step",
     "max_gradient_norm": "Limit of the gradient (0: none)",
+    # How the trained numbers follow the gradient.
+    "schedule": "Learning rate over time",
+    "warmup": "Warm-up (part of the steps)",
+    "weight_decay": "Weight decay",
+    "min_snr_gamma": "Min-SNR γ (0: off)",
+    "ema_decay": "Moving average (0: off)",
+    "caption_dropout": "Train without caption (part)",
     # While it runs.
     "preview_every": "Preview every … steps",
     "save_every": "Save every … steps",

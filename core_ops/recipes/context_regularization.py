@@ -98,12 +98,15 @@ class ContextRegularization(EmbeddingRecipe):
         self, batch: NoisedBatch, text: TextConditioning, reference: TextConditioning, pair: AlignedPair
     ) -> Tensor:
         """Eq. 4 with the z_t and t of this step's batch."""
-        samples = slice(self.config.regularization_batch or None)
-        z_t, t, with_attention = batch.z_t[samples], batch.t[samples], self.problem.denoiser.with_attention
-        μ = torch.stack(with_attention(z_t, t, text, token_means)[1])
+        samples = batch.first(self.config.regularization_batch) if self.config.regularization_batch else batch
+        μ = self.mean_attention(samples, text)
         with torch.no_grad():
-            μ_reference = torch.stack(with_attention(z_t, t, reference, token_means)[1])
+            μ_reference = self.mean_attention(samples, reference)
         return attention_term(μ, μ_reference, pair, self.config.formulation)
+
+    def mean_attention(self, batch: NoisedBatch, text: TextConditioning) -> Tensor:
+        """μ of Eq. 4 for one prompt, [L, B, N]."""
+        return batch.with_attention(self.problem.denoiser, lambda _: text, lambda _: token_means)[1]
 
     def reference(self, drawn: int) -> TextConditioning:
         """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""

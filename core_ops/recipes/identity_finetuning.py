@@ -70,14 +70,13 @@ class IdentityFinetuning:
         return [*self.problem.weights, *trained_along]
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        objective = self._identity(random["data"])
+        objective = self._identity(random)
         if self.problem.class_latents is not None:
             objective += self.weights[PRIOR] * term(PRIOR, lambda: self._prior_loss(random["prompts"]))
         return TrainingStep(objective, self.parameters)
 
-    def _identity(self, generator: torch.Generator) -> Objective:
-        denoiser = self.problem.denoiser
-        batch = draw_batch(self.problem.latents, denoiser.schedule, self.config.batch_size, generator)
+    def _identity(self, random: RandomStreams) -> Objective:
+        denoiser, batch = self.problem.denoiser, self.problem.draw(self.config.batch_size, random)
         text = self.text_of(batch)
         if self.config.alignment is not None:
             return aligned_diffusion(denoiser, batch, text, self.config.alignment)
@@ -90,8 +89,8 @@ class IdentityFinetuning:
     def _prior_loss(self, generator: torch.Generator) -> Tensor:
         """DreamBooth's prior preservation: the diffusion loss on pictures of the super-category."""
         assert self.problem.class_latents is not None and self._class_text is not None
-        denoiser = self.problem.denoiser
-        batch = draw_batch(self.problem.class_latents, denoiser.schedule, self.config.batch_size, generator)
+        denoiser, min_snr = self.problem.denoiser, self.problem.min_snr
+        batch = draw_batch(self.problem.class_latents, denoiser.schedule, self.config.batch_size, generator, min_snr)
         return batch.diffusion_loss(denoiser, self._class_text[batch.drawn_captions])
 
     def update(self, step: int) -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -76,15 +76,18 @@ class DetachedText:
 
 @dataclass(frozen=True)
 class EmbeddingProblem:
-    """The frozen models, the pictures' latents, and the embedding to be learned."""
+    """The frozen models, the pictures' latents, and the embedding to be learned. min_snr: γ of min-SNR weighting of the
+    diffusion loss; 0, as published by the methods here, for none.
+    """
 
     encoder: TextEncoder
     denoiser: Denoiser
     latents: TrainingLatents
     embedding: ConceptEmbedding
+    min_snr: float = field(default=0.0, kw_only=True)
 
     def draw(self, batch_size: int, random: RandomStreams) -> NoisedBatch:
-        return draw_batch(self.latents, self.denoiser.schedule, batch_size, random["data"])
+        return draw_batch(self.latents, self.denoiser.schedule, batch_size, random["data"], self.min_snr)
 
     def encode(self, captions: Sequence[TokenRow]) -> DetachedText:
         return DetachedText(self.encoder.encode(captions, self.embedding.vectors), self.embedding.parameters)

@@ -21,7 +21,7 @@ import torch
 
 from ..conditioning import TextConditioning
 from ..diffusion_process import Denoiser
-from .training_data import NoisedBatch, TrainingLatents, noised_batch
+from .training_data import NoisedBatch, TrainingLatents, draw_noise, noised_batch
 
 PART_OF_TRAINING, PASSES = 0.05, 2
 """What measuring may cost of a training, and how many forward passes a step's forward and backward take the time of:
@@ -63,14 +63,20 @@ class SteadyLoss:
     ) -> None:
         self._denoiser, self._text_of, self._samples = denoiser, text_of, samples
         random = torch.Generator().manual_seed(0)
-        chosen = torch.linspace(0, data.latents.shape[0] - 1, samples).round().long()
+        chosen = torch.linspace(0, len(data.latents) - 1, samples).round().long()
         t = ((torch.arange(samples) + 0.5) * denoiser.schedule.timesteps / samples).long()
         t = t[torch.randperm(samples, generator=random)]  # or the first picture would have the least noise
-        noise = torch.randn((samples, *data.latents.shape[1:]), generator=random)
-        parts = zip(chosen.split(at_once), t.split(at_once), noise.split(at_once), strict=True)
-        self._batches = [noised_batch(data, denoiser.schedule, *part) for part in parts]
+        noise = draw_noise(data, chosen, random)
+        self._batches = [
+            noised_batch(data, denoiser.schedule, chosen[part], t[part], noise[part])
+            for part in (slice(start, start + at_once) for start in range(0, samples, at_once))
+        ]
+        self._sizes = [min(at_once, samples - start) for start in range(0, samples, at_once)]
 
     @torch.no_grad()
     def __call__(self) -> float:
-        losses = [batch.diffusion_loss(self._denoiser, self._text_of(batch)) * len(batch.t) for batch in self._batches]
+        losses = [
+            batch.diffusion_loss(self._denoiser, self._text_of(batch)) * size
+            for batch, size in zip(self._batches, self._sizes, strict=True)
+        ]
         return float(torch.stack(losses).sum()) / self._samples

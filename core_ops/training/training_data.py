@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..conditioning import TextConditioning
-from ..diffusion_process import Denoiser, NoiseSchedule
+from ..diffusion_process import AttentionStatistic, Denoiser, NoiseSchedule
 from ..losses.diffusion import diffusion_loss
 from ..pictures import Pictures
 from ..prompts.token_rows import TokenRow
@@ -18,13 +18,18 @@ from ..prompts.token_rows import TokenRow
 @dataclass(frozen=True)
 class CaptionedPictures:
     """captions: distinct ones. caption_of_picture: which of them describes each picture. templates: their texts, one
-    per picture.
+    per picture. caption_dropout: how often the last of the captions, which says nothing, takes their place.
     """
 
     pictures: Pictures
     captions: Sequence[TokenRow]
     caption_of_picture: Sequence[int]
     templates: Sequence[str]
+    caption_dropout: float = 0.0
+
+    def with_dropout(self, rate: float, nothing: TokenRow) -> CaptionedPictures:
+        """nothing: the caption that says nothing."""
+        return replace(self, captions=[*self.captions, nothing], caption_dropout=rate) if rate else self
 
     def parted(self, place: int) -> tuple[CaptionedPictures, CaptionedPictures]:
         """Those before `place`, and those from there on; both know all captions."""
@@ -32,7 +37,8 @@ class CaptionedPictures:
         def part(of: slice) -> CaptionedPictures:
             masks = None if self.pictures.masks is None else self.pictures.masks[of]
             pictures = Pictures(self.pictures.pixels[of], masks)
-            return CaptionedPictures(pictures, self.captions, self.caption_of_picture[of], self.templates[of])
+            captions, templates = self.caption_of_picture[of], self.templates[of]
+            return replace(self, pictures=pictures, caption_of_picture=captions, templates=templates)
 
         return part(slice(place)), part(slice(place, None))
 
@@ -41,69 +47,159 @@ class CaptionedPictures:
 class TrainingLatents:
     """What is trained on.
 
-    latents: [I, C, h, w], in the U-Net's scale, on its device.
+    latents: [C, h, w] of each picture, in the U-Net's scale, on its device.
     captions: distinct ones; caption_of_latent: which of them describes each latent, [I].
-    masks: weight of each latent cell, [I, 1, h, w] in 0…1, or None.
+    masks: weight of each latent cell, [1, h, w] in 0…1 of each, or None.
+    caption_dropout: how often the last of the captions, which says nothing, takes the place of a picture's own.
     """
 
-    latents: Tensor
+    latents: Sequence[Tensor]
     captions: Sequence[TokenRow]
     caption_of_latent: Tensor
-    masks: Tensor | None = None
+    masks: Sequence[Tensor] | None = None
+    caption_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
-class NoisedBatch:
-    """One draw of Eq. 1's expectation, and the distinct captions in it.
-
-    caption_of_sample: [B], points into `captions`. drawn_captions: where those are among all captions.
+class NoisedPictures:
+    """Those of a batch that have one size. places: in the batch, in its order. caption_of_sample: [b]. weight: of each
+    in the loss, [b], or None for all the same.
     """
 
+    places: Sequence[int]
     z_t: Tensor
     t: Tensor
     target: Tensor
     mask: Tensor | None
-    captions: Sequence[TokenRow]
     caption_of_sample: Tensor
+    weight: Tensor | None = None
+
+    def text(self, captions: TextConditioning) -> TextConditioning:
+        """Of each picture; `captions` holds one output row for each of the batch's captions."""
+        return captions if captions.context.shape[0] == 1 else captions[self.caption_of_sample]
+
+    def cells(self) -> Tensor:
+        """How many of its latents' cells count."""
+        return self.z_t.new_tensor(self.z_t[:, 0].numel()) if self.mask is None else self.mask.sum()
+
+    def first(self, count: int) -> NoisedPictures:
+        kept = slice(count)
+        return NoisedPictures(
+            self.places[kept],
+            z_t=self.z_t[kept],
+            t=self.t[kept],
+            target=self.target[kept],
+            mask=None if self.mask is None else self.mask[kept],
+            caption_of_sample=self.caption_of_sample[kept],
+            weight=None if self.weight is None else self.weight[kept],
+        )
+
+
+@dataclass(frozen=True)
+class NoisedBatch:
+    """One draw of Eq. 1's expectation, size by size, and the distinct captions in it.
+
+    drawn_captions: where those are among all captions.
+    """
+
+    parts: Sequence[NoisedPictures]
+    captions: Sequence[TokenRow]
     drawn_captions: Tensor
 
-    def diffusion_loss(self, denoiser: Denoiser, text: TextConditioning) -> Tensor:
-        """Eq. 1 on this batch; `text` holds one output row for each of `captions`."""
-        return diffusion_loss(denoiser(self.z_t, self.t, self.text_of_samples(text)), self.target, self.mask)
+    def first(self, count: int) -> NoisedBatch:
+        """Its first `count` samples as they were drawn."""
+        counts = [sum(place < count for place in part.places) for part in self.parts]
+        parts = [part.first(count) for part, count in zip(self.parts, counts, strict=True) if count]
+        return replace(self, parts=parts)
 
-    def text_of_samples(self, text: TextConditioning) -> TextConditioning:
-        return text if len(self.captions) == 1 else text[self.caption_of_sample]
+    def diffusion_loss(self, denoiser: Denoiser, captions: TextConditioning) -> Tensor:
+        """Eq. 1 on this batch; `captions` holds one output row for each of `captions`."""
+        return self.loss_of([denoiser(part.z_t, part.t, part.text(captions)) for part in self.parts])
+
+    def loss_of(self, predictions: Sequence[Tensor]) -> Tensor:
+        """Eq. 1 of a prediction for each part: the mean over the cells of them all."""
+        losses = [
+            diffusion_loss(prediction, part.target, part.mask, part.weight)
+            for prediction, part in zip(predictions, self.parts, strict=True)
+        ]
+        if len(losses) == 1:
+            return losses[0]
+        cells = torch.stack([part.cells() for part in self.parts])
+        return (torch.stack(losses) * cells).sum() / cells.sum().clamp(min=1e-6)
+
+    def with_attention(
+        self,
+        denoiser: Denoiser,
+        text_of: Callable[[NoisedPictures], TextConditioning],
+        statistic_of: Callable[[NoisedPictures], AttentionStatistic],
+    ) -> tuple[list[Tensor], Tensor]:
+        """A prediction for each part, and the statistics of all samples [L, B, ...], for `L` layers."""
+        runs = [denoiser.with_attention(part.z_t, part.t, text_of(part), statistic_of(part)) for part in self.parts]
+        return [prediction for prediction, _ in runs], torch.cat([torch.stack(each) for _, each in runs], dim=1)
 
 
 def draw_batch(
-    data: TrainingLatents, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator
+    data: TrainingLatents, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator, min_snr: float = 0.0
 ) -> NoisedBatch:
-    """Draws latents (each as often as the others, up to one), t uniform over all timesteps, and ε.
+    """Draws latents (each as often as the others, up to one), t uniform over all timesteps, and ε; which captions are
+    left out, where some are.
 
-    Drawn on the CPU, so that a seed means the same numbers on every device.
+    Drawn on the CPU, so that a seed means the same numbers on every device. min_snr: γ of min-SNR weighting, 0 for
+    none.
     """
-    count = data.latents.shape[0]
+    count = len(data.latents)
     rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
     chosen = torch.cat(rounds)[:batch_size]
     t = torch.randint(schedule.timesteps, (batch_size,), generator=generator)
-    noise = torch.randn((batch_size, *data.latents.shape[1:]), generator=generator)
-    return noised_batch(data, schedule, chosen, t, noise)
+    noise = draw_noise(data, chosen, generator)
+    captions = data.caption_of_latent[chosen]
+    if data.caption_dropout:
+        left_out = torch.rand(batch_size, generator=generator) < data.caption_dropout
+        captions = captions.masked_fill(left_out, len(data.captions) - 1)
+    return noised_batch(data, schedule, chosen, t, noise, captions, min_snr)
+
+
+def draw_noise(data: TrainingLatents, chosen: Tensor, generator: torch.Generator) -> Sequence[Tensor]:
+    """ε on the CPU, in the size of each of the latents `chosen` [B]."""
+    sizes = [data.latents[index].shape for index in chosen.tolist()]
+    if len(set(sizes)) == 1:
+        return torch.randn((len(sizes), *sizes[0]), generator=generator).unbind()
+    return [torch.randn(size, generator=generator) for size in sizes]
 
 
 def noised_batch(
-    data: TrainingLatents, schedule: NoiseSchedule, chosen: Tensor, t: Tensor, noise: Tensor
+    data: TrainingLatents,
+    schedule: NoiseSchedule,
+    chosen: Tensor,
+    t: Tensor,
+    noise: Sequence[Tensor],
+    captions: Tensor | None = None,
+    min_snr: float = 0.0,
 ) -> NoisedBatch:
-    """Of the latents `chosen` [B], at timesteps t [B] with noise [B, C, h, w]; all three on the CPU."""
-    device = data.latents.device
-    captions, caption_of_sample = torch.unique(data.caption_of_latent[chosen], return_inverse=True)
-    chosen, t, noise = chosen.to(device), t.to(device), noise.to(device)
-    z = data.latents[chosen]
-    return NoisedBatch(
-        z_t=schedule.add_noise(z, noise, t),
-        t=t,
-        target=schedule.target(z, noise, t),
-        mask=None if data.masks is None else data.masks[chosen],
-        captions=[data.captions[index] for index in captions.tolist()],
-        caption_of_sample=caption_of_sample.to(device),
-        drawn_captions=captions.to(device),
-    )
+    """Of the latents `chosen` [B], at timesteps t [B] with noise [C, h, w] of each; all on the CPU.
+
+    captions: which of them describes each sample, [B]; each latent's own by default.
+    """
+    caption_of = data.caption_of_latent[chosen] if captions is None else captions
+    there, caption_of_sample = torch.unique(caption_of, return_inverse=True)
+    by_size: dict[torch.Size, list[int]] = {}
+    for place, index in enumerate(chosen.tolist()):
+        by_size.setdefault(data.latents[index].shape, []).append(place)
+
+    parts = []
+    for places in by_size.values():
+        indices = chosen[places].tolist()
+        z = torch.stack([data.latents[index] for index in indices])
+        at, ε = t[places].to(z.device), torch.stack([noise[place] for place in places]).to(z.device)
+        part = NoisedPictures(
+            places,
+            z_t=schedule.add_noise(z, ε, at),
+            t=at,
+            target=schedule.target(z, ε, at),
+            mask=None if data.masks is None else torch.stack([data.masks[index] for index in indices]),
+            caption_of_sample=caption_of_sample[places].to(z.device),
+            weight=schedule.min_snr(at, min_snr) if min_snr else None,
+        )
+        parts.append(part)
+    drawn = [data.captions[index] for index in there.tolist()]
+    return NoisedBatch(parts, captions=drawn, drawn_captions=there.to(data.latents[0].device))

@@ -12,18 +12,22 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from .fused_backward import FusedBackward
 from .objective import FixedWeights, GradientMeans, TrainingStep
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of every parameter, in its shape."""
+from .optimization import (
+    FusedBackward,
+    OptimizerFactory,
+    ParameterAverage,
+    adamw,
+    constant_rate,
+    load_optimizer,
+    load_parameters,
+    optimizer_state,
+)
 
 STREAMS = ("data", "prompts")
 """Independent random streams, so that methods that draw no prompts see the same batches as those that do."""
 
 RandomStreams = Mapping[str, torch.Generator]
-OptimizerFactory = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
-"""Trained tensors and a learning rate → an optimizer."""
 
 
 class Recipe(Protocol):
@@ -52,15 +56,19 @@ class Recipe(Protocol):
 class LoopConfig:
     """How many steps, how fast, in which portions.
 
-    max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each term's share
-    of the gradient. averaged_over: how many measurements each term's gradient is averaged over, which takes as many
-    numbers a term as are trained; 0 for none. fp16_scaling: dynamic loss scaling, for half-precision U-Nets.
+    rate_factor: of the learning rate in each step, counted from 0. average_decay: of the parameters' moving average; 0
+    for none. max_gradient_norm: 0 leaves gradients as they are. measure_every: steps between measurements of each
+    term's share of the gradient. averaged_over: how many measurements each term's gradient is averaged over, which
+    takes as many numbers a term as are trained; 0 for none. fp16_scaling: dynamic loss scaling, for half-precision
+    U-Nets.
     fused_backward: for recipes whose terms share one graph; it takes the gradient as it comes, so what is before it has
     its default, or 0 to measure.
     """
 
     steps: int
     learning_rate: float
+    rate_factor: Callable[[int], float] = constant_rate
+    average_decay: float = 0.0
     gradient_accumulation: int = 1
     max_gradient_norm: float = 0.0
     measure_every: int = 10
@@ -106,18 +114,6 @@ class NonFiniteLoss(ArithmeticError):
         super().__init__(f"step {step}: {bad} is not finite. Lower learning_rate, or use precision fp32 or bf16.")
 
 
-ADAMW_BYTES = 8
-"""Of AdamW's state per trained number."""
-
-
-def adamw(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Optimizer:
-    """As published: betas 0.9 and 0.999, weight decay 0.01, constant rate. Fused where torch can."""
-    groups: list[Any] = list(parameters)  # or AdamW's groups of them
-    tensors = [tensor for group in groups for tensor in (group["params"] if isinstance(group, dict) else [group])]
-    fused = all(tensor.device.type in ("cpu", "cuda") for tensor in tensors)
-    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=1e-2, fused=fused)
-
-
 class TrainingLoop:
     """Iterate over it to train; stop at any report and `state_dict()` holds all that a bit-exact continuation needs."""
 
@@ -126,6 +122,8 @@ class TrainingLoop:
         self.step = 0
         self.random = {name: torch.Generator().manual_seed(config.seed + offset) for offset, name in enumerate(STREAMS)}
         self.optimizer = (optimizer or adamw)(recipe.parameters, config.learning_rate)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._average = ParameterAverage(recipe.parameters, config.average_decay)
         self._means = GradientMeans(config.averaged_over)
         self._fused = FusedBackward(self.optimizer, recipe.parameters) if config.fused_backward else None
         first = recipe.parameters[0]
@@ -147,6 +145,8 @@ class TrainingLoop:
         step, turns = self.step + 1, self.config.gradient_accumulation
         measure = self.config.measure_every > 0 and (step == 1 or step % self.config.measure_every == 0)
         self.optimizer.zero_grad(set_to_none=True)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * self.config.rate_factor(self.step)
         batches = [self._accumulate(measure and turn == turns - 1) for turn in range(turns)]
         terms = {name: sum(batch.terms[name] for batch in batches) / turns for name in batches[0].terms}
         _require_finite(step, terms)
@@ -229,13 +229,19 @@ class TrainingLoop:
         with torch.no_grad(), self.recipe.update(step):
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        self._average.update()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While this is open, the parameters are what is to be used of them: their average where there is one."""
+        return self._average.in_place()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers only, nested in dictionaries."""
         return {
             "step": self.step,
             "parameters": {str(index): p.detach().clone() for index, p in enumerate(self.recipe.parameters)},
-            "optimizer": {str(index): dict(slots) for index, slots in self.optimizer.state_dict()["state"].items()},
+            "optimizer": optimizer_state(self.optimizer),
+            "average": self._average.state_dict(),
             "random": {name: generator.get_state() for name, generator in self.random.items()},
             "gradient_means": self._means.state_dict(),
             "weighting": self.recipe.weights.state_dict(),
@@ -245,15 +251,9 @@ class TrainingLoop:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues where `state` was taken; raises ValueError when it belongs to other parameters, or is damaged."""
         try:
-            for index, parameter in enumerate(self.recipe.parameters):
-                saved = state["parameters"].get(str(index))
-                moments = [state["optimizer"].get(str(index), {}).get(name) for name in _MOMENTS]
-                if any(tensor is not None and tensor.shape != parameter.shape for tensor in [saved, *moments]):
-                    raise ValueError(f"parameter {index} has another shape")
-                parameter.data.copy_(saved)
-            optimizer = self.optimizer.state_dict()
-            optimizer["state"] = {int(index): dict(slots) for index, slots in state["optimizer"].items()}
-            self.optimizer.load_state_dict(optimizer)
+            load_parameters(self.recipe.parameters, state["parameters"])
+            load_optimizer(self.optimizer, state["optimizer"])
+            self._average.load_state_dict(state.get("average", {}))
             self._set_random(state["random"])
             self._means.load_state_dict(state["gradient_means"])
             self.recipe.weights.load_state_dict(state["weighting"])

@@ -104,7 +104,7 @@ def share(task: Task, training: Any, captions: Any, prompts: Any) -> None:
     data = training.session.loop.recipe.problem.latents
     torch.save(
         {
-            "latents": data.latents.cpu(),
+            "latents": torch.stack(list(data.latents)).cpu(),
             "caption_of_latent": data.caption_of_latent,
             "captions": [_ids(row) for row in captions],
             "prompts": [[_ids(row) for row in pair] for pair in prompts],

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -85,7 +86,9 @@ class Peer:
     def draw(self) -> Any:
         from core_personalization.core_ops.training.training_data import draw_batch
 
-        return draw_batch(self.latents, self.schedule, self.task.batch, self.random["data"])
+        batch = draw_batch(self.latents, self.schedule, self.task.batch, self.random["data"])
+        (pictures,) = batch.parts
+        return SimpleNamespace(captions=batch.captions, **vars(pictures))
 
     def ids(self, rows: Sequence[Any]) -> Ids:
         """With -1 - i for vector number i."""

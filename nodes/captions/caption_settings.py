@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...core_ops.prompts.concept_words import USUAL
 from ..files.caption_files import INPUT, OUTPUT
 from ..host.models.text_generation import Generation
 from ..settings import choice, integer, number, switch, text
@@ -99,6 +100,15 @@ class CaptionSettings:
     own_instruction: str = text(
         "",
         help="Ask the vision-language model this in place of our instruction; [class] and [start] are filled in.",
+        advanced=True,
+        multiline=True,
+    )
+    concept_words: str = text(
+        USUAL,
+        help=(
+            "Words that stand for the concept in typed and connected captions, separated by commas: trigger words of "
+            "other trainers. They become {}, and nothing of them is left."
+        ),
         advanced=True,
         multiline=True,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import rgb, single_pictures
+from ...core_ops.prompts.concept_words import parse_words, with_place
 from ...core_ops.prompts.prompt_templates import template_with_category
 from ..files import caption_files
 from ..host.models.text_generation import describe, validate_reader
@@ -84,8 +85,10 @@ def given_texts(settings: CaptionSettings, captions: Sequence[str] | None, count
         connected = [line.strip() for line in connected[0].splitlines() if line.strip()]
     if connected and len(connected) != count:
         raise ValueError(f"captions: got {len(connected)} for {count} images; connect one text per image.")
+    words = parse_words(settings.concept_words)
     pairs = zip(typed or [LEFT_OUT] * count, connected or [""] * count, strict=True)
-    return [(TYPED, own) if own != LEFT_OUT else (CONNECTED, given) if given else (MODEL, "") for own, given in pairs]
+    chosen = [(TYPED, own) if own != LEFT_OUT else (CONNECTED, given) if given else (MODEL, "") for own, given in pairs]
+    return [(source, with_place(text, words, settings.super_category)[0] if text else "") for source, text in chosen]
 
 
 def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[RepairedCaption]:

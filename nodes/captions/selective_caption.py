@@ -45,7 +45,7 @@ class SelectiveCaption(RefusingNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="Texts from another node, such as Load Image-Text (from Folder): one per image. Optional.",
+                    tooltip="Texts from another node, such as Concept Images: one per image. Optional.",
                 ),
                 *schema_inputs(CaptionSettings),
             ],

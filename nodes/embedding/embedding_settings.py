@@ -73,10 +73,7 @@ class EmbeddingSettings:
         low=1e-7,
         high=1.0,
         step=1e-4,
-        help=(
-            f"AdamW's constant rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: "
-            f"{STAGE_1['learning_rate']})."
-        ),
+        help=(f"AdamW's rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: {STAGE_1['learning_rate']})."),
     )
     resolution: int = like(SharedSettings, "resolution")
     seed: int = like(SharedSettings, "seed")
@@ -179,6 +176,11 @@ class EmbeddingSettings:
     gradient_checkpointing: bool = like(SharedSettings, "gradient_checkpointing")
     checkpointing_levels: int = like(SharedSettings, "checkpointing_levels")
     offload: float = like(SharedSettings, "offload")
+    schedule: str = like(SharedSettings, "schedule")
+    warmup: float = like(SharedSettings, "warmup")
+    weight_decay: float = like(SharedSettings, "weight_decay")
+    min_snr_gamma: float = like(SharedSettings, "min_snr_gamma")
+    ema_decay: float = like(SharedSettings, "ema_decay")
     gradient_accumulation: int = like(SharedSettings, "gradient_accumulation")
     max_gradient_norm: float = like(SharedSettings, "max_gradient_norm")
     preview_every: int = integer(
@@ -250,8 +252,6 @@ class EmbeddingSettings:
         """How the copy of the MODEL's U-Net computes; device: its own, by default."""
         return UNetPlan(
             dtype_for(self.precision, model.load_device, computed_dtype(model)),
-            width=self.resolution,
-            height=self.resolution,
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,
             device=device,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
+from ...core_ops.training.optimization import ADAMW_BYTES, adamw
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import ADAMW_BYTES, TrainingLoop, adamw
+from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
@@ -24,7 +26,8 @@ from ..training.advice import advised, on_shares
 from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
+from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
+from ..training.shared_settings import loop_config
 from .embedding_inputs import CheckedInputs
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
@@ -60,7 +63,8 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
     session = training.session
     with session.keeping_progress():
         session.train()
-        concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
+        with session.loop.averaged():
+            concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.finish(concept.path, checked.pictures.pictures.shown)
     hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
     summary = session.summary(concept.path, concept.phrase, *hardly)
@@ -102,7 +106,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
     if settings.preview_every:
-        validate_decoder(host, latents.latents)
+        validate_decoder(host, latents.latents[0].unsqueeze(0))
     memory.begin()
     show_text("Copying the model …", node_id)
     with autograd_mode():
@@ -111,7 +115,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         learned = LearnedEmbedding(host, checked, embedding)
         preview = ConceptPreview(host, models, checked.preview)
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )
@@ -140,11 +144,14 @@ def assembled(
     if checked.start is not None:
         embeddings = {name: checked.start[name].to(like.device) for name, like in embeddings.items()}
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
-    problem = EmbeddingProblem(models.encoder, models.denoiser, latents=latents, embedding=embedding)
+    problem = EmbeddingProblem(
+        models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma
+    )
     recipe = settings.chosen_method.recipe(problem, checked)
     fp16 = models.denoiser.dtype == torch.float16 and not rehearsal
     config = loop_config(settings, fp16, measure_every=MEASURE_EVERY, averaged_over=AVERAGED_OVER)
-    return embedding, TrainingLoop(recipe, config, without_state if rehearsal else adamw)
+    optimizer = without_state if rehearsal else partial(adamw, weight_decay=settings.weight_decay)
+    return embedding, TrainingLoop(recipe, config, optimizer)
 
 
 @dataclass(frozen=True)

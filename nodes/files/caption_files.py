@@ -5,25 +5,31 @@ Leans on `folder_paths.is_within_directory`, which hosts have since 0.28.0.
 
 from __future__ import annotations
 
-import hashlib
+import codecs
 import io
+import math
+import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
-import node_helpers
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ...core_ops.quoting import quoted
 from . import safe_files
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""Those that core's dataset nodes read."""
+from .picture_files import Unreadable, as_core_reads, read_picture
+from .picture_folders import PICTURE_SUFFIXES
 
 INPUT, OUTPUT = "input", "output"
+CLOSE = 0.03
+"""Mean difference of two sketches, of 1, up to which they are of one picture; decoders differ by a tenth of it."""
+_SIDE, _READ_AT, _SAME = 32, 256, 1e-3
+LONGEST = 2**16
+"""Bytes of a caption's file that is read; a row of 77 tokens takes a hundredth of it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,8 @@ class CaptionPlace:
 def places(root: str, name: str, pictures: Sequence[Tensor], overwrite: bool) -> list[CaptionPlace]:
     """Where the captions of pictures [3, H, W] go in a folder within the host's input or output folder.
 
-    A folder that has pictures must have these, and each caption goes beside its own, found by its pixels: an IMAGE does
-    not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
+    A folder that has pictures must have these, and each caption goes beside its own, found by how it looks: an IMAGE
+    does not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
     Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
     """
     target = folder(root, name)
@@ -71,6 +77,30 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
         safe_files.write_text(place.caption, caption, overwrite=True)
 
 
+def read_caption(file: Path) -> str:
+    """On one line, in whatever encoding editors write: UTF-8 or UTF-16, with a mark or without, or Windows' own.
+
+    Raises ValueError saying why, without the file's name.
+    """
+    try:
+        content = file.read_bytes() if file.stat().st_size <= LONGEST else None
+    except OSError as error:
+        raise ValueError(f"cannot be opened: {error.strerror}") from error
+    if content is None:
+        raise ValueError("too long for a caption")
+    encodings = ["utf-8-sig", "cp1252"]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encodings = ["utf-16"]
+    elif 0 in content[:2]:  # Without a mark: of a Latin letter one byte is 0.
+        encodings = ["utf-16-be" if content[0] == 0 else "utf-16-le"]
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            text = " ".join(content.decode(encoding).split())
+            if not any(unicodedata.category(letter) == "Cc" for letter in text):
+                return text
+    raise ValueError("no text that can be read; save it as UTF-8")
+
+
 def folder(root: str, name: str) -> Path:
     """The folder of this name, which may not exist yet; ValueError unless it lies within the host's folder."""
     base = folder_paths.get_input_directory() if root == INPUT else folder_paths.get_output_directory()
@@ -92,38 +122,55 @@ def folder(root: str, name: str) -> Path:
 
 
 def _files_of(pictures: Sequence[Tensor], files: Sequence[Path], folder: str) -> Iterator[Path]:
-    """The file that holds each picture; the same picture twice has a file each, if there are as many."""
-    by_content: dict[str, list[Path]] = {}
-    for file in files:
-        for content in _contents_as_loaded(file):
-            by_content.setdefault(content, []).append(file)
+    """The file that holds each picture, by closeness: programs decode a JPEG differently, and may make it smaller.
+
+    The same picture twice has a file each, if there are as many.
+    """
+    sketches = [(file, sketch) for file in files for sketch in _sketches_as_loaded(file)]
+    taken: set[Path] = set()
     for number, picture in enumerate(pictures, start=1):
-        same = by_content.get(_content(_eight_bit(picture)))
-        if not same:
+        own = _sketch(Image.fromarray(_eight_bit(picture)))
+        distances = [(own.distance(sketch), file in taken, index) for index, (file, sketch) in enumerate(sketches)]
+        least = min(distances, default=(math.inf, False, 0))[0]
+        if least > CLOSE:
             raise ValueError(
                 f"save_folder: {quoted(folder)} has pictures, but none of them is image {number}; name the folder "
                 "that the images were loaded from, unchanged, or a new folder."
             )
-        yield same.pop(0) if len(same) > 1 else same[0]
+        equal = [(used, distance, index) for distance, used, index in distances if distance <= least + _SAME]
+        taken.add(file := sketches[min(equal)[2]][0])
+        yield file
 
 
-def _contents_as_loaded(file: Path) -> set[str]:
-    """What core's loaders make of the file: its dataset nodes leave it as it lies, *Load Image* turns it upright.
+@dataclass(frozen=True)
+class _Sketch:
+    """What remains of a picture in every decoder. values: in 0…1, [SIDE, SIDE, 3]."""
+
+    proportion: float
+    values: np.ndarray
+
+    def distance(self, other: _Sketch) -> float:
+        """Mean absolute difference; infinite for pictures of other proportions."""
+        if not 0.98 < self.proportion / other.proportion < 1.02:
+            return math.inf
+        return float(np.abs(self.values - other.values).mean())
+
+
+def _sketch(image: Image.Image) -> _Sketch:
+    small = image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return _Sketch(image.width / image.height, np.asarray(small).astype(np.float32) / 255)
+
+
+def _sketches_as_loaded(file: Path) -> list[_Sketch]:
+    """What loaders make of the file: ours, and core's, whose dataset nodes leave it as it lies and keep what is hidden.
 
     Nothing, if it is no picture that they could load.
     """
     try:
-        image = node_helpers.pillow(Image.open, str(file))
-        if image.mode == "I":
-            image = image.point(lambda value: value * (1 / 255))
-        return {_content(np.asarray(version.convert("RGB"))) for version in (image, ImageOps.exif_transpose(image))}
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return set()
-
-
-def _content(pixels: np.ndarray) -> str:
-    """pixels: [H, W, 3], 8 bit."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        ours = Image.fromarray(_eight_bit(read_picture(file, _READ_AT).pixels.movedim(-1, 0)))
+        return [_sketch(image) for image in (ours, *as_core_reads(file))]
+    except Unreadable:
+        return []
 
 
 def _eight_bit(picture: Tensor) -> np.ndarray:

@@ -39,8 +39,8 @@ _SURELY_DEAD = 24 * 3600
 """Seconds: of a workplace that a process on another machine made, and that nothing was written to since."""
 _in_use: set[str] = set()
 """Names of this process's own workplaces."""
-written_here: set[Path] = set()
-"""Files that this process wrote: what the host reuses of a node that did is not in its own way."""
+_written: dict[Path, tuple[int, ...]] = {}
+"""Files that this process wrote, as they were then."""
 
 
 class CannotWrite(OSError):
@@ -197,11 +197,22 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)
-            written_here.add(path)
+            _written[path] = _mark(path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:
         raise CannotWrite(path, error) from error
+
+
+def written_here(path: Path) -> bool:
+    """Whether this process wrote the file that is there: what ComfyUI reuses of a node that did is not in its way."""
+    return path in _written and path.is_file() and _written[path] == _mark(path)
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Another one for every file that takes its place."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def replace(source: Path, target: Path) -> None:

@@ -125,6 +125,7 @@ def check_finetune(
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
     start, on_start = starting_lora(host, settings)
     made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
+    captioned = captioned.with_dropout(settings.caption_dropout, rows.text(""))
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
@@ -203,7 +204,7 @@ def _class_pictures(
     with naming("class_caption"):
         text = settings.class_caption or f"a photo of a {concept.super_category}"
         caption = rows.text(text)
-    count = pictures.pixels.shape[0]
+    count = len(pictures.pixels)
     return CaptionedPictures(pictures, [caption], caption_of_picture=[0] * count, templates=[text] * count)
 
 

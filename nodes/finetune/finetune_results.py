@@ -42,7 +42,7 @@ class NewFile:
 
 def collect(model: Any, trained: TrainableWeights) -> TrainedWeights:
     if trained.replaces_weights:
-        return TrainedWeights({name: value.cpu() for name, value in trained.values().items()}, None)
+        return TrainedWeights({name: value.detach().cpu() for name, value in trained.values().items()}, None)
     return TrainedWeights(None, _adapter_tensors(model, trained))
 
 

@@ -14,12 +14,13 @@ from ..host.models.module_copy import computed_dtype, dtype_for
 from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, LORA, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
 from ..settings import NO_FILE, choice, file, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
-from ..training.optimizers import OPTIMIZERS
+from ..training.optimizers import OPTIMIZERS, PRODIGY
 from ..training.shared_settings import SharedSettings
 from .presets import CORE, DREAMBOOTH_LORA, PRESETS
 
 PAPER = PRESETS[CORE]
 SVDIFF_RATE = 1e-3
+PRODIGY_RATE = 1.0
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
 
@@ -63,7 +64,7 @@ class FinetuneSettings:
         high=1.0,
         step=1e-7,
         help=(
-            f"The optimizer's constant rate. CoRe stage 2: {PAPER['learning_rate']:f}; LoRA: about "
+            f"The optimizer's rate. CoRe stage 2: {PAPER['learning_rate']:f}; LoRA: about "
             f"{PRESETS[DREAMBOOTH_LORA]['learning_rate']}."
         ),
     )
@@ -145,8 +146,17 @@ class FinetuneSettings:
         tuple(OPTIMIZERS),
         help=(
             "AdamW: as published, 8 bytes of state per trained number. AdamW 8-bit: 2 bytes, needs the package "
-            "bitsandbytes. Adafactor: almost none."
+            "bitsandbytes. Adafactor: almost none. Prodigy finds its own rate: set the learning rate to 1; 16 bytes, "
+            "needs prodigyopt."
         ),
+        advanced=True,
+    )
+    caption_dropout: float = number(
+        0.0,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        help="How often a picture is trained without its caption, so that guidance keeps its effect. Published: 0.",
         advanced=True,
     )
     precision: str = like(SharedSettings, "precision")
@@ -161,6 +171,11 @@ class FinetuneSettings:
         ),
         advanced=True,
     )
+    schedule: str = like(SharedSettings, "schedule")
+    warmup: float = like(SharedSettings, "warmup")
+    weight_decay: float = like(SharedSettings, "weight_decay")
+    min_snr_gamma: float = like(SharedSettings, "min_snr_gamma")
+    ema_decay: float = like(SharedSettings, "ema_decay")
     gradient_accumulation: int = like(SharedSettings, "gradient_accumulation")
     max_gradient_norm: float = like(SharedSettings, "max_gradient_norm")
     preview_every: int = integer(
@@ -195,6 +210,16 @@ class FinetuneSettings:
             raise ValueError(
                 "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
                 "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
+            )
+        if self.fused_backward and self.optimizer == PRODIGY:
+            raise ValueError(
+                "fused_backward: Prodigy finds its rate from all gradients together; choose another optimizer, or "
+                "switch fused_backward off."
+            )
+        if self.caption_dropout and self.aligned:
+            raise ValueError(
+                "caption_dropout: AttnDreamBooth's alignment looks for the concept in every caption; set "
+                "caption_dropout, or alignment_mean and alignment_variance, to 0."
             )
         if self.fused_backward and self.precision == "fp16":
             raise ValueError(
@@ -232,6 +257,8 @@ class FinetuneSettings:
     @property
     def published_rate(self) -> float:
         """Of the preset where it trains this form, else of the form: what learning_rate is to be compared with."""
+        if self.optimizer == PRODIGY:
+            return PRODIGY_RATE
         preset = PRESETS[self.preset]
         rates = {FULL: PAPER["learning_rate"], SINGULAR_VALUES: SVDIFF_RATE}
         own = rates.get(self.form, PRESETS[DREAMBOOTH_LORA]["learning_rate"])
@@ -249,8 +276,6 @@ class FinetuneSettings:
         loaded = None if self.fused_backward else computed_dtype(model)
         return UNetPlan(
             dtype_for(self.precision, model.load_device, loaded),
-            width=self.resolution,
-            height=self.resolution,
             trained=WeightChoice(self.scope, self.form, rank=self.rank, alpha=self.alpha, seed=self.seed),
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,

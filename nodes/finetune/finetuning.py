@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
-from ..training.session import Session, SessionCallbacks, SessionPlan, loop_config, steady_loss
+from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
+from ..training.shared_settings import loop_config
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import NewFile, TrainedWeights, collect, patched_model, read_weights, save, with_extracted_lora
 from .finetune_settings import SAVE_TRAINED
@@ -72,8 +74,9 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
     with session.keeping_progress():
         session.train()
         card = learned.card(session.record())
-        weights, path = learned.save(card, node_id)
-        concept = learned.save_concept(settings.name, settings.overwrite, card)
+        with session.loop.averaged():
+            weights, path = learned.save(card, node_id)
+            concept = learned.save_concept(settings.name, settings.overwrite, card)
         preview = session.finish(path, checked.pictures.pictures.shown)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
@@ -138,7 +141,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     )
     measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
     if settings.preview_every:
-        validate_decoder(host, latents.latents)
+        validate_decoder(host, latents.latents[0].unsqueeze(0))
     memory.begin()
     show_text("Copying the model …", node_id)
     with autograd_mode():
@@ -153,7 +156,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
             preview.keep_prompts(embedding.vectors)
             models.encoder.release()
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, latents.latents.shape[1]),
+            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )
@@ -194,7 +197,13 @@ def assembled(
     settings = checked.settings
     weights = list(models.denoiser.trainable.parameters.values())
     problem = FinetuningProblem(
-        models.encoder, models.denoiser, latents[0], embedding, weights=weights, class_latents=latents[1]
+        models.encoder,
+        models.denoiser,
+        latents[0],
+        embedding,
+        weights=weights,
+        class_latents=latents[1],
+        min_snr=settings.min_snr_gamma,
     )
     recipe = IdentityFinetuning(
         IdentityFinetuningConfig(
@@ -212,7 +221,8 @@ def assembled(
         measure_every=MEASURE_EVERY if several_terms and not settings.fused_backward else 0,
         fused_backward=settings.fused_backward,
     )
-    optimizer = without_state if rehearsal else OPTIMIZERS[settings.optimizer]
+    make = partial(OPTIMIZERS[settings.optimizer], weight_decay=settings.weight_decay)
+    optimizer = without_state if rehearsal else make
     if settings.train_embedding and settings.embedding_rate > 0:
         optimizer = with_embedding_rate(optimizer, embedding.parameters, settings.embedding_rate)
     return TrainingLoop(recipe, config, optimizer)

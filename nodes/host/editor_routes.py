@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,11 +11,14 @@ from server import PromptServer
 
 
 def answer(path: str, reply: Callable[[Mapping[str, str]], Any]) -> None:
-    """GET `path` is answered with JSON: what `reply` makes of the query. A ValueError is answered as {"error": …}."""
+    """GET `path` is answered with JSON: what `reply` makes of the query. A ValueError is answered as {"error": …}.
+
+    In a thread: the server goes on meanwhile.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         try:
-            return web.json_response(reply(request.query))
+            return web.json_response(await asyncio.to_thread(reply, request.query))
         except ValueError as error:
             return web.json_response({"error": str(error)})
 

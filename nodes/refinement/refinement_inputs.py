@@ -107,7 +107,7 @@ def check_settings(settings: RefinementSettings) -> None:
     validate_template("prompt", settings.prompt)
     validate_precision(settings.precision)
     if name := settings.save_as:
-        ours = concept_files.embedding_path(name) in safe_files.written_here
+        ours = safe_files.written_here(concept_files.embedding_path(name))
         concept_files.validate_new_embedding(name, settings.overwrite or ours, "save_as")
 
 

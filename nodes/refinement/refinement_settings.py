@@ -159,10 +159,9 @@ class RefinementSettings:
     def terms_formulation(self) -> Formulation:
         return "paper" if self.formulation == PAPER else "reference_code"
 
-    def unet_plan(self, model: Any, size: tuple[int, int]) -> UNetPlan:
-        """How the copy of the MODEL's U-Net computes, for pictures of this width and height in pixels."""
+    def unet_plan(self, model: Any) -> UNetPlan:
+        """How the copy of the MODEL's U-Net computes."""
         return UNetPlan(
             dtype_for(self.precision, model.load_device, computed_dtype(model)),
-            *size,
             recomputed_levels=0 if self.gradient_checkpointing else None,
         )

@@ -48,7 +48,7 @@ class RefinedPrompt:
 def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None) -> RefinedPrompt:
     """The whole run; the copies of the host's models end with this function."""
     settings = checked.settings
-    plan = settings.unet_plan(host.model, checked.size)
+    plan = settings.unet_plan(host.model)
     with autograd_mode():
         recipe = assembled(host, checked, plan)
         before = recipe.measure()

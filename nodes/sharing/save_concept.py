@@ -72,7 +72,7 @@ class SaveConcept(io.ComfyNode):
     ) -> bool:
         """Raises ValueError for what the widgets alone show; None: it comes by a link."""
         if name := (name or "").strip():
-            ours = new_file_path("loras", name) in safe_files.written_here
+            ours = safe_files.written_here(new_file_path("loras", name))
             validate_new_file("loras", name, overwrite is not False or ours)
         _validate_description(description or "")
         return True

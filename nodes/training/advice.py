@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from ...core_ops.pictures import Fit, is_empty, looks_inverted
+from ...core_ops.pictures import Fit, is_empty, looks_inverted, scaled_side
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
@@ -82,13 +82,14 @@ def on_side(side: int, own: int) -> str | None:
 
 
 def on_enlarged(images: Iterable[Tensor], side: int, fit: Fit) -> str | None:
-    """A square of what `fit` leaves of a picture is made `side` pixels large."""
-    edges = [(min if fit == "crop" else max)(batch.shape[1:3]) for batch in images for _ in batch]
-    small = [edge for edge in edges if side > MUCH_ENLARGED * edge]
+    """Of those that come to be much larger than they were."""
+    sides = [scaled_side((batch.shape[1], batch.shape[2]), side, fit) for batch in images for _ in batch]
+    small = [(before, after) for before, after in sides if after > MUCH_ENLARGED * before]
     if not small:
         return None
+    before, after = min(small)
     return (
-        f"{len(small)} of {len(edges)} pictures are enlarged more than twice (from {min(small)} to {side} pixels), "
+        f"{len(small)} of {len(sides)} pictures are enlarged more than twice (from {before} to {after} pixels), "
         "which is learned as blur; use larger pictures, or a lower resolution."
     )
 

@@ -30,7 +30,7 @@ MOST_REFERENCES, MOST_SHOWN = 4, 25
 
 @dataclass(frozen=True)
 class PreviewPlan:
-    """prompts: one picture each, as the concept's method writes them. reference: [3, S, S]. side: of a picture, in
+    """prompts: one picture each, as the concept's method writes them. reference: [3, H, W]. side: of a picture, in
     pixels.
     """
 
@@ -41,14 +41,14 @@ class PreviewPlan:
     side: int
 
     @classmethod
-    def of(cls, settings: Any, concept: Concept, rows: PromptRows, pixels: Tensor) -> PreviewPlan:
-        """pixels: the pictures, [I, 3, S, S]. Raises ValueError for prompts that cannot be drawn."""
+    def of(cls, settings: Any, concept: Concept, rows: PromptRows, pixels: Sequence[Tensor]) -> PreviewPlan:
+        """pixels: [3, H, W] of each picture. Raises ValueError for prompts that cannot be drawn."""
         with naming("preview_prompts"):
             prompts = [rows.concept(concept.caption(template)) for template in preview_templates(settings)]
         with naming("preview_negative"):
             negative = rows.text(settings.preview_negative)
         sampler = DDIMConfig(settings.preview_steps, settings.preview_guidance)
-        return cls(prompts, negative, pixels[0], sampler, settings.preview_size or pixels.shape[-1])
+        return cls(prompts, negative, pixels[0], sampler, settings.preview_size or settings.resolution)
 
 
 def preview_templates(settings: Any) -> Sequence[str]:
@@ -93,13 +93,10 @@ class ConceptPreview:
 
 
 def in_rows(pictures: Sequence[Tensor]) -> Tensor:
-    """Pictures [h, w, 3] on one, [1, H, W, 3], as large as the last, about as many in a row as there are rows."""
-    side = pictures[-1].shape[:2]
+    """Pictures [h, w, 3] on one, [1, H, W, 3], each within the size of the last, about as many in a row as there are
+    rows."""
     columns = math.ceil(math.sqrt(len(pictures)))
-    tiles = [
-        interpolate(each.movedim(-1, 0).unsqueeze(0).float(), side, mode="bilinear", antialias=True)[0].movedim(0, -1)
-        for each in pictures
-    ]
+    tiles = [_within(each, pictures[-1].shape[:2]) for each in pictures]
     tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % columns)
     rows = [torch.cat(tiles[start : start + columns], dim=1) for start in range(0, len(tiles), columns)]
     return torch.cat(rows).clamp(0, 1).unsqueeze(0)
@@ -107,9 +104,22 @@ def in_rows(pictures: Sequence[Tensor]) -> Tensor:
 
 def show_pictures(pictures: Pictures, node_id: str | None) -> None:
     """On the node, as they are trained, before the first step."""
-    RunProgress(1, node_id).show(0, in_rows(list(pictures.shown[:MOST_SHOWN].movedim(1, -1)))[0])
+    RunProgress(1, node_id).show(0, in_rows([picture.movedim(0, -1) for picture in pictures.shown[:MOST_SHOWN]])[0])
 
 
-def references(pixels: Tensor) -> Tensor:
-    """In place of a preview, [1, H, W, 3]: some of the pictures [I, 3, S, S]."""
-    return in_rows(list(pixels[:MOST_REFERENCES].movedim(1, -1)))
+def _within(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """[h, w, 3] → [H, W, 3], its proportions kept, on white."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / height, size[1] / width)
+    rows, columns = round(scale * height), round(scale * width)
+    pixels = picture.movedim(-1, 0).unsqueeze(0).float()
+    scaled = interpolate(pixels, (rows, columns), mode="bilinear", antialias=True)[0].movedim(0, -1)
+    top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    tile = torch.ones(*size, picture.shape[-1])
+    tile[top : top + rows, left : left + columns] = scaled
+    return tile
+
+
+def references(pixels: Sequence[Tensor]) -> Tensor:
+    """In place of a preview, [1, H, W, 3]: some of the pictures [3, H, W]."""
+    return in_rows([picture.movedim(0, -1) for picture in pixels[:MOST_REFERENCES]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +53,21 @@ def digest(*parts: str | Tensor | None) -> str:
 
 @dataclass(frozen=True)
 class MadeOf:
-    """settings: of a training node, those that say what is learned. parts: digests of the rest that does, by name."""
+    """settings: of a training node, those that say what is learned. parts: digests of the rest that does, by name.
+    defaults: of settings, which a training had before there was an input for them.
+    """
 
     settings: Mapping[str, Any]
     parts: Mapping[str, str]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def given(cls, host: HostModels, settings: Any, unread: Sequence[str], **parts: str) -> MadeOf:
         """Of a node's settings and models. unread: settings that decide nothing. parts: digests, `_` for a space."""
-        own = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in unread}
+        deciding = [field for field in fields(settings) if field.name not in unread]
+        own = {field.name: getattr(settings, field.name) for field in deciding}
         named = {name.replace("_", " "): value for name, value in parts.items()}
-        return cls(own, {**host.digests(), **named})
+        return cls(own, {**host.digests(), **named}, {field.name: field.default for field in deciding})
 
     @classmethod
     def read(cls, entries: Mapping[str, Any]) -> MadeOf | None:
@@ -74,11 +78,10 @@ class MadeOf:
     def differences(self, now: MadeOf, free: set[str]) -> list[str]:
         """What was other than it is now, in words. free: settings that are not looked at."""
         found: list[str] = []
-        changed = {
-            name for name in now.settings.keys() - free if self.settings.get(name, _MISSING) != now.settings[name]
-        }
+        were = {name: self.settings.get(name, now.defaults.get(name)) for name in now.settings}
+        changed = {name for name in now.settings.keys() - free if were[name] != now.settings[name]}
         for name in (name for name in now.settings if name in changed):
-            before, after = (json.dumps(of.settings.get(name, "none")).replace('"', "'") for of in (self, now))
+            before, after = (json.dumps(of[name]).replace('"', "'") for of in (were, now.settings))
             short = max(len(before), len(after)) <= LONGEST_SHOWN
             found.append(f"{name} {before} (now {after})" if short else f"another {name}")
         for part in {**now.parts, **self.parts}:
@@ -86,9 +89,6 @@ class MadeOf:
             if not same and not DECIDED_BY.get(part, set()) & changed:
                 found.append(f"other {part}" if part.endswith("s") else f"another {part}")
         return found
-
-
-_MISSING = object()
 
 
 def _same_part(before: str, now: str) -> bool:
@@ -110,7 +110,10 @@ def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) ->
     pairs = [*sorted(pairs[:-1]), pairs[-1]] if held_out else sorted(pairs)
     of_pictures, of_captions = (digest(*texts) for texts in zip(*pairs, strict=True))
     of_captions = digest(of_captions, *more)
-    return f"{digest(pixels, masks)} {of_pictures}", f"{digest(*captioned.templates, *more)} {of_captions}"
+    return (
+        f"{digest(*pixels, *(masks or [None]))} {of_pictures}",
+        f"{digest(*captioned.templates, *more)} {of_captions}",
+    )
 
 
 @dataclass(frozen=True)
@@ -226,8 +229,8 @@ class FinishedTraining:
         """[1, H, W, 3]."""
         return loss_chart(self.losses, self.card.get("steady_steps", []), self.card.get("steps_done", 1))
 
-    def preview(self, pixels: Tensor) -> Tensor:
-        """[1, H, W, 3]; of a training without, some of the pictures [I, 3, S, S]."""
+    def preview(self, pixels: Sequence[Tensor]) -> Tensor:
+        """[1, H, W, 3]; of a training without, some of the pictures [3, H, W]."""
         drawn = read_picture(picture_beside(self.path))
         return references(pixels) if drawn is None else drawn
 

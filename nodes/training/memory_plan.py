@@ -17,6 +17,8 @@ from ..host.models.module_copy import copied_bytes
 
 CELL = 8
 """Pixels of a latent cell."""
+AVERAGE_BYTES = 4
+"""Of a trained number's moving average."""
 CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": True, "checkpointing_levels": 0}
 
 PlanOf = Callable[[Any], MemoryPlan]
@@ -67,10 +69,11 @@ def rehearsed_plan(
     every step.
     """
     trained = loop.recipe.parameters
-    own = [latents.latents, *([] if latents.masks is None else [latents.masks]), *trained]
+    own = [*latents.latents, *(latents.masks or ()), *trained]
     copies = copied_bytes(models.denoiser.unet, models.denoiser.host_weights, device)
     text = copied_bytes(models.encoder.module, models.encoder.host_weights, device)
-    state = optimizer_bytes * sum(parameter.numel() for parameter in trained)
+    average = AVERAGE_BYTES if loop.config.average_decay else 0
+    state = (optimizer_bytes + average) * sum(parameter.numel() for parameter in trained)
     step = step_bytes(lambda: next(iter(loop)))
     if not encoder_stays:  # it has gone when the first step comes
         step, text = max(step, text - state), 0
@@ -84,12 +87,12 @@ def without_state(parameters: Any, learning_rate: float) -> torch.optim.Optimize
 
 def rehearsed_latents(captioned: CaptionedPictures, copies: int, channels: int) -> TrainingLatents:
     """Shapes of what `latents.encode_pictures` will make, its small tensors of numbers on the CPU."""
-    pictures, _, height, width = captioned.pictures.pixels.shape
-    count, cells = pictures * max(copies, 1), (height // CELL, width // CELL)
-    masks = None if captioned.pictures.masks is None else torch.empty(count, 1, *cells, device=META)
-    caption_of_latent = torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1))
-    latents = torch.empty(count, channels, *cells, device=META)
-    return TrainingLatents(latents, captioned.captions, caption_of_latent=caption_of_latent, masks=masks)
+    times = max(copies, 1)
+    cells = [(height // CELL, width // CELL) for height, width in captioned.pictures.sizes for _ in range(times)]
+    masks = None if captioned.pictures.masks is None else [torch.empty(1, *size, device=META) for size in cells]
+    caption_of_latent = torch.tensor(captioned.caption_of_picture).repeat_interleave(times)
+    latents = [torch.empty(channels, *size, device=META) for size in cells]
+    return TrainingLatents(latents, captioned.captions, caption_of_latent, masks, captioned.caption_dropout)
 
 
 def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of: PlanOf, room: Room) -> str:

@@ -9,40 +9,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core_ops.training.training_loop import ADAMW_BYTES, adamw
+from ...core_ops.training.optimization import ADAMW_BYTES, adamw
 
 ParameterGroups = Sequence[Any]
 Make = Callable[[ParameterGroups, float], torch.optim.Optimizer]
-EIGHT_BIT = "AdamW 8-bit"
+EIGHT_BIT, PRODIGY = "AdamW 8-bit", "Prodigy"
 
 
-def adamw_8bit(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
+def adamw_8bit(groups: ParameterGroups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     import bitsandbytes  # type: ignore[import-not-found]
 
-    return bitsandbytes.optim.AdamW8bit(list(groups), lr=learning_rate, weight_decay=1e-2)
+    return bitsandbytes.optim.AdamW8bit(list(groups), lr=learning_rate, weight_decay=weight_decay)
 
 
-def adafactor(groups: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
+def adafactor(groups: ParameterGroups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """At the given rate: neither relative steps nor scaling by the size of the weights."""
     from transformers.optimization import Adafactor
 
     return Adafactor(
-        list(groups), lr=learning_rate, weight_decay=1e-2, relative_step=False, scale_parameter=False, warmup_init=False
+        list(groups),
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        relative_step=False,
+        scale_parameter=False,
+        warmup_init=False,
     )
 
 
-OPTIMIZERS: Mapping[str, Make] = {"AdamW": adamw, EIGHT_BIT: adamw_8bit, "Adafactor": adafactor}
+def prodigy(groups: ParameterGroups, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Finds its own rate (Mishchenko and Defazio 2023); `learning_rate` is a factor of it, 1 as published."""
+    from prodigyopt import Prodigy  # type: ignore[import-not-found]
 
-STATE_BYTES = {"AdamW": ADAMW_BYTES, EIGHT_BIT: 2, "Adafactor": 0}
+    return Prodigy(list(groups), lr=learning_rate, weight_decay=weight_decay)
+
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "AdamW": adamw,
+    EIGHT_BIT: adamw_8bit,
+    "Adafactor": adafactor,
+    PRODIGY: prodigy,
+}
+STATE_BYTES = {"AdamW": ADAMW_BYTES, EIGHT_BIT: 2, "Adafactor": 0, PRODIGY: 16}
 """Of optimizer state per trained number; Adafactor keeps a row and a column per matrix."""
+_PACKAGES = {EIGHT_BIT: "bitsandbytes", PRODIGY: "prodigyopt"}
 
 
 def validate_optimizer(name: str) -> None:
     """Raises ValueError when the package that it comes from is not installed."""
-    if name == EIGHT_BIT and importlib.util.find_spec("bitsandbytes") is None:
+    package = _PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
         raise ValueError(
-            f"optimizer: {EIGHT_BIT!r} needs the package bitsandbytes, which is not installed; run 'pip install "
-            "bitsandbytes' in ComfyUI's Python, or choose AdamW or Adafactor."
+            f"optimizer: {name!r} needs the package {package}, which is not installed; run 'pip install {package}' in "
+            "ComfyUI's Python, or choose AdamW or Adafactor."
         )
 
 

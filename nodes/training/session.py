@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
 from ...core_ops.training.training_data import TrainingLatents
-from ...core_ops.training.training_loop import LoopConfig, StepReport, TrainingLoop
+from ...core_ops.training.training_loop import StepReport, TrainingLoop
 from ..files import concept_files, safe_files
 from ..files.concept_files import picture_beside
 from ..host.models.module_copy import autograd_mode
@@ -49,19 +49,6 @@ class SessionPlan:
     def steps(self) -> int:
         """Of the whole training."""
         return self.settings.steps
-
-
-def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
-    """What a training node's settings say of its loop. fp16: the U-Net computes in it. more: further fields."""
-    return LoopConfig(
-        steps=settings.steps,
-        learning_rate=settings.learning_rate,
-        gradient_accumulation=settings.gradient_accumulation,
-        max_gradient_norm=settings.max_gradient_norm,
-        seed=settings.seed,
-        fp16_scaling=fp16,
-        **more,
-    )
 
 
 def steady_loss(loop: TrainingLoop, latents: TrainingLatents, settings: Any) -> SteadyLoss:
@@ -144,17 +131,17 @@ class Session:
                 shown = self.shown()[0] if (measured or drawn) and self.node_id is not None else None
                 progress.update(report.step, f"loss {self.losses[STEADY][-1]:.3g}", shown)
 
-    def finish(self, saved: Path, pixels: Tensor) -> Tensor:
+    def finish(self, saved: Path, pixels: Sequence[Tensor]) -> Tensor:
         """When the files are written: the last preview, [1, H, W, 3], and what is of use no more is removed.
 
-        saved: the file of what was learned. pixels: the pictures [I, 3, S, S], in place of a preview where none is
+        saved: the file of what was learned. pixels: the pictures [3, H, W], in place of a preview where none is
         wanted.
         """
         settings = self.plan.settings
         if settings.preview_every:
             if self._drawn is None or not _due(self.loop.step, settings.preview_every):
                 show_text("Drawing the preview …", self.node_id)
-                self._drawn = self._callbacks.preview()
+                self._draw_preview()
             _write_picture(picture_beside(saved), self._drawn)
         if settings.clear_steps:
             for folder in self.plan.folders:
@@ -243,19 +230,25 @@ class Session:
         due = step % self._steady_every == 0 or step == self.plan.steps
         if not due or step in self.steady_steps:
             return False
-        self.losses.setdefault(STEADY, []).append(self._callbacks.steady())
+        with self.loop.averaged():
+            self.losses.setdefault(STEADY, []).append(self._callbacks.steady())
         self.steady_steps.append(step)
         return True
 
     def _draw(self, step: int) -> bool:
         """A preview, also as a file beside the step's own."""
         show_text(f"step {step}/{self.plan.steps} · drawing the preview", self.node_id)
-        self._drawn = self._callbacks.preview()
+        self._draw_preview()
         _write_picture(self.plan.folders[0] / f"{concept_files.step_name(self.plan.name, step)}.jpg", self._drawn)
         return True
 
+    def _draw_preview(self) -> None:
+        with self.loop.averaged():
+            self._drawn = self._callbacks.preview()
+
     def _keep_step(self) -> str:
-        return self._callbacks.keep(concept_files.step_name(self.plan.name, self.loop.step), self.record())
+        with self.loop.averaged():
+            return self._callbacks.keep(concept_files.step_name(self.plan.name, self.loop.step), self.record())
 
     def _keep_what_was_learned(self) -> None:
         if self.loop.step == self._first_step:

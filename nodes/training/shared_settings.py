@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...core_ops.pictures import Fit
+from ...core_ops.training.optimization import SCHEDULES, rate_factor
+from ...core_ops.training.training_loop import LoopConfig
 from ..host.models.module_copy import PRECISIONS
 from ..settings import choice, integer, number, switch, text
 from .kept_trainings import ANEW, GO_ON
@@ -31,8 +34,11 @@ class SharedSettings:
         advanced=True,
     )
     fit: Fit = choice(
-        ("crop", "pad"),
-        help="crop: the centre square. pad: the whole picture, its border left out of the loss.",
+        ("crop", "keep", "pad"),
+        help=(
+            "crop: the centre square. keep: its proportions, at about the same number of pixels, in steps of 64. pad: "
+            "the whole picture in a square, its border left out of the loss."
+        ),
         advanced=True,
     )
     augmentation: int = integer(
@@ -81,6 +87,38 @@ class SharedSettings:
     gradient_accumulation: int = integer(
         1, low=1, high=256, help="Batches summed up before each optimizer step.", advanced=True
     )
+    schedule: str = choice(
+        SCHEDULES,
+        help="How the learning rate falls over the training, by diffusers' names. constant: it does not, as published.",
+        advanced=True,
+    )
+    warmup: float = number(
+        0.0,
+        low=0.0,
+        high=0.9,
+        step=0.01,
+        help="Part of the steps in which the learning rate rises from 0 to its full value. Published: 0.",
+        advanced=True,
+    )
+    weight_decay: float = number(
+        0.01, low=0.0, high=1.0, step=0.001, help="The optimizer's weight decay. Published: 0.01.", advanced=True
+    )
+    min_snr_gamma: float = number(
+        0.0,
+        low=0.0,
+        high=100.0,
+        step=0.5,
+        help="Min-SNR weighting of the diffusion loss (Hang et al. 2023), 5 there: little noise counts less. 0: off.",
+        advanced=True,
+    )
+    ema_decay: float = number(
+        0.0,
+        low=0.0,
+        high=0.99999,
+        step=0.001,
+        help="Save and preview a moving average of what is trained, with this decay, such as 0.99: steadier. 0: off.",
+        advanced=True,
+    )
     max_gradient_norm: float = number(
         0.0,
         low=0.0,
@@ -122,4 +160,19 @@ class SharedSettings:
         ),
         advanced=True,
         label="Start",
+    )
+
+
+def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
+    """What a training node's settings say of its loop. fp16: the U-Net computes in it. more: further fields."""
+    return LoopConfig(
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        rate_factor=rate_factor(settings.schedule, settings.warmup, settings.steps),
+        average_decay=settings.ema_decay,
+        gradient_accumulation=settings.gradient_accumulation,
+        max_gradient_norm=settings.max_gradient_norm,
+        seed=settings.seed,
+        fp16_scaling=fp16,
+        **more,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
+from ...core_ops.prompts.concept_words import USUAL, parse_words, with_place
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
@@ -86,14 +86,14 @@ def captioned_pictures(
     Raises ValueError for captions that do not fit.
     """
     validate_template("caption_template", settings.caption_template)
-    given = caption_templates(texts, pictures.pixels.shape[0], settings.caption_template)
-    templates = [with_place(template, concept.super_category) for template in given]
+    given = caption_templates(texts, len(pictures.pixels), settings.caption_template)
+    templates = [placed(template, concept.super_category) for template in given]
     for template in templates:
         if "{}" not in template:
             raise ValueError(
                 f"captions: {quoted(template)} has no {{}} where the concept goes, and no single "
                 f"{quoted(concept.super_category)} in its place; write {{}}, or put Selectively Informative Captions "
-                "between, which does."
+                "between, which does, with words of your own for the concept."
             )
         validate_template("captions", template)
     distinct = list(dict.fromkeys(templates))
@@ -124,13 +124,18 @@ def caption_templates(texts: Sequence[str] | None, pictures: int, default: str) 
     return [caption or default for caption in captions]
 
 
-def with_place(caption: str, super_category: str) -> str:
-    """With {} where the super-category stands in a caption that has none; as it is when that is not there once."""
+def placed(caption: str, super_category: str) -> str:
+    """With {} where other trainers' words for the concept, or else the super-category, stand in a caption without.
+
+    As it is where neither is there, once.
+    """
     if "{}" in caption:
         return caption
-    words = re.escape(super_category.strip())
-    placed, count = re.subn(rf"(?<!\w){words}(?!\w)", "{}", caption, flags=re.IGNORECASE)
-    return placed if count == 1 else caption
+    for words in (parse_words(USUAL), [super_category]):
+        found, count = with_place(caption, words, super_category)
+        if count == 1:
+            return found
+    return caption
 
 
 ENOUGH_TO_HOLD_OUT = 5

@@ -65,6 +65,24 @@ def selective_caption(runs: Runs) -> Image.Image:
     return Sheet(WIDTH).row(references(), lines).image()
 
 
+def concept_images(runs: Runs) -> Image.Image:
+    """As the node shows a folder: the references, two of them with their masks and captions."""
+    load_package("core_personalization", ROOT)
+    load_package("lab", ROOT / "lab")
+    from core_personalization.nodes.contact_sheet import Shown, contact_sheet
+
+    from lab.world.drawing import concepts, render
+
+    scenes = [render.render(scene) for scene in concepts.references(CONCEPT.name)]
+    captions = runs.template(CAPTIONS).inputs("CoReSelectiveCaption")["own_captions"].splitlines()
+    shown = []
+    for number, (scene, caption) in enumerate(zip(scenes, captions, strict=True), start=1):
+        pixels, mask = (torch.from_numpy(np.array(image) / 255) for image in (scene.image, scene.mask))
+        title = f"dog-{number}.png {scene.image.width}×{scene.image.height}"
+        shown.append(Shown(pixels, mask if number % 2 else None, title, caption))
+    return Image.fromarray((contact_sheet(shown)[0].numpy() * 255).round().astype(np.uint8))
+
+
 def concept_prompt(runs: Runs) -> Image.Image:
     run = runs.of(QUICK_START)
     template = run.inputs("CoReConceptPrompt")["template"]
@@ -129,6 +147,7 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReAttentionMaps": attention_maps,
     "CoReContextSimilarity": context_similarity,
     "CoReSelectiveCaption": selective_caption,
+    "CoReConceptImages": concept_images,
     "CoReConceptPrompt": concept_prompt,
     "CoReConceptFromWords": concept_from_words,
     "CoReSaveConcept": save_concept,

@@ -11,6 +11,8 @@ from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
 SAVED_STEPS = (100, 200, 300)
+WITH_PICTURE, WITH_TEXT = 600, 380
+"""Heights of Load Concept with what it shows of its file: five lines, and a picture."""
 
 
 def shared_concept(known: Mapping[str, Any]) -> Graph:
@@ -22,8 +24,8 @@ def shared_concept(known: Mapping[str, Any]) -> Graph:
         "the file. **Run**.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (load, 0), (360, 420))
-    card = graph.node("PreviewAny", (load, 490), (360, 240), "What the file says", source=concept["card"])
+    concept = _concept(graph, loader, (load, 0), 360)
+    card = graph.node("PreviewAny", (load, WITH_PICTURE + 70), (360, 240), "What the file says", source=concept["card"])
     drawn = graph.place(
         *(drawing(known), (draw, 0), (290, 350)),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
@@ -39,12 +41,12 @@ def attention(known: Mapping[str, Any]) -> Graph:
     graph = Graph("See where a word acts - attention maps", known)
     write, draw, look, more = 292, 604, 894, 1320
     graph.note(
-        *((0, 660), (256, 150)),
+        *((write, 690), (270, 130)),
         "The same prompt and seed, with your concept and with its kind. A concept that takes much more than its kind "
         "leaves less for the other words.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 400))
+    concept = _concept(graph, loader, (0, 190), 256)
     prompt = graph.node(
         *("CoReConceptPrompt", (write, 0), (270, 110), "With your concept"),
         concept=concept["concept"],
@@ -86,12 +88,12 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Why is my word ignored", known)
     write, mend, draw, look = 292, 596, 904, 1202
     graph.note(
-        *((0, 660), (256, 170)),
+        *((write, 840), (566, 100)),
         "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in "
         "the maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 400))
+    concept = _concept(graph, loader, (0, 190), 256)
     template = graph.node(
         *("PrimitiveStringMultiline", (write, 0), (262, 110), "Your prompt"),
         value="a photo of a {} wearing sunglasses in the jungle",
@@ -138,13 +140,13 @@ def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
     draw, show, table = 300, 660, 1110
     graph.note(
-        *((0, 770), (256, 110)),
+        *((table, 500), (470, 100)),
         "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
         "once (about 700 MB).",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), (256, 400))
-    pictures = photos(graph, (0, 660), 256)
+    concept = _concept(graph, loader, (0, 190), 256)
+    pictures = photos(graph, (0, 860), 256)
     drawn = graph.place(
         *(scored_drawing(known), (draw, 0), (310, 420)),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
@@ -174,10 +176,10 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     for number, step in enumerate(SAVED_STEPS):
         left = first + width * number
         file = f"embeddings/{NAME}-steps/{NAME}-step{step}.safetensors"
-        concept = _concept(graph, loader, (left, 0), (264, 370), file)
+        concept = _concept(graph, loader, (left, 0), 264, file, WITH_TEXT)
         concept.title = f"Saved step {number + 1}"
         drawn = graph.place(
-            *(scored, (left, 460), (264, 410), f"Step {step}"),
+            *(scored, (left, WITH_TEXT + 90), (264, 410), f"Step {step}"),
             **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
             vae=loader["VAE"],
             references=pictures["images"],
@@ -193,8 +195,10 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     return graph
 
 
-def _concept(graph: Graph, loader: Node, place: Point, size: Point, file: str = FILE) -> Node:
-    return graph.node("CoReLoadConcept", place, size, model=loader["MODEL"], clip=loader["CLIP"], file=file)
+def _concept(
+    graph: Graph, loader: Node, place: Point, width: int, file: str = FILE, height: int = WITH_PICTURE
+) -> Node:
+    return graph.node("CoReLoadConcept", place, (width, height), model=loader["MODEL"], clip=loader["CLIP"], file=file)
 
 
 def _watched(graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping[str, Mapping[str, Any]]) -> list[Node]:

@@ -17,6 +17,7 @@ from browser.editor import Editor
 from driver import quick_start
 from driver.base_folder import BaseFolder
 from driver.mini_world import CHECKPOINT, CONCEPT
+from PIL import Image
 from safetensors.torch import save_file
 from templates.looking import SAVED_STEPS
 from templates.parts import FOLDER, NAME, SD15, SDXL
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 FETCH_SECONDS = 600
+CARD = {"core_personalization.super_category": '"dog"', "core_personalization.base_model": f'"{SD15.file}"'}
 
 
 @pytest.fixture(scope="module")  # While it is there, a loop runs in this process, and asyncio.run is refused.
@@ -101,5 +103,6 @@ def place_named_files(base: BaseFolder) -> None:
     embeddings = [NAME, *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
     for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):
         file.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(photos / "0.png").save(file.with_suffix(".preview.jpg"))  # As a training leaves it.
         if not file.exists():
-            save_file({"emb_params": torch.zeros(1, 768)}, file, {"core_personalization.super_category": '"dog"'})
+            save_file({"emb_params": torch.zeros(1, 768)}, file, CARD)

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from core_personalization.core_ops.training.fused_backward import FusedBackward, pending_bytes
 from core_personalization.core_ops.training.objective import FixedWeights, TrainingStep, terms
-from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop, adamw
+from core_personalization.core_ops.training.optimization import FusedBackward, adamw, pending_bytes
+from core_personalization.core_ops.training.training_loop import LoopConfig, NonFiniteLoss, TrainingLoop
 from torch import nn
 
 

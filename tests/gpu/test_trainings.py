@@ -71,7 +71,7 @@ def test_as_much_of_the_unet_as_asked_lies_in_main_memory(models):
 
     def away(share: float) -> float:
         with torch.inference_mode():
-            unet = HostDenoiser(models[0], UNetPlan(torch.float16, 64, 64, offload=share)).unet
+            unet = HostDenoiser(models[0], UNetPlan(torch.float16, offload=share)).unet
         sizes = {weight: weight.nbytes for weight in unet.parameters() if weight.ndim > 1}
         return sum(size for weight, size in sizes.items() if weight.device.type == "cpu") / sum(sizes.values())
 

@@ -13,7 +13,7 @@ from preparation.by_place import ROOT
 
 pytestmark = pytest.mark.skipif(not events.is_pretended(), reason="a real card does not tell of waits")
 
-BATCH = {"core_ops/training/training_data.py: noised_batch": 5}
+BATCH = {"core_ops/training/training_data.py: noised_batch": 4}
 """Drawn on the CPU, so that a seed means the same on every device: pictures, times, noise and rows."""
 
 TERMS = {"core_ops/training/training_loop.py: _accumulate": 1}

@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODE_IDS = (
     "CoReAttentionMaps",
     "CoReConceptFromWords",
+    "CoReConceptImages",
     "CoReConceptPrompt",
     "CoReContextAttentionProbe",
     "CoReContextSimilarity",
@@ -37,6 +38,7 @@ ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
 # What the user chooses: files and folders, which a list names that are there.
 CHOSEN_BY_THE_USER = {
     ("CheckpointLoaderSimple", "ckpt_name"),
+    ("CoReConceptImages", "folder"),
     ("CoReLoadConcept", "file"),
     ("LoadImage", "image"),
     ("LoadImageDataSetFromFolder", "folder"),
@@ -66,6 +68,9 @@ SEARCHED = {
     "share concept": {"CoReSaveConcept"},
     "load concept": {"CoReLoadConcept"},
     "evaluation": {"CoReEvaluationPrompts"},
+    "load folder": {"CoReConceptImages"},
+    "load dataset": {"CoReConceptImages"},
+    "upload images": {"CoReConceptImages"},
 }
 
 
@@ -91,10 +96,12 @@ def settings() -> dict[str, type]:
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
     from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings
     from core_personalization.nodes.insight.context_similarity import SimilaritySettings
+    from core_personalization.nodes.photos.photo_settings import PhotoSettings
     from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
 
     return {
         "CoReAttentionMaps": MapSettings,
+        "CoReConceptImages": PhotoSettings,
         "CoReContextAttentionProbe": ProbeSettings,
         "CoReContextSimilarity": SimilaritySettings,
         "CoReEvaluationPrompts": PromptBatchSettings,

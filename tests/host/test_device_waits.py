@@ -31,8 +31,8 @@ NORM: Needed = {(READ, "core_ops/training/embedding_problem.py", "mean_norm"): 1
 
 
 def batch(draws: int = 1) -> Needed:
-    """Pictures, timesteps, noise; rows of the samples, and where those are among all."""
-    return {(TO_CARD, "core_ops/training/training_data.py", "noised_batch"): 5 * draws}
+    """Timesteps and noise; rows of the samples, and where those are among all."""
+    return {(TO_CARD, "core_ops/training/training_data.py", "noised_batch"): 4 * draws}
 
 
 def tokens(calls: int) -> Needed:

@@ -50,13 +50,14 @@ class Reference:
         count, batch = len(images.latents), self.run.checked.settings.batch_size
         chosen = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-batch // count))])[:batch]
         t = torch.randint(1000, (batch,), generator=generator).tolist()
-        noise = torch.randn(batch, *images.latents.shape[1:], generator=generator)
-        z = images.latents[chosen]
+        latents = torch.stack(list(images.latents))
+        noise = torch.randn(batch, *latents.shape[1:], generator=generator)
+        z = latents[chosen]
         context, pooled = self.text.encode(*self.tokens(row))
         z_t = oracle.noised(z, noise, t).float()
         prediction, maps = self.predict(parameters, z_t, torch.tensor(t), context, pooled)
         wanted = oracle.target(z, noise, t, FAMILIES[self.family].prediction)
-        mask = None if images.masks is None else images.masks[chosen]
+        mask = None if images.masks is None else torch.stack(list(images.masks))[chosen]
         return oracle.diffusion_loss(prediction, wanted, mask).float(), maps
 
     def predict(self, parameters, z_t, t, context, pooled) -> tuple[Tensor, list[Tensor]]:

@@ -24,7 +24,7 @@ def test_a_frozen_unet_shares_memory_and_passes_gradients_on(models):
     from core_personalization.nodes.host.models.module_copy import autograd_mode
 
     with torch.inference_mode(), autograd_mode():
-        unet = HostDenoiser(models[0], UNetPlan(torch.float32, 64, 64)).unet
+        unet = HostDenoiser(models[0], UNetPlan(torch.float32)).unet
         assert addresses(unet) == addresses(models[0].model.diffusion_model)
         assert not any(parameter.is_inference() for parameter in unet.parameters())
         context = torch.zeros(1, 77, 768, requires_grad=True)

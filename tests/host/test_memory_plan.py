@@ -81,7 +81,7 @@ def test_finer_levels_alone_are_recomputed_when_asked(models):
 
     def recomputed(levels: int) -> int:
         with torch.inference_mode():
-            denoiser = HostDenoiser(models[0], UNetPlan(torch.float32, 64, 64))
+            denoiser = HostDenoiser(models[0], UNetPlan(torch.float32))
         denoiser.checkpoint_blocks(levels)
         return sum("forward" in module.__dict__ for module in denoiser.unet.modules())
 

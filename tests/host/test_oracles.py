@@ -59,7 +59,7 @@ def case(request) -> Case:
     return Case(
         request.param,
         encoder,
-        HostDenoiser(model, UNetPlan(torch.float32, **SIZE)),
+        HostDenoiser(model, UNetPlan(torch.float32)),
         PromptRows(clip, SUPER_CATEGORY).pair(TEMPLATE),
         text.load_oracle(request.param),
         unet.load_oracle(request.param),

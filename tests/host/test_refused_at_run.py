@@ -138,6 +138,9 @@ def test_a_taken_name_is_refused_unless_this_process_wrote_it(nodes, widgets, co
         assert validate(nodes["CoReSaveConcept"], {"name": "taken", "overwrite": True})
         safe_files.write_bytes(path, b"ours", overwrite=True)
         assert validate(nodes["CoReSaveConcept"], {"name": "taken", "overwrite": False})
+        path.write_bytes(b"again another's")
+        with pytest.raises(ValueError, match=r"^name: .* exists already"):
+            validate(nodes["CoReSaveConcept"], {"name": "taken", "overwrite": False})
     finally:
         path.unlink()
 

@@ -160,3 +160,23 @@ def test_what_cannot_be_captioned_is_refused(clip, reader):
     refused("start: .* 0 times", own_captions=OWN, start="a photo")
     refused("start: .* alone does not fit", own_captions=OWN, clip=clip, vectors=64, start="a {}, " + "very " * 10)
     refused("case: 'Case 5' is not one of", case="Case 5")
+
+
+def test_an_older_workflows_values_stay_in_their_places():
+    """They are saved by position; concept_words came later."""
+    from dataclasses import fields
+
+    from core_personalization.nodes.captions.caption_settings import CaptionSettings
+
+    names = [field.name for field in fields(CaptionSettings)]
+    assert names[-3:] == ["own_captions", "own_instruction", "concept_words"]
+
+
+def test_words_of_other_trainers_become_the_concept(comfyui):
+    from core_personalization.nodes.captions.caption_settings import CaptionSettings
+    from core_personalization.nodes.captions.captioning import given_texts
+
+    settings = CaptionSettings(super_category="dog", own_captions="-\nTOK by a lake\n-", concept_words="sks dog, TOK")
+    connected = ["photo of sks dog in the snow", "", ""]
+    texts = [text for _, text in given_texts(settings, connected, 3)]
+    assert texts == ["photo of {} in the snow", "{} by a lake", ""]

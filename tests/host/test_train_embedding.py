@@ -151,7 +151,7 @@ def test_whole_maps_average_to_the_token_means(sd1):
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     model, clip, _ = sd1
-    denoiser = HostDenoiser(model, UNetPlan(torch.float32, 64, 64))
+    denoiser = HostDenoiser(model, UNetPlan(torch.float32))
     with torch.no_grad():
         text = HostTextEncoder(clip).encode([PromptRows(clip, "dog").text("a dog in the snow")], {})
         inputs = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), text

@@ -126,7 +126,7 @@ def test_a_step_leaves_nothing_for_the_garbage_collector(sd1):
     from core_personalization.nodes.host.prompts.prompt_rows import PromptRows
 
     model, clip, _ = sd1
-    denoiser, encoder = HostDenoiser(model, UNetPlan(torch.float32, 64, 64)), HostTextEncoder(clip)
+    denoiser, encoder = HostDenoiser(model, UNetPlan(torch.float32)), HostTextEncoder(clip)
     vectors = {"clip_l": torch.randn(1, 768, requires_grad=True)}
     gc.collect()
     gc.disable()

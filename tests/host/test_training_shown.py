@@ -137,7 +137,7 @@ def noised(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     step, counts = TrainingLoop._train_one_step, []
 
     def noted(loop: TrainingLoop) -> Any:
-        counts.append(loop.recipe.problem.latents.latents.shape[0])
+        counts.append(len(loop.recipe.problem.latents.latents))
         return step(loop)
 
     monkeypatch.setattr(TrainingLoop, "_train_one_step", noted)

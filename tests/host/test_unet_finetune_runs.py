@@ -22,6 +22,9 @@ FORMS = [
     SMALL,
     SMALL | {"form": "LoRA", "optimizer": "Adafactor", "train_embedding": True},
     SMALL | {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "class_images": pictures(2, seed=8)},
+    SMALL
+    | {"form": "LoRA", "optimizer": "Prodigy", "learning_rate": 1.0, "schedule": "cosine", "warmup": 0.3}
+    | {"min_snr_gamma": 5.0, "ema_decay": 0.9, "caption_dropout": 0.4, "weight_decay": 0.1},
 ]
 
 
@@ -32,7 +35,7 @@ def sd1():
     return load_family("sd1", embedding_directory=folder_paths.get_folder_paths("embeddings")[0])
 
 
-@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned"])
+@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned", "controls"])
 def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
 
@@ -128,6 +131,8 @@ REFUSED = [
     ({"alignment_mean": 2.0}, "alignment_mean: the regularizer needs the super-category 'teddy bear'"),
     ({"optimizer": "AdamW 8-bit"}, "optimizer: .*bitsandbytes.*Adafactor"),
     ({"precision": "fp16"}, "precision: fp16 needs a GPU"),
+    ({"fused_backward": True, "optimizer": "Prodigy"}, "fused_backward: Prodigy"),
+    ({"caption_dropout": 0.1, "alignment_mean": 2.0}, "caption_dropout: AttnDreamBooth"),
     ({"fused_backward": True, "gradient_accumulation": 2}, "fused_backward: .*gradient_accumulation"),
     ({"fused_backward": True, "max_gradient_norm": 1.0}, "fused_backward: .*max_gradient_norm"),
     ({"fused_backward": True, "class_images": pictures(1)}, "fused_backward: class_images"),

@@ -124,6 +124,7 @@ FUZZED = (
         {"file": "loras/shared.safetensors", "strength": 1.0, "super_category": "", "embedding_name": ""},
         ("model", "clip"),
     ),
+    FuzzedNode("photos.concept_images", "ConceptImages", "sheet_of", {"folder": "fuzzed"}),
     FuzzedNode("evaluation.prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),
 )
 

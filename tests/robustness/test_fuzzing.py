@@ -14,6 +14,7 @@ from core_personalization.core_ops.diffusion_process import DDIMConfig
 from families.concepts import make_concept, save
 from hypothesis import HealthCheck, Phase, example, given, note, settings
 from hypothesis import strategies as st
+from photo_files import photo_folder
 
 from robustness.fuzzed_nodes import FUZZED, Accepted, FuzzedNode
 from robustness.smallest import Models, condition
@@ -32,8 +33,11 @@ each_node = pytest.mark.parametrize("node", FUZZED, ids=lambda node: node.node)
 @pytest.fixture(scope="module")
 def inputs_of(models: Models, vision_models: dict[str, str], embeddings: Path, output_folder: Path) -> InputsOf:
     """By node, what it takes; with files that an input may name. No node of this file writes "shared"."""
+    import folder_paths
+
     make_concept(models, "fuzzed")
     save(make_concept(models, "shared"), name="shared")
+    photo_folder(Path(folder_paths.get_input_directory()) / "fuzzed")
     vision = {f"{kind}_model": folder for kind, folder in vision_models.items()}
     return lambda node: node.inputs(models, vision)
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ....core_ops.conditioning import TextConditioning
 from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Prediction
+from ....core_ops.pictures import LATENT_CELL
 from ....core_ops.weights.stored_weights import cast_frozen
 from ..attention.attention_replacement import AttentionTap, for_training, patch_names
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
@@ -85,15 +86,12 @@ def own_side(model: ModelPatcher) -> int:
 class UNetPlan:
     """How a copy of a U-Net computes.
 
-    dtype: the precision that it runs in. width, height: size in pixels of the images trained on (SDXL is told of it).
-    trained: what is made trainable. offload: share of the frozen layers' weights that stay in main memory, 0…1; on a
-    CPU they are there. device: where it computes, the MODEL's own by default; `meta` for a rehearsal.
-    recomputed_levels: as `checkpoint_blocks` takes them; None keeps all activations.
+    dtype: the precision that it runs in. trained: what is made trainable. offload: share of the frozen layers' weights
+    that stay in main memory, 0…1; on a CPU they are there. device: where it computes, the MODEL's own by default,
+    `meta` for a rehearsal. recomputed_levels: as `checkpoint_blocks` takes them; None keeps all activations.
     """
 
     dtype: torch.dtype
-    width: int
-    height: int
     trained: WeightChoice | None = None
     offload: float = 0.0
     device: torch.device | None = None
@@ -124,7 +122,7 @@ class HostDenoiser:
             self.checkpoint_blocks(plan.recomputed_levels)
         sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
-        self._sizes = self._encoded_sizes(model, plan)
+        self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
         self._layers = cross_attention_layers(self.unet)
         self._sigmas = sigmas.to(self.device)
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
@@ -170,19 +168,20 @@ class HostDenoiser:
             if not levels or depths[block_of(name)] < levels:
                 module.forward = partial(_recomputed, module.forward)
 
-    def _encoded_sizes(self, model: ModelPatcher, plan: UNetPlan) -> Tensor | None:
+    def _encoded_size(self, z_t: Tensor) -> Tensor:
         """What SDXL reads beside the pooled text, [1, n]: the pictures' size, as the host encodes it."""
-        if self.unet.num_classes is None:
-            return None
-        no_text = torch.zeros(1, 0)
-        sizes = model.model.encode_adm(pooled_output=no_text, width=plan.width, height=plan.height, device=CPU)
-        return autograd_tensor(sizes).to(self.device, self.dtype)
+        cells = tuple(z_t.shape[-2:])
+        if cells not in self._sizes:
+            height, width = (LATENT_CELL * side for side in cells)
+            encoded = self._encode_adm(pooled_output=torch.zeros(1, 0), width=width, height=height, device=CPU)
+            self._sizes[cells] = autograd_tensor(encoded).to(self.device, self.dtype)
+        return self._sizes[cells]
 
     def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
         batch = z_t.shape[0]
         added = None
-        if self._sizes is not None and text.pooled is not None:
-            added = torch.cat([text.pooled.to(self.dtype), self._sizes.expand(batch, -1)], dim=1)
+        if self.unet.num_classes is not None and text.pooled is not None:
+            added = torch.cat([text.pooled.to(self.dtype), self._encoded_size(z_t).expand(batch, -1)], dim=1)
         try:
             return self.unet(
                 z_t.to(self.dtype),

@@ -1,0 +1,89 @@
+// Concept Images: what a folder holds as soon as it is chosen, and a button that uploads photos into one.
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { addButton, after, inputsOf, rootGraph, showPicture, showText } from "./nodes.js";
+
+const UPLOAD = ["Upload photos …", "上传照片…"];
+const ASKED = {
+  en: { title: "Upload photos", message: "Name of their folder in ComfyUI's input folder" },
+  zh: { title: "上传照片", message: "它们在 ComfyUI 的 input 文件夹中的文件夹名称" },
+};
+const ACCEPTED = "image/*,.heic,.heif,.avif,.txt,.caption";
+const MOMENT = 300; // In milliseconds: typing is over.
+
+app.registerExtension({
+  name: "CorePersonalization.ConceptImages",
+
+  nodeCreated(node) {
+    if (node.comfyClass !== "CoReConceptImages") return;
+    addButton(node, "upload", UPLOAD, () => choose(node));
+    for (const widget of node.widgets) {
+      if (widget.name in inputsOf(node)) after(widget, "callback", () => lookSoon(node));
+    }
+    after(node, "onConfigure", () => lookSoon(node));
+    node.onDragOver = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+    node.onDragDrop = (event) => {
+      const files = [...event.dataTransfer.files];
+      if (files.length) upload(node, files);
+      return files.length > 0;
+    };
+    lookSoon(node);
+  },
+});
+
+const waiting = new WeakMap();
+
+function lookSoon(node) {
+  clearTimeout(waiting.get(node));
+  waiting.set(node, setTimeout(() => look(node), MOMENT));
+}
+
+async function look(node) {
+  const query = queryOf(node);
+  if (!widgetOf(node, "folder").value || node.graph !== rootGraph()) return;
+  const answer = await api.fetchApi(`/core_personalization/photos?${query}`);
+  if (!answer.ok || queryOf(node) !== query || node.graph !== rootGraph()) return;
+  const { text, picture, folders, error } = await answer.json();
+  showText(node, error ?? text);
+  if (picture) showPicture(node, picture);
+  if (folders) widgetOf(node, "folder").options.values = folders;
+}
+
+function queryOf(node) {
+  const own = node.widgets.filter(({ name }) => name in inputsOf(node));
+  return String(new URLSearchParams(own.map(({ name, value }) => [name, value])));
+}
+
+function widgetOf(node, name) {
+  return node.widgets.find((widget) => widget.name === name);
+}
+
+function choose(node) {
+  const input = Object.assign(document.createElement("input"), { type: "file", multiple: true, accept: ACCEPTED });
+  input.onchange = () => upload(node, [...input.files]);
+  input.click();
+}
+
+async function upload(node, files) {
+  const folders = widgetOf(node, "folder").options.values ?? [];
+  let free = "my-photos";
+  for (let number = 2; folders.includes(free); number++) free = `my-photos-${number}`;
+  const asked = ASKED[app.extensionManager.setting.get("Comfy.Locale")] ?? ASKED.en;
+  const name = (await app.extensionManager.dialog.prompt({ ...asked, defaultValue: free }))?.trim();
+  if (!name) return;
+  for (const [number, file] of files.entries()) {
+    showText(node, `${number} / ${files.length} ↑`);
+    const body = new FormData();
+    body.append("image", file);
+    body.append("subfolder", name);
+    const answer = await api.fetchApi("/upload/image", { method: "POST", body });
+    if (!answer.ok) {
+      showText(node, `✖ ${file.name}: ${answer.status} ${answer.statusText}`);
+      return;
+    }
+  }
+  const folder = widgetOf(node, "folder");
+  folder.options.values = [...new Set([...folders, name])];
+  folder.value = name;
+  folder.callback?.(name);
+}

@@ -1,0 +1,85 @@
+"""Concept Images in the editor: seen as soon as a folder is chosen; photos uploaded; captions edited in their table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from photo_files import jpeg, photo, photo_folder
+
+NODE, CAPTIONS = 1, 2
+
+
+@pytest.fixture
+def node(editor, server):
+    """One that stands alone, in a ComfyUI that has a folder of photos."""
+    photo_folder(server.process.base.input / "my-cat")
+    editor.load({"nodes": [], "links": [], "version": 0.4})
+    editor.page.evaluate("() => app.refreshComboInNodes()")
+    placed = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [420, 700]}
+    editor.load({"nodes": [placed], "links": [], "version": 0.4})
+    return NODE
+
+
+def test_what_is_in_a_folder_is_seen_as_soon_as_it_is_chosen(editor, node):
+    editor.choose(node, "folder", "my-cat")
+    text = editor.wait_for_text(node, "^3 pictures, 1 skipped: notes.pdf")
+    assert "1 caption, 1 mask" in text
+    (picture,) = editor.wait_for_pictures(node, 1)
+    assert picture.startswith("data:image/jpeg")
+    editor.set_value(node, "folder", "gone")
+    editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
+    assert editor.wait_for_text(node, "there is no 'gone'")
+    assert editor.errors == []
+
+
+def test_nodes_drawn_as_html_show_it_too(editor, node):
+    editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        editor.page.locator("[data-node-id='1']").wait_for()
+        editor.set_value(node, "folder", "my-cat")
+        editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
+        editor.wait_for_text(node, "^3 pictures")
+        editor.page.locator("[data-node-id='1'] img[src^='blob:']").first.wait_for()
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    assert editor.errors == []
+
+
+def test_several_photos_are_uploaded_and_chosen(editor, node, server, tmp_path):
+    files = [tmp_path / name for name in ("1.jpg", "2.jpg", "2.txt")]
+    for file in files[:2]:
+        file.write_bytes(jpeg(photo(300, 400, seed=int(file.stem))))
+    files[2].write_text("sks in the snow")
+    with editor.page.expect_file_chooser() as chosen:
+        editor.evaluate("(id) => app.graph.getNodeById(id).widgets.find((w) => w.name === 'upload').callback()", node)
+    chosen.value.set_files(files)
+    dialog = editor.page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill("uploaded")
+    dialog.get_by_role("button").last.click()
+    text = editor.wait_for_text(node, "^2 pictures")
+    assert "1 caption, no masks" in text
+    assert editor.values(node)["folder"] == "uploaded"
+    assert len(list((server.process.base.input / "uploaded").iterdir())) == 3
+    graph = json.loads(editor.evaluate("() => JSON.stringify(app.graph.serialize())"))
+    assert graph["nodes"][0]["widgets_values"][:5] == list(editor.values(node).values())[:5]
+    assert editor.errors == []
+
+
+def test_captions_that_were_made_are_edited_in_their_table(editor, node):
+    captions = {"id": CAPTIONS, "type": "CoReSelectiveCaption", "pos": [700, 40], "size": [420, 700]}
+    images = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [420, 700]}
+    editor.load({"nodes": [images, captions], "links": [], "version": 0.4})
+    editor.set_value(NODE, "folder", "my-cat")
+    editor.set_value(CAPTIONS, "super_category", "cat")
+    editor.set_value(CAPTIONS, "own_captions", "sks cat on a sofa\n{} by a lake\na photo of a cat in the snow")
+    connect = "([from, to]) => app.graph.getNodeById(from).connect(0, app.graph.getNodeById(to), 0)"
+    editor.evaluate(connect, [NODE, CAPTIONS])
+    assert editor.run()["node_errors"] == {}
+    made = editor.wait_for_text(CAPTIONS, r"^\{\} on a sofa[^:]*$")
+    button = "app.graph.getNodeById(id).widgets.find((w) => w.name === 'edit_captions')"
+    editor.page.wait_for_function(f"(id) => !{button}.disabled", arg=CAPTIONS)
+    editor.evaluate(f"(id) => {button}.callback()", CAPTIONS)
+    assert editor.values(CAPTIONS)["own_captions"] == made
+    assert len(made.splitlines()) == 3
+    assert editor.errors == []
