@@ -71,7 +71,8 @@ def on_captions(given: Sequence[str], written: Sequence[str], category: str) -> 
         return None
     return (
         f"{len(put)} of {len(given)} captions have no {{}}, which was put where {quoted(category)} stands: "
-        f"{quoted(put[0])}. Other words for the concept that are left there are learned as its surroundings."
+        f"{quoted(put[0])}. Name other words for it, such as sks, in Concept Images or Selectively Informative "
+        "Captions: left there, they are learned as its surroundings."
     )
 
 

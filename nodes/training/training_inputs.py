@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
-from ...core_ops.prompts.concept_words import USUAL, parse_words, with_place
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
@@ -93,7 +93,7 @@ def captioned_pictures(
             raise ValueError(
                 f"captions: {quoted(template)} has no {{}} where the concept goes, and no single "
                 f"{quoted(concept.super_category)} in its place; write {{}}, or put Selectively Informative Captions "
-                "between, which does, with words of your own for the concept."
+                "between, which does."
             )
         validate_template("captions", template)
     distinct = list(dict.fromkeys(templates))
@@ -125,17 +125,12 @@ def caption_templates(texts: Sequence[str] | None, pictures: int, default: str) 
 
 
 def placed(caption: str, super_category: str) -> str:
-    """With {} where other trainers' words for the concept, or else the super-category, stand in a caption without.
-
-    As it is where neither is there, once.
-    """
+    """With {} where the super-category stands in a caption that has none; as it is when that is not there once."""
     if "{}" in caption:
         return caption
-    for words in (parse_words(USUAL), [super_category]):
-        found, count = with_place(caption, words, super_category)
-        if count == 1:
-            return found
-    return caption
+    words = re.escape(super_category.strip())
+    found, count = re.subn(rf"(?<!\w){words}(?!\w)", "{}", caption, flags=re.IGNORECASE)
+    return found if count == 1 else caption
 
 
 ENOUGH_TO_HOLD_OUT = 5

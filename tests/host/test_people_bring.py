@@ -58,7 +58,7 @@ def test_another_number_of_captions_is_refused(sd1, captions):
 def test_a_caption_without_a_place_takes_that_of_the_super_category_and_says_so(sd1):
     captions = ["a Dog in the snow", "photo of sks dog, dogs behind", "a {} and a dog", "x {}"]
     checked = checked_inputs(sd1, pictures(4), captions=captions)
-    assert list(checked.pictures.templates) == ["a {} in the snow", "photo of {}, dogs behind", *captions[2:]]
+    assert list(checked.pictures.templates) == ["a {} in the snow", "photo of sks {}, dogs behind", *captions[2:]]
     (note,) = (note for note in checked.notes if "captions" in note)
     assert note.startswith("Note: 2 of 4 captions have no {}, which was put where 'dog' stands: 'a {} in the snow'.")
 
