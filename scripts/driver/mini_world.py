@@ -17,7 +17,7 @@ SIDE = 64
 
 INPUTS: Mapping[str, Mapping[str, Any]] = {
     "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
-    "LoadImageDataSetFromFolder": {"folder": CONCEPT},
+    "CoReConceptImages": {"folder": CONCEPT},
     "CoReTrainEmbedding": {"steps": 100, "resolution": SIDE},
     "CoReUNetIdentityFinetune": {
         **{"steps": 100, "resolution": SIDE, "learning_rate": 2e-3, "preview_every": 50},
@@ -29,7 +29,6 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
 }
 """By node type. What comes from another node stays."""
 NODES: Mapping[str, Mapping[str, Any]] = {
-    **{f"Photo {number}": {"image": f"{CONCEPT}-{number - 1}.png"} for number in range(1, 5)},
     "One picture at a time": {"batch_size": 1},
     "Stage 1 · a word": {"steps": 60, "batch_size": 4, "learning_rate": 3e-3},
     "Stage 2 · where it looks": {"steps": 20, "learning_rate": 5e-4, "augmentation": 0},

@@ -28,7 +28,7 @@ def two_stages(known: Mapping[str, Any]) -> Graph:
         optional=("masks", "captions"),
         labels={"steps": "Steps of stage 1", "steps_2": "Steps of stage 2"},
     )
-    shared = {name: inner[name] for name in (*sockets, "resolution", "overwrite")}
+    shared = {**{name: inner[name] for name in (*sockets, "resolution", "overwrite")}, "fit": "keep"}
     word = inner.node(
         *("CoReTrainEmbedding", (0, 0), (340, 800)),
         **shared,

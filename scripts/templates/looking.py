@@ -138,15 +138,15 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
 
 def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
-    draw, show, table = 300, 660, 1110
+    look, draw, show, table = 290, 594, 944, 1344
     graph.note(
-        *((table, 500), (470, 100)),
+        *((look, 690), (270, 130)),
         "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
         "once (about 700 MB).",
     )
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (0, 190), 256)
-    pictures = photos(graph, (0, 860), 256)
+    pictures = photos(graph, (look, 0))
     drawn = graph.place(
         *(scored_drawing(known), (draw, 0), (310, 420)),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
@@ -154,9 +154,9 @@ def score(known: Mapping[str, Any]) -> Graph:
         references=pictures["images"],
     )
     saved = graph.node("SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored")
-    chart = graph.node("PreviewImage", (show, 0), (400, 380), "Scores", images=drawn["chart"])
-    pareto = graph.node("PreviewImage", (show, 450), (400, 380), "Concept against prompt", images=drawn["pareto"])
-    told = graph.node("PreviewAny", (table, 0), (470, 420), "Table", source=drawn["table"])
+    chart = graph.node("PreviewImage", (show, 0), (360, 380), "Scores", images=drawn["chart"])
+    pareto = graph.node("PreviewImage", (show, 450), (360, 380), "Concept against prompt", images=drawn["pareto"])
+    told = graph.node("PreviewAny", (table, 0), (230, 830), "Table", source=drawn["table"])
     graph.group("1 · Model, concept and photos", loader, concept, pictures)
     graph.group("2 · Draw and score", drawn, saved)
     graph.group("3 · How good is it?", chart, pareto, told)
@@ -165,13 +165,13 @@ def score(known: Mapping[str, Any]) -> Graph:
 
 def best_step(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score saved steps - which is best", known)
-    first, width, show = 300, 300, 1210
+    first, width, show = 310, 298, 1212
     graph.note(
-        *((0, 300), (256, 170)),
+        *((0, 820), (270, 130)),
         "A training saves its word on the way (`save_every`). Choose three of those files: each draws the same prompts "
         "and is scored. Switch `allow_downloads` on once for CLIP and DINO.",
     )
-    loader, pictures = checkpoint(graph, (0, 0), 256), photos(graph, (0, 170), 256)
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     scored, drawings, loaded = scored_drawing(known), [], []
     for number, step in enumerate(SAVED_STEPS):
         left = first + width * number

@@ -11,6 +11,8 @@ from .routing import Point
 
 NAME = FOLDER = "my-dog"
 NEGATIVE = "blurry, text, watermark"
+PHOTOS = (270, 640)
+"""Size of Concept Images, with what it says of the folder and its contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,13 @@ def checkpoint(graph: Graph, place: Point, width: int, base: BaseModel = SD15) -
     return node
 
 
-def photos(graph: Graph, place: Point, width: int) -> Node:
-    return graph.node("LoadImageDataSetFromFolder", place, (width, 58), "Your photos", folder=FOLDER)
+def photos(graph: Graph, place: Point = (0, 140)) -> Node:
+    return graph.node("CoReConceptImages", place, PHOTOS, "Your photos", folder=FOLDER)
+
+
+def pictures_of(photos: Node) -> dict[str, Any]:
+    """What a training takes of them, in their own proportions."""
+    return {**{name: photos[name] for name in ("images", "masks", "captions")}, "fit": "keep"}
 
 
 def models(loader: Node) -> dict[str, Output]:

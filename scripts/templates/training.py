@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node, Subgraph
-from .parts import NAME, NEGATIVE, SD15, SDXL, BaseModel, checkpoint, drawing, models, photos
+from .parts import NAME, NEGATIVE, SD15, SDXL, BaseModel, checkpoint, drawing, models, photos, pictures_of
 
 CORE: Mapping[str, Any] = {"weighting": "balanced"}
 """What templates set of CoRe beside its published values: with the published λ the regularizers hardly act."""
@@ -20,24 +20,24 @@ LORA: Mapping[str, Any] = {
 }
 TRAINING_HEIGHT = 800
 DRAWING = (250, 340)
-PICTURES = (250, 300)
+PICTURES = (234, 300)
 
 
 def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick start") -> Graph:
     """In plain nodes, so that it can be taken apart."""
     graph = Graph(name, known)
-    learn, prompts, sample, decode, show = 268, 636, 918, 1192, 1356
+    learn, prompts, sample, decode, show = 304, 648, 930, 1202, 1366
     graph.note(
-        *((0, 300), (240, 150)),
+        *((prompts, 690), (530, 110)),
         "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
         "2. Name it, and say what it is.\n"
         "3. **Run**. Then write `embedding:my-dog` in any prompt.",
     )
-    loader, pictures = checkpoint(graph, (0, 0), 240), photos(graph, (0, 170), 240)
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (330, TRAINING_HEIGHT)),
+        *("CoReTrainEmbedding", (learn, 0), (310, TRAINING_HEIGHT)),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         **{"concept_name": NAME, **CORE},
     )
     prompt = graph.node(
@@ -62,7 +62,7 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
     images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    saved = graph.node("SaveImage", (show, 0), (220, 320), images=images["IMAGE"], filename_prefix=NAME)
+    saved = graph.node("SaveImage", (show, 0), (190, 290), images=images["IMAGE"], filename_prefix=NAME)
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
     graph.group("3 · Use it in any prompt", prompt, latent, saved)
@@ -74,7 +74,7 @@ def form(known: Mapping[str, Any]) -> Graph:
     graph = quick_start(known, "Train my dog - form.app")
     fields = {
         "CheckpointLoaderSimple": ("ckpt_name",),
-        "LoadImageDataSetFromFolder": ("folder",),
+        "CoReConceptImages": ("folder",),
         "CoReTrainEmbedding": ("concept_name", "super_category"),
         "CoReConceptPrompt": ("template",),
     }
@@ -115,25 +115,25 @@ def _two_stages(
     graph: Graph, note: str, base: BaseModel, name: str, *, word: Mapping[str, Any], looks: Mapping[str, Any]
 ) -> Graph:
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
-    learn, tune, draw, show = 288, 656, 1044, 1326
-    graph.note((0, 300), (256, 170), note)
-    loader, pictures = checkpoint(graph, (0, 0), 256, base), photos(graph, (0, 170), 256)
+    learn, tune, draw, show = 304, 672, 1060, 1342
+    graph.note((0, 820), (270, 130), note)
+    loader, pictures = checkpoint(graph, (0, 0), 270, base), photos(graph)
     stage_1 = graph.node(
         *("CoReTrainEmbedding", (learn, 0), (336, TRAINING_HEIGHT), "Stage 1 · a word for it"),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         **{"concept_name": name, **word},
     )
     stage_2 = graph.node(
         *("CoReUNetIdentityFinetune", (tune, 0), (336, TRAINING_HEIGHT), "Stage 2 · its looks"),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         concept=stage_1["concept"],
         **{"name": name, **LORA, **looks},
     )
     drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, stage_2)
     saved = graph.node(
-        *("CoReSaveConcept", (show, 690), (250, 180), "One file to share"),
+        *("CoReSaveConcept", (show, 690), (234, 180), "One file to share"),
         concept=stage_2["concept"],
         lora=stage_2["lora"],
         preview=drawings[-1]["images"],
@@ -163,34 +163,34 @@ def _compared(graph: Graph, draw: Subgraph, columns: tuple[int, int], loader: No
 
 def three_stages(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with AttnDreamBooth - three stages", known)
-    learn, look, tune, draw = 244, 578, 926, 1286
+    learn, look, tune, draw = 304, 628, 952, 1292
     graph.note(
-        *((0, 300), (210, 190)),
+        *((0, 820), (270, 130)),
         "A word before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 GB. With "
         "24 GB choose both presets again for the published full weights.",
     )
-    loader, pictures = checkpoint(graph, (0, 0), 210), photos(graph, (0, 170), 210)
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     name = f"{NAME}-attn"
     stage_1 = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (300, TRAINING_HEIGHT), "Stage 1 · a word"),
+        *("CoReTrainEmbedding", (learn, 0), (290, TRAINING_HEIGHT), "Stage 1 · a word"),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         **{"concept_name": name, "method": "AttnDreamBooth stage 1"},
         **{"steps": 60, "batch_size": 8, "learning_rate": 1e-3, "augmentation": 16},
     )
     aligned = {"form": "LoRA", "alignment_mean": 2.0, "alignment_variance": 5.0, "batch_size": 2}
     stage_2 = graph.node(
-        *("CoReUNetIdentityFinetune", (look, 0), (306, TRAINING_HEIGHT), "Stage 2 · where it looks"),
+        *("CoReUNetIdentityFinetune", (look, 0), (290, TRAINING_HEIGHT), "Stage 2 · where it looks"),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         concept=stage_1["concept"],
         **{"name": f"{name}-2", "preset": "AttnDreamBooth stage 2", "scope": "cross-attention layers", **aligned},
         **{"steps": 100, "learning_rate": 2e-4, "gradient_accumulation": 4},
     )
     stage_3 = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 0), (306, TRAINING_HEIGHT), "Stage 3 · its looks"),
+        *("CoReUNetIdentityFinetune", (tune, 0), (290, TRAINING_HEIGHT), "Stage 3 · its looks"),
         **{**models(loader), "model": stage_2["model"]},
-        images=pictures["images"],
+        **pictures_of(pictures),
         concept=stage_2["concept"],
         **{"name": f"{name}-3", "preset": "AttnDreamBooth stage 3 (fast)", "scope": "attention layers", **aligned},
         **{"steps": 200, "learning_rate": 1e-4, "gradient_accumulation": 2},
@@ -239,10 +239,10 @@ def custom_diffusion(known: Mapping[str, Any]) -> Graph:
 
 def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, Any]) -> Graph:
     """A rare word's looks, with pictures of the super-category that the model drew itself."""
-    others, tune, draw, show = 290, 600, 994, 1290
-    graph.note((0, 490), (256, 140), note)
-    loader, pictures = checkpoint(graph, (0, 0), 256), photos(graph, (0, 170), 256)
-    rare = graph.node("CoReConceptFromWords", (0, 300), (256, 126), "A rare word", clip=loader["CLIP"], words=word)
+    others, tune, draw, show = 304, 614, 1008, 1304
+    graph.note((0, 820), (270, 130), note)
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
+    rare = graph.node("CoReConceptFromWords", (others, 650), (270, 126), "A rare word", clip=loader["CLIP"], words=word)
     draw_it = drawing(graph.known)
     dogs = graph.node(
         *("CoReConceptFromWords", (others, 0), (270, 126), "Other dogs"),
@@ -258,14 +258,14 @@ def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, A
     stage = graph.node(
         *("CoReUNetIdentityFinetune", (tune, 0), (330, TRAINING_HEIGHT), "Its looks"),
         **models(loader),
-        images=pictures["images"],
+        **pictures_of(pictures),
         concept=rare["concept"],
         class_images=class_images["images"],
         **looks,
     )
     drawings = _compared(graph, draw_it, (draw, show), loader, stage)
-    graph.group("1 · Model and photos", loader, pictures, rare)
-    graph.group("2 · Other dogs", dogs, class_images)
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · A rare word, and other dogs", dogs, class_images, rare)
     graph.group("3 · Learn its looks", stage)
     graph.group("4 · Use it in any prompt", *drawings)
     return graph
@@ -281,37 +281,29 @@ CAPTIONS = (
 
 def captions(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with captions - say everything but the dog", known)
-    say, learn, draw = 516, 862, 1240
+    say, learn, draw = 304, 648, 1026
     graph.note(
-        *((260, 0), (226, 120)),
+        *((0, 820), (270, 130)),
         "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
         "line per photo, in their order. Or connect a vision-language model.",
     )
-    loader = checkpoint(graph, (0, 0), 226)
-    places = ((0, 190), (260, 190), (0, 560), (260, 560))
-    loaded = [
-        graph.node("LoadImage", place, (226, 326), f"Photo {number}", image="example.png")
-        for number, place in enumerate(places, start=1)
-    ]
-    batch = graph.node(
-        *("BatchImagesNode", (say, 0), (310, 110), "In this order"), images=[photo["IMAGE"] for photo in loaded]
-    )
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     told = graph.node(
-        *("CoReSelectiveCaption", (say, 190), (310, 540)),
-        images=batch["IMAGE"],
+        *("CoReSelectiveCaption", (say, 0), (310, 800)),
+        images=pictures["images"],
+        captions=pictures["captions"],
         clip=loader["CLIP"],
         own_captions="\n".join(CAPTIONS),
     )
     train = graph.node(
         *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT)),
         **models(loader),
-        images=batch["IMAGE"],
-        captions=told["captions"],
+        **{**pictures_of(pictures), "captions": told["captions"]},
         **{"concept_name": f"{NAME}-sid", **CORE},
     )
     drawn = _drawn(graph, (draw, 0), loader, train, f"{NAME}-sid")
-    graph.group("1 · Model and photos", loader, *loaded)
-    graph.group("2 · Say everything but the dog", told, batch)
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · Say everything but the dog", told)
     graph.group("3 · Learn it", train)
     graph.group("4 · Use it in any prompt", *drawn)
     return graph
