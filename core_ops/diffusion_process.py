@@ -18,7 +18,8 @@ from .conditioning import TextConditioning
 
 Prediction = Literal["epsilon", "v"]
 AttentionStatistic = Callable[[Tensor], Tensor]
-"""Reduces one layer's attention probabilities [B, H, P, N] to what a loss needs, such as `token_means`."""
+"""Reduces one layer's attention probabilities [B, H, P, N], each sample by itself, to what a loss needs, such as
+`token_means`."""
 
 
 @dataclass(frozen=True)

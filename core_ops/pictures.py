@@ -33,6 +33,13 @@ class Pictures:
     def sizes(self) -> list[Size]:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pixels]
 
+    @property
+    def shown(self) -> Sequence[Tensor]:
+        """For people, [3, H, W] of each: what its mask leaves out is dark."""
+        if self.masks is None:
+            return self.pixels
+        return [pixels * (0.2 + 0.8 * mask) for pixels, mask in zip(self.pixels, self.masks, strict=True)]
+
 
 def prepare_pictures(
     images: Sequence[Tensor], masks: Sequence[Tensor] | None, side: int, fit: Fit = "crop", name: str = "images"
@@ -46,14 +53,11 @@ def prepare_pictures(
     """
     validate_side(side)
     singles = single_pictures(name, [batch.cpu() for batch in images])
-    single_masks = None if masks is None else [mask for batch in masks for mask in batch.float().cpu()]
+    single_masks = (
+        None if masks is None else whole_where_empty([mask for batch in masks for mask in batch.float().cpu()], singles)
+    )
     if single_masks is not None:
         validate_masks("masks", single_masks, singles)
-        for index, mask in enumerate(single_masks):
-            if not mask.max() > 0:
-                raise ValueError(
-                    f"masks: mask {index} is empty; paint what belongs to the concept, or leave masks out."
-                )
         if all(bool((mask == 1).all()) for mask in single_masks):
             single_masks = None  # White everywhere leaves nothing out; resampled, it would no longer be 1.
     pixels = [_fitted(rgb(picture), side, fit, border=1.0).clamp(0, 1) for picture in singles]
@@ -103,6 +107,38 @@ def single_pictures(name: str, images: Sequence[Tensor]) -> list[Tensor]:
         raise ValueError(f"{name}: none came; connect at least one picture.")
     validate_pictures(name, pictures)
     return pictures
+
+
+def whole_where_empty(masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> list[Tensor] | None:
+    """Masks [H, W], one that leaves out nothing for each that is empty; None when all are.
+
+    The host's image loader gives an empty one, of any size, for a picture [H, W, C] without transparency.
+    """
+    if len(masks) != len(pictures):  # that is said elsewhere
+        return list(masks)
+    if all(map(is_empty, masks)):
+        return None
+    pairs = zip(masks, pictures, strict=True)
+    return [torch.ones(picture.shape[:2]) if is_empty(mask) else mask for mask, picture in pairs]
+
+
+def is_empty(mask: Tensor) -> bool:
+    return mask.numel() > 0 and bool(mask.max() <= 0)
+
+
+def looks_inverted(mask: Tensor, picture: Tensor) -> bool:
+    """Whether a mask [H, W] is white where its picture [H, W, C] is transparent, or around it and not in the middle.
+
+    So the host's image loader gives it for a cut-out. It cannot be known: the loader drops the transparency.
+    """
+    if mask.shape != picture.shape[:2]:
+        return False
+    if picture.shape[-1] in (2, 4) and (alpha := picture[..., -1]).min() < 1:
+        return bool((mask * (1 - alpha)).sum() > (mask * alpha).sum())
+    border = torch.cat([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()
+    height, width = mask.shape
+    middle = mask[height // 4 : -(-3 * height // 4), width // 4 : -(-3 * width // 4)].mean()
+    return bool(border > 0.5 > middle)
 
 
 def latent_mask(mask: Tensor) -> Tensor:
@@ -171,8 +207,13 @@ def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
 def validate_masks(name: str, masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
     """Raises ValueError, beginning with the input's name, unless there is a mask [H, W] of its size per picture."""
     if len(masks) != len(pictures):
-        raise ValueError(f"{name}: {len(masks)} came for {len(pictures)} images; connect one mask per image or none.")
+        raise ValueError(f"{name}: got {len(masks)} for {len(pictures)} images; connect one mask per image or none.")
     for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
+        if mask.shape != picture.shape[:2] and is_empty(mask):
+            raise ValueError(
+                f"{name}: mask {index} is empty, as core's Load Image gives it for a picture without transparency; "
+                "connect a mask of what counts, or none."
+            )
         if mask.shape != picture.shape[:2]:
             raise ValueError(
                 f"{name}: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "

@@ -35,6 +35,7 @@ LABELS = {
     "optimizer": "Optimizer",
     "vectors": "Vectors in the word",
     "initial_words": "Words to start from",
+    "start_from": "File to start from",
     "train_embedding": "Train the word too",
     "embedding_rate": "Learning rate of the word",
     # Regularizers.

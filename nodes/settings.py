@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from comfy_api.latest import io
@@ -21,6 +21,7 @@ from .labels import LABELS
 Shown = Mapping[str, Sequence[str]]
 Settings = TypeVar("Settings")
 _KEY = "input"
+NO_FILE = "none"
 _KINDS: dict[type, tuple[Any, str]] = {
     io.Int.Input: (int, "a whole number"),
     io.Float.Input: ((int, float), "a number"),
@@ -49,6 +50,18 @@ def choice(
     """
     extra = {name: table for name, table in (("fills", fills), ("shows", shows)) if table is not None}
     return _field(io.Combo, options[0], help, advanced, label=label, options=list(options), extra_dict=extra)
+
+
+def file(files: Callable[[], Sequence[str]], *, help: str, advanced: bool = False) -> Any:
+    """One of what `files` lists at the time, or `NO_FILE`, the default."""
+
+    def declare(name: str) -> io.Input:
+        options = [NO_FILE, *files()]
+        return io.Combo.Input(
+            name, display_name=LABELS[name], options=options, default=NO_FILE, tooltip=help, advanced=advanced or None
+        )
+
+    return dataclasses.field(default=NO_FILE, metadata={_KEY: declare})
 
 
 def integer(default: int, *, low: int, high: int, help: str, advanced: bool = False, **extra: Any) -> Any:

@@ -319,3 +319,11 @@ def test_every_name_of_the_pack_that_tests_and_lab_import_exists():
                 if name not in names and not inner.is_dir() and not inner.with_suffix(".py").is_file():
                     missing.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.module}.{name}")
     assert missing == []
+
+
+def test_each_public_report_has_a_test_of_that_name():
+    rows = [line for line in (ROOT / "docs" / "reports.md").read_text(encoding="utf-8").splitlines() if "#" in line]
+    named = [match[1] for line in rows[1:] if (match := re.search(r"`(test_\w+)` \|$", line))]
+    assert len(named) == len(rows) - 1
+    tests = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name in named if f"def {name}(" not in tests] == []

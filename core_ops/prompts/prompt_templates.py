@@ -13,35 +13,50 @@ from ..quoting import quoted
 
 PLACES = ("{}", "{2}", "{3}")
 
-# The concept becomes "embedding:name". ComfyUI finds it after white space or at the start of a weighted part, and reads
-# its name up to white space, the end of the part, or a comma.
-_STANDS_ALONE = r"(?:^|[\s(]){place}(?:$|[\s,)]|:[\d.]+\))"
-
 
 def validate_template(where: str, template: str, place: str = "{}") -> None:
-    """Raises ValueError, beginning with `where`, unless `place` is there exactly once and stands alone."""
+    """Raises ValueError, beginning with `where`, unless `place` is there exactly once."""
     count = template.count(place)
     if count != 1:
         raise ValueError(
             f"{where}: {quoted(template)} has {place} {count} times; write it once, where the concept goes."
         )
-    if not re.search(_STANDS_ALONE.replace("{place}", re.escape(place)), template):
-        raise ValueError(
-            f"{where}: {quoted(template)} has {place} glued to other characters; put a space before and after it "
-            "(a comma may follow)."
-        )
+    if f"embedding:{place}" in template:
+        raise ValueError(f"{where}: {quoted(template)} has embedding: before {place}, which writes it; leave it out.")
+
+
+def spaced(template: str, place: str = "{}") -> str:
+    """The template with a space wherever `place` touches other characters; a comma that ends a word may.
+
+    The concept becomes "embedding:name". ComfyUI finds that after white space only, and reads its name up to the next.
+    """
+    template = re.sub(rf"(?<=\S){re.escape(place)}", f" {place}", template)
+    return re.sub(rf"{re.escape(place)}(?=\S)(?!,(?:\s|$))", f"{place} ", template)
 
 
 def fill(template: str, fillings: Sequence[str]) -> str:
     """The template with its places, in the order of `PLACES`, filled."""
     for place, filling in zip(PLACES, fillings, strict=False):
+        template = spaced(template, place)
+        if reads_as_weight(filling.removeprefix("embedding:")):
+            # An empty bracket gives no token, and keeps "(a embedding:2024 ())" from being "a embedding" weighing 2024.
+            template = re.sub(rf"({re.escape(place)}\s*)\)", r"\1())", template)
         template = template.replace(place, filling)
     return template
 
 
+def reads_as_weight(name: str) -> bool:
+    """Whether ComfyUI, which asks Python, takes what stands after a colon at a bracket's end for a number."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
 def template_with_category(template: str, super_category: str) -> str:
     """The template with the super-category after the concept, as AttnDreamBooth writes it: "{} dog"."""
-    return template.replace("{}", f"{{}} {super_category}")
+    return spaced(template).replace("{}", f"{{}} {super_category}")
 
 
 PROMPT_SETS = ("animate", "inanimate")

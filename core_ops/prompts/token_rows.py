@@ -56,7 +56,7 @@ class AlignedPair:
         if _context_tokens(self.concept) != _context_tokens(self.reference):
             raise ValueError(
                 "super_category: the prompt with it does not split into the same tokens around it as the prompt with "
-                "the concept. Keep spaces around {} in the template and give the super-category as plain words."
+                "the concept. Give the super-category as plain words."
             )
 
     def positions(self, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def estimate_mean(
     The values' order does not matter: they are sorted first. Raises ValueError when there is none or one is not finite.
     """
     if values.ndim != 1 or not values.numel():
-        raise ValueError(f"values: shape {tuple(values.shape)} came; a mean needs at least one value in a row.")
+        raise ValueError(f"values: got shape {tuple(values.shape)}; a mean needs at least one value in a row.")
     if not bool(torch.isfinite(values).all()):
         raise ValueError("values: some are not finite; look at the features that they come from.")
     ordered = values.double().sort().values

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..prompts.prompt_templates import spaced
+
 APPEARANCE_PHRASES = (
     *("style", "painting", "painted", "depicted", "drawing", "sketch", "illustration", "cartoon", "brushstrokes"),
     *("carvings", "shaped like", "reimagined", "wearing", "dressed", "costume", "outfit"),
@@ -25,12 +27,12 @@ def with_category(prompt: str, identifier: str, super_category: str) -> str:
     """
     category = super_category.strip()
     repeated = rf"(?:\s+{re.escape(category)}(?!\w))?" if category else ""
-    return _tidy(re.sub(_concept(identifier) + repeated, lambda _: category, prompt, flags=re.IGNORECASE))
+    return _tidy(re.sub(_concept(identifier) + repeated, lambda _: category, spaced(prompt), flags=re.IGNORECASE))
 
 
 def without_identifier(prompt: str, identifier: str) -> str:
     """The prompt with the identifier removed (SID, section 6): "[V] dog in the snow" becomes "dog in the snow"."""
-    return _tidy(re.sub(_concept(identifier), "", prompt, flags=re.IGNORECASE))
+    return _tidy(re.sub(_concept(identifier), "", spaced(prompt), flags=re.IGNORECASE))
 
 
 def changes_appearance(prompt: str, phrases: Sequence[str]) -> bool:

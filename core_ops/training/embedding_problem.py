@@ -43,9 +43,12 @@ class ConceptEmbedding:
 def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
     """Initial vectors [V, D] from the embeddings of some words [n, D].
 
-    As many vectors as words: the words; fewer: means of neighbours; more: words repeated.
+    As many vectors as words: the words; fewer: means of neighbours; more: words repeated. Pooled on the CPU: Apple's
+    devices pool only to divisors of the length (pytorch #96056).
     """
-    return adaptive_avg_pool1d(word_embeddings.float().T.unsqueeze(0), vectors)[0].T.contiguous()
+    words = word_embeddings.float()
+    words = words if words.is_meta else words.cpu()
+    return adaptive_avg_pool1d(words.T.unsqueeze(0), vectors)[0].T.contiguous().to(word_embeddings.device)
 
 
 class DetachedText:

@@ -84,7 +84,7 @@ def given_texts(settings: CaptionSettings, captions: Sequence[str] | None, count
     if len(connected) == 1 and count > 1:
         connected = [line.strip() for line in connected[0].splitlines() if line.strip()]
     if connected and len(connected) != count:
-        raise ValueError(f"captions: {len(connected)} came for {count} images; connect one text per image.")
+        raise ValueError(f"captions: got {len(connected)} for {count} images; connect one text per image.")
     words = parse_words(settings.concept_words)
     pairs = zip(typed or [LEFT_OUT] * count, connected or [""] * count, strict=True)
     chosen = [(TYPED, own) if own != LEFT_OUT else (CONNECTED, given) if given else (MODEL, "") for own, given in pairs]

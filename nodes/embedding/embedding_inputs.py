@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ...core_ops.conditioning import Embedding
 from ...core_ops.pictures import prepare_pictures
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
@@ -19,7 +20,7 @@ from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
 from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
 from .embedding_settings import EmbeddingSettings
 
@@ -29,7 +30,8 @@ class CheckedInputs:
     """Everything that can be refused has been looked at: what is left is work.
 
     concept: as it will be written, its vectors yet to be learned. pictures: that are trained. held_out: one that is
-    not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user.
+    not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user. start: vectors
+    that v starts from in place of words.
     """
 
     settings: EmbeddingSettings
@@ -42,11 +44,12 @@ class CheckedInputs:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+    start: Embedding | None = None
 
 
 def check_settings(settings: EmbeddingSettings) -> None:
     """Raises ValueError for what the widgets alone show, before models and pictures are there."""
-    safe_files.validate_name("concept_name", settings.concept_name)
+    concept_files.validate_embedding_name("concept_name", settings.concept_name)
     safe_files.validate_writable("concept_name", concept_files.embedding_path(settings.concept_name).parent)
     validate_training(settings)
     settings.prompt_templates()
@@ -60,6 +63,7 @@ def check_inputs(
     masks: Sequence[Tensor] | None,
     captions: Sequence[str] | None,
     settings: EmbeddingSettings,
+    start_from: Concept | None = None,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
     name = settings.concept_name
@@ -68,24 +72,22 @@ def check_inputs(
     validate_clip(host.clip, host.model)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    pictures = prepare_pictures(
-        images, masks if settings.use_masks else None, side=settings.resolution, fit=settings.fit
-    )
+    masks = masks if settings.use_masks else None
+    pictures = prepare_pictures(images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     validate_initial_words(settings.initial_words, rows)
     path = concept_files.embedding_path(name)
     concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
-    captioned = captioned_pictures(
-        pictures,
-        captions,
-        default=settings.caption_template,
-        row_of=lambda template: rows.concept(concept.caption(template)),
-    )
+    captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows)
     templates = settings.prompt_templates()
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in templates]
-    made_of = what_decides(host, settings, captioned, templates)
+    start = starting_vectors(host, start_from)
+    made_of = what_decides(host, settings, captioned, templates, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
+    beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
+    replaced = advice.on_replaced(beginning.replaces, name)
+    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images), replaced
     return CheckedInputs(
         settings,
         concept,
@@ -93,11 +95,20 @@ def check_inputs(
         held_out=held_out,
         prompts=prompts,
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
         made_of=made_of,
-        beginning=Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of),
-        notes=[*notes, *advised_on(settings, host, images, advice.on_category(settings.super_category))],
+        beginning=beginning,
+        start=start,
+        notes=[*notes, *advised_on(settings, host, images, *more)],
     )
+
+
+def starting_vectors(host: HostModels, start_from: Concept | None) -> Embedding | None:
+    """Of the concept that is trained further, if there is one; raises ValueError where it does not fit the model."""
+    if start_from is None:
+        return None
+    start_from.validate_for(host.clip, "start_from")
+    return start_from.vectors
 
 
 def validate_initial_words(words: str, rows: PromptRows) -> None:
@@ -109,14 +120,14 @@ def validate_initial_words(words: str, rows: PromptRows) -> None:
 
 
 def what_decides(
-    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, prompts: Sequence[str]
+    host: HostModels,
+    settings: EmbeddingSettings,
+    captioned: CaptionedPictures,
+    prompts: Sequence[str],
+    start: Embedding | None,
 ) -> MadeOf:
     """All that decides what is learned."""
-    pictures = captioned.pictures
-    return MadeOf.given(
-        host,
-        settings,
-        unread=("concept_name", *settings.unread),
-        pictures=digest(*pictures.pixels, *(pictures.masks or [None])),
-        captions=digest(*captioned.templates, *prompts),
-    )
+    pictures, captions = picture_digests(captioned, settings.hold_out, *prompts)
+    unread = ("concept_name", *settings.unread)
+    further = {} if start is None else {"concept_to_start_from": digest(*(v for _, v in sorted(start.items())))}
+    return MadeOf.given(host, settings, unread=unread, pictures=pictures, captions=captions, **further)

@@ -18,12 +18,12 @@ from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.host_models import HostModels, TrainingModels
-from ..host.models.latents import encode_pictures
+from ..host.models.latents import encode_pictures, validate_decoder
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.run_control import show_text
 from ..training.advice import advised, on_shares
-from ..training.concept_preview import ConceptPreview
+from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
@@ -65,7 +65,7 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
         session.train()
         with session.loop.averaged():
             concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
-        preview = session.finish(concept.path, checked.pictures.pictures.pixels)
+        preview = session.finish(concept.path, checked.pictures.pictures.shown)
     hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
     summary = session.summary(concept.path, concept.phrase, *hardly)
     return TrainedEmbedding(concept, session.losses, preview=preview, chart=session.chart(), summary=summary)
@@ -79,7 +79,7 @@ def finished_embedding(host: HostModels, checked: CheckedInputs) -> TrainedEmbed
     return TrainedEmbedding(
         concept,
         before.losses,
-        preview=before.preview(checked.pictures.pictures.pixels),
+        preview=before.preview(checked.pictures.pictures.shown),
         chart=before.chart(),
         summary=before.summary(concept.name, concept.phrase),
     )
@@ -100,10 +100,13 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
     folders = [checked.concept.path.parent]
     plan = SessionPlan(name, folders, name, settings=settings, made_of=checked.made_of, notes=checked.notes)
     show_text("Measuring memory …", node_id)
+    show_pictures(checked.pictures.pictures, node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
     show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
     measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
+    if settings.preview_every:
+        validate_decoder(host, latents.latents[0].unsqueeze(0))
     memory.begin()
     show_text("Copying the model …", node_id)
     with autograd_mode():
@@ -138,6 +141,8 @@ def assembled(
     settings = checked.settings
     words = checked.rows.words(settings.initial_words or settings.super_category)
     embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
+    if checked.start is not None:
+        embeddings = {name: checked.start[name].to(like.device) for name, like in embeddings.items()}
     embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
     problem = EmbeddingProblem(
         models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma

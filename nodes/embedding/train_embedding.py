@@ -42,7 +42,17 @@ class TrainEmbedding(RefusingNode):
             search_aliases=SEARCHED,
             is_input_list=True,
             is_output_node=True,
-            inputs=[*model_inputs(), *picture_inputs(), *schema_inputs(EmbeddingSettings)],
+            inputs=[
+                *model_inputs(),
+                *picture_inputs(),
+                ConceptIO.Input(
+                    "start_from",
+                    optional=True,
+                    tooltip="A concept to train further, of this pack or of another program: from Load Concept. "
+                    "Optional.",
+                ),
+                *schema_inputs(EmbeddingSettings),
+            ],
             outputs=[
                 ConceptIO.Output(
                     "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
@@ -60,12 +70,21 @@ class TrainEmbedding(RefusingNode):
 
     @classmethod
     def execute(
-        cls, model: Any, clip: Any, vae: Any, images: Any, masks: Any = None, captions: Any = None, **inputs: Any
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        images: Any,
+        masks: Any = None,
+        captions: Any = None,
+        start_from: Any = None,
+        **inputs: Any,
     ) -> io.NodeOutput:
         settings, node_id = validated(EmbeddingSettings, inputs), node_id_of(cls)
         show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
-        checked = check_inputs(host, images, masks, captions, settings)
+        start = start_from[0] if start_from else None
+        checked = check_inputs(host, images, masks, captions, settings, start)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
         pictures = over_chart(trained.preview, trained.chart)

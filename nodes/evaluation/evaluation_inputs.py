@@ -93,7 +93,7 @@ def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> 
     if len(lines) == len(batches):
         return [line for line, count in zip(lines, batches, strict=True) for _ in range(count)]
     raise ValueError(
-        f"prompts: {len(lines)} came for {sum(batches)} pictures in {len(batches)} batches; "
+        f"prompts: got {len(lines)} for {sum(batches)} pictures in {len(batches)} batches; "
         "give one per picture, one per batch, or one for all."
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ...core_ops.prompts.prompt_templates import fill
 from ...core_ops.scores import with_category
 from ..concept import Concept, ConceptIO
 from ..settings import RefusingNode, schema_inputs, showing, validated
@@ -68,7 +69,7 @@ class EvaluationPrompts(RefusingNode):
         seeds = range(settings.seed, settings.seed + settings.seeds_per_prompt)
         repeated = [template for template in settings.templates() for _ in seeds]
         return io.NodeOutput(
-            [template.replace("{}", phrase) for template in repeated],
+            [fill(template, [phrase]) for template in repeated],
             [with_category(template, "", category) for template in repeated],
             [*seeds] * (len(repeated) // len(seeds)),
         )

@@ -21,6 +21,7 @@ from .concept_files import EMBEDDING_KEY
 from .unet_files import new_file_path
 
 FOLDERS = ("loras", "embeddings")
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 MOST_VECTORS = 75
 """What a prompt has room for."""
 
@@ -40,19 +41,27 @@ class ConceptFile:
 
 
 def concept_file_names() -> list[str]:
-    """Every file that might hold a concept, as the host lists them, with the folder's kind in front."""
-    return [
-        f"{folder}/{name}"
-        for folder in FOLDERS
-        for name in folder_paths.get_filename_list(folder)
-        if name.lower().endswith(".safetensors")
-    ]
+    """Every file that might hold a concept, as the host lists them, with the folder's kind in front.
+
+    Last come embeddings that are to be converted first: who looks for one finds it, and is told so.
+    """
+    return [*_listed(FOLDERS, (".safetensors",)), *_listed(("embeddings",), PICKLES)]
+
+
+def _listed(folders: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    names = ((folder, name) for folder in folders for name in folder_paths.get_filename_list(folder))
+    return [f"{folder}/{name}" for folder, name in names if name.lower().endswith(suffixes)]
 
 
 def concept_file_path(file: str) -> Path:
-    """Raises ValueError unless `file` is one of `concept_file_names`."""
+    """Raises ValueError unless `file` is one of `concept_file_names`, and safetensors."""
     folder, _, name = file.partition("/")
     path = folder_paths.get_full_path(folder, name) if folder in FOLDERS else None
+    if path is not None and name.lower().endswith(PICKLES):
+        raise ValueError(
+            f"file: {name} may run code when it is opened, so it is not; convert it to safetensors, as the help of "
+            "Load Concept says."
+        )
     if path is None or file not in concept_file_names():
         raise ValueError(
             f"file: there is no {quoted(file)} among the LoRAs and embeddings; refresh the list and choose one."

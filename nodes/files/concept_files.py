@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
+from ...core_ops.prompts.prompt_templates import reads_as_weight
 from . import file_metadata, safe_files
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,19 @@ def embedding_path(name: str) -> Path:
     return Path(folder_paths.get_folder_paths("embeddings")[0]) / f"{name}.safetensors"
 
 
+def validate_embedding_name(parameter: str, name: str) -> None:
+    """Raises ValueError, beginning with `parameter`, unless it is a plain file name and no number."""
+    safe_files.validate_name(parameter, name)
+    if reads_as_weight(name):
+        raise ValueError(
+            f"{parameter}: {name!r} is a number, and ComfyUI reads (embedding:{name}) as a weight; add letters, for "
+            f"example 'my-{name}'."
+        )
+
+
 def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
     """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not writable."""
-    safe_files.validate_name(parameter, name)
+    validate_embedding_name(parameter, name)
     if (other := safe_files.taken(embedding_path(name))) and not overwrite:
         raise ValueError(
             f"{parameter}: an embedding {other.stem!r} exists already at {other}; "

@@ -20,6 +20,16 @@ def new_file_path(kind: Kind, name: str) -> Path:
     return Path(folder_paths.get_output_directory()) / kind / f"{name}.safetensors"
 
 
+def lora_names() -> list[str]:
+    """Every LoRA file that can be read, as the host lists them."""
+    return [name for name in folder_paths.get_filename_list("loras") if name.lower().endswith(".safetensors")]
+
+
+def lora_path(name: str) -> Path:
+    """Of one of `lora_names`."""
+    return Path(folder_paths.get_full_path_or_raise("loras", name))
+
+
 def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "name") -> None:
     """Raises ValueError when the name is no plain file name, taken, or not to be written; parameter: its input."""
     safe_files.validate_name(parameter, name)

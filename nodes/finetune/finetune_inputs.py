@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,14 +13,18 @@ from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
 from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
+from ...core_ops.weights.low_rank import LowRank
 from ..concept import Concept
-from ..files import concept_files, safe_files, unet_files
-from ..host.models.denoiser import own_side, validate_model
+from ..files import concept_files, foreign_files, safe_files, unet_files
+from ..host.models.denoiser import own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
+from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..settings import NO_FILE
+from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
 from ..training.optimizers import validate_optimizer
 from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
 from .finetune_settings import FinetuneSettings
@@ -44,7 +48,7 @@ class CheckedFinetune:
     """Everything that can be refused has been looked at: what is left is work, and room for it.
 
     files: that it writes; U-Net or LoRA first. pictures: that are trained. held_out: one that is not, or None. notes:
-    lines for the user.
+    lines for the user. start: a LoRA that is trained further, by the U-Net's weights.
     """
 
     settings: FinetuneSettings
@@ -59,6 +63,7 @@ class CheckedFinetune:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+    start: Mapping[str, LowRank] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,17 +121,16 @@ def check_finetune(
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
-    captioned = captioned_pictures(
-        pictures,
-        given.captions,
-        default=settings.caption_template,
-        row_of=lambda template: rows.concept(concept.caption(template)),
-    )
+    captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows)
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
-    made_of = what_decides(host, settings, concept, captioned=captioned, class_pictures=class_pictures)
+    start, on_start = starting_lora(host, settings)
+    made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
     captioned = captioned.with_dropout(settings.caption_dropout, rows.text(""))
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
+    beginning = kept.beginning(settings, made_of)
+    replaced = advice.on_replaced(beginning.replaces, settings.name)
+    more = on_captions, on_start, *advice.on_masks(masks, given.images), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,
@@ -136,10 +140,11 @@ def check_finetune(
         class_pictures=class_pictures,
         alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.pixels),
+        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
+        start=start,
         made_of=made_of,
-        beginning=kept.beginning(settings, made_of),
-        notes=[*notes, *advised_on(settings, host, given.images)],
+        beginning=beginning,
+        notes=[*notes, *advised_on(settings, host, given.images, *more)],
     )
 
 
@@ -149,18 +154,44 @@ def what_decides(
     concept: Concept,
     captioned: CaptionedPictures,
     class_pictures: CaptionedPictures | None,
+    start: Mapping[str, LowRank] | None,
 ) -> MadeOf:
     """All that decides what is learned."""
-    pictures, class_captions = captioned.pictures, class_pictures.templates[:1] if class_pictures else ()
+    further = (
+        {} if start is None else {"file_to_start_from": digest(*(t for p in start.values() for t in (p.up, p.down)))}
+    )
+    class_captions = class_pictures.templates[:1] if class_pictures else ()
+    pictures, captions = picture_digests(captioned, settings.hold_out, *class_captions)
     return MadeOf.given(
         host,
         settings,
-        unread=("name", "preset", "save"),
-        pictures=digest(*pictures.pixels, *(pictures.masks or [None])),
-        class_images=digest(*(class_pictures.pictures.pixels if class_pictures else [None])),
-        captions=digest(*captioned.templates, *class_captions),
+        unread=("name", "preset", "save", "start_from"),
+        pictures=pictures,
+        class_images=picture_digests(class_pictures, False)[0] if class_pictures else digest(None),
+        captions=captions,
         concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
+        **further,
     )
+
+
+def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping[str, LowRank] | None, str | None]:
+    """The LoRA that is trained further, if there is one, and what to tell the user of it.
+
+    Raises ValueError where it does not fit model and settings.
+    """
+    if settings.start_from == NO_FILE:
+        return None, None
+    tensors, _ = foreign_files.read("start_from", unet_files.lora_path(settings.start_from))
+    pairs = unet_pairs(host.model, tensors)
+    ranks = {pair.rank for pair in pairs.values()}
+    if ranks != {settings.rank}:
+        raise ValueError(f"rank: the LoRA in start_from has {', '.join(map(str, sorted(ranks)))}; set rank to that.")
+    choice = settings.unet_plan(host.model).trained
+    if choice and (others := pairs.keys() - set(choice.names(unet_of(host.model)))):
+        raise ValueError(
+            f"scope: the LoRA in start_from also changes {min(others)}; choose a larger part of the U-Net."
+        )
+    return pairs, advice.on_text_encoder(list(tensors))
 
 
 def _class_pictures(

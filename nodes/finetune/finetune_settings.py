@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from ...core_ops.pictures import Fit
+from ..files import unet_files
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
-from ..settings import choice, integer, like, number, switch, text
+from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, LORA, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
+from ..settings import NO_FILE, choice, file, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS, PRODIGY
 from ..training.shared_settings import SharedSettings
@@ -197,6 +198,11 @@ class FinetuneSettings:
     clear_steps: bool = like(SharedSettings, "clear_steps")
     start: str = like(SharedSettings, "start")
     preview_negative: str = like(SharedSettings, "preview_negative")
+    start_from: str = file(
+        unet_files.lora_names,
+        help="With form LoRA: train this LoRA further, of this pack or of another program, at its own rank.",
+        advanced=True,
+    )
     preview_prompts: str = like(SharedSettings, "preview_prompts")
 
     def __post_init__(self) -> None:
@@ -227,6 +233,8 @@ class FinetuneSettings:
                 f"save: {self.save!r} needs form {FULL!r} or 'singular values'; {self.form} is saved as a LoRA file: "
                 f"choose {SAVE_TRAINED!r}."
             )
+        if self.start_from != NO_FILE and self.form != LORA:
+            raise ValueError(f"start_from: a LoRA is trained further as one; set form to {LORA!r}, or choose no file.")
         preview_templates(self)
 
     @property

@@ -19,12 +19,13 @@ from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept, LoraModel
 from ..files import concept_files, unet_files
 from ..host.models.host_models import HostModels, TrainingModels
-from ..host.models.latents import encode_pictures
+from ..host.models.latents import encode_pictures, validate_decoder
+from ..host.models.lora_loading import start_adapters
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
 from ..host.run_control import check_cancelled, show_text
-from ..training.concept_preview import ConceptPreview
+from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
@@ -76,7 +77,7 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         with session.loop.averaged():
             weights, path = learned.save(card, node_id)
             concept = learned.save_concept(settings.name, settings.overwrite, card)
-        preview = session.finish(path, checked.pictures.pictures.pixels)
+        preview = session.finish(path, checked.pictures.pictures.shown)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
@@ -104,7 +105,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
         model=patched_model(host.model, weights),
         lora=None if weights.lora is None else LoraModel(weights.lora, before.card),
         losses=before.losses,
-        preview=before.preview(checked.pictures.pictures.pixels),
+        preview=before.preview(checked.pictures.pictures.shown),
         chart=before.chart(),
         path=path,
         concept=concept,
@@ -131,6 +132,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         settings.name, folders, state_name, settings=settings, made_of=checked.made_of, notes=checked.notes
     )
     show_text("Measuring memory …", node_id)
+    show_pictures(checked.pictures.pictures, node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
     show_text("\n".join([f"The training {memory.text}. Encoding the pictures …", *checked.notes]), node_id)
     latents = encode_pictures(host, checked.pictures, copies=settings.augmentation, seed=settings.seed)
@@ -138,10 +140,14 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         host, checked.class_pictures, copies=0, seed=settings.seed
     )
     measured = checked.held_out and encode_pictures(host, checked.held_out, copies=0, seed=settings.seed)
+    if settings.preview_every:
+        validate_decoder(host, latents.latents[0].unsqueeze(0))
     memory.begin()
     show_text("Copying the model …", node_id)
     with autograd_mode():
         models = host.copied(settings.unet_plan(host.model))
+        if checked.start is not None:
+            start_adapters(models.denoiser.trainable, checked.start)
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
         loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)

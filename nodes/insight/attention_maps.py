@@ -129,9 +129,7 @@ def _panel(where: str, probe: AttentionProbe, latent: Any, images: Tensor, names
     captured = probe.captured(latent["samples"], where)
     input_name = where.replace("probe", "images")
     if len(images) != captured.images:
-        raise ValueError(
-            f"{input_name}: {len(images)} came for {captured.images} latents; connect the decoded latents."
-        )
+        raise ValueError(f"{input_name}: got {len(images)} for {captured.images} latents; connect the decoded latents.")
     pictures = torch.stack([rgb(picture) for picture in single_pictures(input_name, [images.cpu()])])
     return Panel(rearrange(pictures, "B C H W -> B H W C"), captured, shown_words(captured, names))
 
@@ -141,7 +139,7 @@ def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequen
     if latent is None or images is None:
         raise ValueError("second_probe: connect second_latent and second_images too, of the second probed sampler.")
     if len(images) != count:
-        raise ValueError(f"second_images: {len(images)} came beside {count}; use the same batch size with both probes.")
+        raise ValueError(f"second_images: got {len(images)} beside {count}; use the same batch size with both probes.")
     labels = {word.label.casefold() for word in probe.captured(latent["samples"], "second_probe").words}
     known = [name for name in names if name.casefold() in labels]
     return _panel("second_probe", probe=probe, latent=latent, images=images, names=known)

@@ -31,7 +31,7 @@ class SimilaritySettings:
 
     prompt: str = text(
         "a photo of a {} in the desert",
-        help=("A prompt with {} once, where the words are put one after the other. Spaces around it."),
+        help=("A prompt with {} once, where the words are put one after the other."),
         multiline=True,
     )
     words: str = text(
@@ -117,7 +117,7 @@ def compare(
 
 def validate_count(words: int) -> None:
     if not 2 <= words <= MOST_WORDS:
-        raise ValueError(f"words: {words} came, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat.")
+        raise ValueError(f"words: got {words}, the concept included; give 2 to {MOST_WORDS}, one per line: dog, cat.")
 
 
 def _pair_with_first(row: TokenRow, pairs: Mapping[str, AlignedPair], word: str) -> AlignedPair:
@@ -127,8 +127,7 @@ def _pair_with_first(row: TokenRow, pairs: Mapping[str, AlignedPair], word: str)
         return AlignedPair(row, first)
     except ValueError as error:
         raise ValueError(
-            f"words: {quoted(word)} changes how the words around it are split; keep spaces around {{}} in the prompt, "
-            "and leave punctuation at the word's ends away."
+            f"words: {quoted(word)} changes how the words around it are split; leave punctuation at its ends away."
         ) from error
 
 

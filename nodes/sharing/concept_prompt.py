@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...core_ops.prompts.prompt_templates import validate_template
+from ...core_ops.prompts.prompt_templates import fill, validate_template
 from ..concept import Concept, ConceptIO
 from ..labels import LABELS
 
@@ -25,7 +25,7 @@ class ConceptPrompt(io.ComfyNode):
                     display_name=LABELS["template"],
                     default="a photo of a {} in the jungle",
                     multiline=True,
-                    tooltip="The prompt, with {} exactly once where the concept goes and spaces around it.",
+                    tooltip="The prompt, with {} exactly once where the concept goes.",
                 ),
             ],
             outputs=[io.String.Output("prompt", display_name="prompt", tooltip="For CLIP Text Encode.")],
@@ -41,4 +41,4 @@ class ConceptPrompt(io.ComfyNode):
     @classmethod
     def execute(cls, concept: Concept, template: str) -> io.NodeOutput:
         validate_template("template", template)
-        return io.NodeOutput(template.replace("{}", concept.phrase))
+        return io.NodeOutput(fill(template, [concept.phrase]))

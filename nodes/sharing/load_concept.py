@@ -14,7 +14,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side
-from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name
+from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name, same_model
 from ..host.models.lora_loading import apply_lora
 from ..host.models.text_encoder import encoder_widths
 from ..labels import LABELS
@@ -149,7 +149,7 @@ def _on_base(card: ConceptCard, model: Any, clip: Any) -> tuple[str, ...]:
     needed = f"this concept was made for {card.base_model[:200]!r} ({card.architecture[:100]!r})"
     if card.architecture != architecture(model, clip):
         raise ValueError(f"{connected} {needed}, another family; load that base model or a fine-tune of it.")
-    if card.base_model_fingerprint == base_model_fingerprint(model):
+    if same_model(card.base_model_fingerprint, base_model_fingerprint(model)):
         return ()
     made_for, connected = without_markup(card.base_model[:200]), base_model_name(model)
     return (f"Note: it was made for {made_for}, and {connected} is connected: it may look less like itself.",)

@@ -13,6 +13,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept, ConceptIO, LoraModel
 from ..files import concept_bundles, concept_files, safe_files
 from ..files.unet_files import new_file_path, validate_new_file
+from ..host.models.host_models import same_model
 from ..labels import LABELS
 from .concept_card import ConceptCard
 from .thumbnail import KEY, encode_thumbnail
@@ -136,7 +137,7 @@ def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard
     card = ConceptCard.read("concept", safe_files.read(concept.path)[1])
     training = dict(lora.card) if isinstance(lora, LoraModel) else {}
     fingerprint = training.get("base_model_fingerprint", card.base_model_fingerprint)
-    if fingerprint != card.base_model_fingerprint:
+    if not same_model(fingerprint, card.base_model_fingerprint):
         raise ValueError(
             f"lora: it was trained on {training.get('base_model')!r}, the concept's embedding on {card.base_model!r}; "
             "use the same base model for both."

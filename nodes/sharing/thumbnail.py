@@ -26,7 +26,7 @@ _START = "data:image/jpeg;base64,"
 def encode_thumbnail(images: Tensor) -> str:
     """The first picture of a batch [B, H, W, 3], at most `SIDE` pixels a side, as a JPEG in a data URI."""
     if not len(images):
-        raise ValueError("preview: an empty batch came; connect a picture, or nothing.")
+        raise ValueError("preview: got an empty batch; connect a picture, or nothing.")
     validate_pictures("preview", [images[0]])
     pixels = rgb(images[0].detach().cpu().float()).clamp(0, 1).movedim(0, -1)
     picture = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from ...core_ops.pictures import Fit, scaled_side
+from ...core_ops.pictures import Fit, is_empty, looks_inverted, scaled_side
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
@@ -43,6 +43,39 @@ def on_pictures(images: Sequence[Tensor], side: int, fit: Fit, own: int) -> tupl
     return on_side(side, own), on_enlarged(images, side, fit)
 
 
+def on_masks(masks: Sequence[Tensor] | None, images: Sequence[Tensor]) -> tuple[str | None, ...]:
+    """Of what core's Load Image gives: white where a picture is transparent, and nothing where it is not.
+
+    masks: [b, H, W] as they came; None where none are used.
+    """
+    pictures = [picture for batch in images for picture in batch]
+    singles = [mask for batch in masks or () for mask in batch.float()]
+    empty = sum(map(is_empty, singles))
+    inverted = sum(looks_inverted(mask, picture) for mask, picture in zip(singles, pictures, strict=False))
+    return (
+        f"{empty} of {len(singles)} masks are empty, as core's Load Image gives them for pictures without "
+        "transparency: those pictures are learned whole."
+        if empty
+        else None,
+        f"{inverted} of {len(singles)} masks are white around their pictures and black in the middle, as core's Load "
+        "Image gives them for cut-outs: the background would be learned. Put core's Invert Mask between."
+        if inverted
+        else None,
+    )
+
+
+def on_captions(given: Sequence[str], written: Sequence[str], category: str) -> str | None:
+    """given: one per picture. written: the same, with {} in place of the super-category where there was none."""
+    put = [after for before, after in zip(given, written, strict=True) if before != after]
+    if not put:
+        return None
+    return (
+        f"{len(put)} of {len(given)} captions have no {{}}, which was put where {quoted(category)} stands: "
+        f"{quoted(put[0])}. Name other words for it, such as sks, in Concept Images or Selectively Informative "
+        "Captions: left there, they are learned as its surroundings."
+    )
+
+
 def on_side(side: int, own: int) -> str | None:
     if own / FAR_SIDE <= side <= own * FAR_SIDE:
         return None
@@ -67,6 +100,25 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     if len(set(files)) < 2:
         return None
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
+
+
+def on_text_encoder(names: Sequence[str]) -> str | None:
+    """names: of a LoRA file's weights that is trained further."""
+    if not (others := sum(name.startswith(("lora_te", "text_encoder", "bundle_emb")) for name in names)):
+        return None
+    return (
+        f"{others} of {len(names)} weights in start_from are of the text encoder, and left out: the U-Net is trained."
+    )
+
+
+def on_replaced(replaces: bool, name: str) -> str | None:
+    """ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read."""
+    if not replaces:
+        return None
+    return (
+        f"{name} is replaced. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} typed, "
+        "and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+    )
 
 
 def on_shares(shares: Mapping[str, float], regularizers: Iterable[str]) -> str | None:

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from ...core_ops.conditioning import Embedding, TextConditioning
 from ...core_ops.diffusion_process import DDIMConfig, ddim_sample
+from ...core_ops.pictures import Pictures
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
 from ..concept import Concept
@@ -20,10 +21,11 @@ from ..host.models import latents
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.module_copy import autograd_mode
 from ..host.prompts.prompt_rows import PromptRows, naming
+from ..host.run_control import RunProgress
 from .memory_plan import CELL
 
 PREVIEW_TEMPLATES = ("a photo of a {}", "a {} in the snow", "a {} on the beach", "a painting of a {}")
-MOST_REFERENCES = 4
+MOST_REFERENCES, MOST_SHOWN = 4, 25
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ def in_rows(pictures: Sequence[Tensor]) -> Tensor:
     tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % columns)
     rows = [torch.cat(tiles[start : start + columns], dim=1) for start in range(0, len(tiles), columns)]
     return torch.cat(rows).clamp(0, 1).unsqueeze(0)
+
+
+def show_pictures(pictures: Pictures, node_id: str | None) -> None:
+    """On the node, as they are trained, before the first step."""
+    RunProgress(1, node_id).show(0, in_rows([picture.movedim(0, -1) for picture in pictures.shown[:MOST_SHOWN]])[0])
 
 
 def _within(picture: Tensor, size: tuple[int, int]) -> Tensor:

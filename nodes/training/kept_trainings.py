@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.quoting import quoted
+from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files, file_metadata, safe_files
 from ..files.concept_files import picture_beside, read_picture
-from ..host.models.host_models import HostModels
+from ..host.models.host_models import HostModels, same_model
 from .concept_preview import references
 from .loss_chart import loss_chart
 
@@ -24,7 +25,12 @@ FREE_TO_CHANGE = {
     "preview_steps", "preview_guidance", "preview_size", "gradient_checkpointing", "fused_backward",
     "checkpointing_levels", "offload",
 }  # fmt: skip
-"""Settings that a training that goes on may have other values of."""
+"""Settings that say nothing of what is learned."""
+GOES_ON_WITH = {
+    "learning_rate", "embedding_rate", "batch_size", "regularization_batch", "gradient_accumulation",
+    "max_gradient_norm",
+}  # fmt: skip
+"""Settings that a training that goes on may have other values of from there on."""
 DECIDED_BY = {
     "pictures": {"resolution", "fit", "use_masks"},
     "class images": {"resolution", "fit"},
@@ -78,18 +84,48 @@ class MadeOf:
             before, after = (json.dumps(of[name]).replace('"', "'") for of in (were, now.settings))
             short = max(len(before), len(after)) <= LONGEST_SHOWN
             found.append(f"{name} {before} (now {after})" if short else f"another {name}")
-        for part in now.parts:
-            if self.parts.get(part) != now.parts[part] and not DECIDED_BY.get(part, set()) & changed:
+        for part in {**now.parts, **self.parts}:
+            same = _same_part(self.parts.get(part, ""), now.parts.get(part, ""))
+            if not same and not DECIDED_BY.get(part, set()) & changed:
                 found.append(f"other {part}" if part.endswith("s") else f"another {part}")
         return found
 
 
+def _same_part(before: str, now: str) -> bool:
+    """Of a model's fingerprint, or of one or two digests, the first of them as earlier versions of the pack had it."""
+    if len(now.split()) > 2:
+        return same_model(before, now)
+    one, other = before.split() or [""], now.split() or [""]
+    return one[-1] == other[-1] if len(one) == len(other) else one[0] == other[0]
+
+
+def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) -> tuple[str, str]:
+    """Of pictures with their masks, and of their captions and `more`; their order does not count, but for one held out.
+
+    Each is two digests: as earlier versions of the pack had it, and without the order.
+    """
+    pixels, masks = captioned.pictures.pixels, captioned.pictures.masks
+    each = [digest(pixels[i], None if masks is None else masks[i]) for i, _ in enumerate(captioned.templates)]
+    pairs = list(zip(each, captioned.templates, strict=True))
+    pairs = [*sorted(pairs[:-1]), pairs[-1]] if held_out else sorted(pairs)
+    of_pictures, of_captions = (digest(*texts) for texts in zip(*pairs, strict=True))
+    of_captions = digest(of_captions, *more)
+    return (
+        f"{digest(*pixels, *(masks or [None]))} {of_pictures}",
+        f"{digest(*captioned.templates, *more)} {of_captions}",
+    )
+
+
 @dataclass(frozen=True)
 class Beginning:
-    """finished: the training was made before, and its files are there. state: of one that stopped, to go on from."""
+    """finished: the training was made before, and its files are there. state: of one that stopped, to go on from.
+
+    replaces: files of that name are there, which it will replace.
+    """
 
     finished: bool = False
     state: Mapping[str, Any] | None = None
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,8 +145,9 @@ class Kept:
             self._validate_finished(found, now)
             return Beginning(finished=True)
         if settings.start == ANEW:
-            return Beginning()
-        return Beginning(state=self._state(settings, now, replaceable=len(found) == len(self.files)))
+            return Beginning(replaces=bool(found))
+        state = self._state(settings, now, replaceable=len(found) == len(self.files))
+        return Beginning(state=state, replaces=bool(found))
 
     def _validate_finished(self, found: Sequence[Path], now: MadeOf) -> None:
         remedy = "choose another name, or switch overwrite on to train anew."
@@ -131,30 +168,36 @@ class Kept:
             return None
         before, done = self._read(state), state["loop"]["step"]
         differences = before.differences(now, FREE_TO_CHANGE)
+        decisive = before.differences(now, FREE_TO_CHANGE | GOES_ON_WITH)
         finished = done >= before.settings.get("steps", done)
         if replaceable and finished and (differences or done >= settings.steps):
             return None
         kept = f"start: a training under {quoted(self.name)} stopped after step {done} and was kept"
-        if differences:
+        if decisive:
             raise ValueError(
-                f"{kept}; it was made with {_listed(differences)}. Set that back to go on from there, or choose "
+                f"{kept}; it was made with {_listed(decisive)}. Set that back to go on from there, or choose "
                 f"{ANEW!r} to replace it."
             )
         if done > settings.steps:  # all done is well: saving may have failed
             raise ValueError(f"{kept}; set steps to that or more, or choose {ANEW!r} to replace it.")
-        return concept_files.load_state(self.state_name)
+        state = dict(concept_files.load_state(self.state_name) or {})
+        if differences:
+            state["went_on"] = [*state.get("went_on", []), f"after step {done}, made with {_listed(differences)}"]
+        return state
 
     def _read(self, state: Mapping[str, Any]) -> MadeOf:
         """Raises ValueError unless a state has the parts that a run saves; the loop looks at its own."""
         before = MadeOf.read(state)
         loop, losses, steady = (state.get(key) for key in ("loop", "losses", "steady_steps"))
         curves = [*losses.values(), steady] if isinstance(losses, dict) else [None]
+        went_on = state.get("went_on", [])
         if (
             before is None
             or not isinstance(loop, dict)
             or type(loop.get("step")) is not int
             or loop["step"] < 0
             or type(before.settings.get("steps", 0)) is not int
+            or not (isinstance(went_on, list) and all(isinstance(text, str) for text in went_on))
             or not all(isinstance(curve, list) and all(type(v) in (int, float) for v in curve) for curve in curves)
         ):
             raise ValueError(

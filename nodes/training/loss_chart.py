@@ -20,6 +20,8 @@ DIFFUSION = ("diffusion", "prior_preservation")
 NO_TERMS = ("loss", "embedding_norm", STEADY)
 WIDTH, PANEL = 800, 360
 """Pixels: of the chart, and high of each of its panels. Nodes are about 400 wide, so it is drawn large."""
+MOST_POINTS = 200
+"""Of a curve in a file's card."""
 SMOOTHED_OVER = 10
 """A term is averaged over a part of the training, one of so many."""
 
@@ -73,3 +75,9 @@ def _smoothed(values: Sequence[float], steps: int) -> tuple[np.ndarray, np.ndarr
     width = max(len(y) // SMOOTHED_OVER, 1)
     sums = np.convolve(y, np.ones(width), "same") / np.convolve(np.ones(len(y)), np.ones(width), "same")
     return np.linspace(1, max(steps, 1), len(y)) if len(y) > 1 else np.full(len(y), steps), sums
+
+
+def thinned(values: Sequence[float]) -> list[float]:
+    """For a file's card: evenly over the curve, both ends kept, in the digits of fp32."""
+    places = torch.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round().long().tolist()
+    return [float(f"{values[place]:.9g}") for place in places]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
@@ -22,16 +21,12 @@ from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration, jpeg, show_text
 from .concept_preview import references
 from .kept_trainings import MadeOf
-from .loss_chart import STEADY, loss_chart, over_chart
+from .loss_chart import STEADY, loss_chart, over_chart, thinned
 from .memory_plan import PlannedMemory
 
 logger = logging.getLogger(__name__)
 STEPS_TO_PEAK = 2
 """The first step makes the optimizer's state; in the second it is there beside the activations."""
-
-
-MOST_POINTS = 200
-"""Of a curve in a file's card."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +89,7 @@ class Session:
         self.losses: dict[str, list[float]] = {}
         self.shares: dict[str, float] = {}
         self.steady_steps: list[int] = []
+        self.went_on: list[str] = []
         self._callbacks, self._memory = callbacks, memory
         self._first_step = loop.step
         self._steady_every = SteadyPlan.within(plan.steps, samples_per_step(plan.settings)).every
@@ -105,6 +101,7 @@ class Session:
             self.loop.load_state_dict(state["loop"])
             self.losses = {name: list(values) for name, values in state["losses"].items()}
             self.steady_steps = list(state["steady_steps"])
+            self.went_on = list(state.get("went_on", []))
             show_text(f"Goes on from step {self.loop.step} of {self.plan.steps}.", self.node_id)
         self._first_step = self.loop.step
 
@@ -179,8 +176,9 @@ class Session:
             "gradient_shares": self.shares,
             "memory": self.memory,
             "made_of": self.plan.made_of.parts,
-            "curves": {name: _thinned(values) for name, values in self.losses.items()},
+            "curves": {name: thinned(values) for name, values in self.losses.items()},
             "steady_steps": self.steady_steps,
+            **({"went_on": self.went_on} if self.went_on else {}),
         }
 
     def summary(self, path: Path, phrase: str, *more: str) -> str:
@@ -197,6 +195,7 @@ class Session:
                 f"Steady loss: {self.losses[STEADY][0]:.3g}, now {self.losses[STEADY][-1]:.3g}",
                 f"Last step: {terms}",
                 *self.plan.notes,
+                *(f"It went on {text}." for text in self.went_on),
                 *more,
                 f"The training {self.memory}.",
             ]
@@ -208,6 +207,7 @@ class Session:
             "loop": self.loop.state_dict(),
             "losses": self.losses,
             "steady_steps": self.steady_steps,
+            "went_on": self.went_on,
             "settings": dict(self.plan.made_of.settings),
             "made_of": dict(self.plan.made_of.parts),
         }
@@ -277,12 +277,6 @@ def _write_picture(path: Path, picture: Tensor) -> None:
         safe_files.write_bytes(path, jpeg(picture[0]), overwrite=True)
     except OSError as error:  # what is learned goes before its pictures
         logger.warning("%s", error)
-
-
-def _thinned(values: Sequence[float]) -> list[float]:
-    """Evenly over the curve, both ends kept, in the digits of fp32."""
-    places = torch.linspace(0, len(values) - 1, min(len(values), MOST_POINTS)).round().long().tolist()
-    return [float(f"{values[place]:.9g}") for place in places]
 
 
 def _due(step: int, every: int) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -10,15 +11,19 @@ from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
-from ...core_ops.prompts.token_rows import TokenRow
+from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
+from ..concept import Concept
 from ..host.models.denoiser import own_side
 from ..host.models.host_models import HostModels, checkpoint_files
 from ..host.models.module_copy import validate_precision
-from ..host.prompts.prompt_rows import naming
+from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import showing
 from . import advice
 from .concept_preview import preview_templates
+
+BYTE_ORDER_MARK = "\ufeff"
+"""Some editors begin a text file with it."""
 
 
 def model_inputs() -> list[Any]:
@@ -35,14 +40,16 @@ def picture_inputs() -> list[Any]:
         io.Mask.Input(
             "masks",
             optional=True,
-            tooltip="One mask per picture: white is the concept. Optional.",
+            tooltip="One mask per picture: white is the concept. Core's Load Image gives white where a picture is "
+            "transparent: put Invert Mask between for cut-outs. Optional.",
             extra_dict=showing({"connected": ["use_masks"]}),
         ),
         io.String.Input(
             "captions",
             optional=True,
             force_input=True,
-            tooltip="One caption per picture, each with {} once, as a list or one per line. Optional.",
+            tooltip="One caption per picture, each with {} once: a list of texts, or one text with a line for each. "
+            "Optional.",
         ),
     ]
 
@@ -72,31 +79,58 @@ def validate_training(settings: Any) -> None:
 
 
 def captioned_pictures(
-    pictures: Pictures, captions: Sequence[str] | None, default: str, row_of: Callable[[str], TokenRow]
-) -> CaptionedPictures:
-    """Pictures with one caption each: from a list, from a text with one line per picture, or `default` for all.
+    pictures: Pictures, texts: Sequence[str] | None, settings: Any, concept: Concept, rows: PromptRows
+) -> tuple[CaptionedPictures, str | None]:
+    """Pictures with one caption each, and what to tell the user of them; texts: as they came.
 
-    row_of: a template as a token row. Raises ValueError for captions that do not fit.
+    Raises ValueError for captions that do not fit.
     """
-    templates = caption_templates(captions, len(pictures.pixels), default)
+    validate_template("caption_template", settings.caption_template)
+    given = caption_templates(texts, len(pictures.pixels), settings.caption_template)
+    templates = [placed(template, concept.super_category) for template in given]
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(
+                f"captions: {quoted(template)} has no {{}} where the concept goes, and no single "
+                f"{quoted(concept.super_category)} in its place; write {{}}, or put Selectively Informative Captions "
+                "between, which does."
+            )
+        validate_template("captions", template)
     distinct = list(dict.fromkeys(templates))
-    with naming("captions" if captions else "caption_template"):
-        rows = [row_of(template) for template in distinct]
-    return CaptionedPictures(
-        pictures, rows, caption_of_picture=[distinct.index(template) for template in templates], templates=templates
-    )
+    with naming("captions" if texts else "caption_template"):
+        captions = [rows.concept(concept.caption(template)) for template in distinct]
+    places = [distinct.index(template) for template in templates]
+    note = advice.on_captions(given, templates, concept.super_category)
+    return CaptionedPictures(pictures, captions, caption_of_picture=places, templates=templates), note
 
 
-def caption_templates(captions: Sequence[str] | None, pictures: int, default: str) -> list[str]:
-    """One caption template per picture: a list, a text with one line per picture, or the default for all."""
-    lines = [line.strip() for text in captions or () for line in text.splitlines() if line.strip()]
-    for template in lines or [default]:
-        validate_template("captions" if lines else "caption_template", template)
-    if not lines:
+def caption_templates(texts: Sequence[str] | None, pictures: int, default: str) -> list[str]:
+    """One caption per picture, each in one line: of a list of texts, of one text with a line for each, or `default`.
+
+    In a list, an empty one is the default, too. Raises ValueError for another number of them.
+    """
+    captions = list(texts or ())
+    if len(captions) == 1 and pictures > 1:
+        captions = [line for line in captions[0].splitlines() if line.strip()]
+    captions = [caption.replace(BYTE_ORDER_MARK, "").splitlines() for caption in captions]
+    captions = [" ".join(line.strip() for line in lines if line.strip()) for lines in captions]
+    if not any(captions):
         return [default] * pictures
-    if len(lines) != pictures:
-        raise ValueError(f"captions: {len(lines)} came for {pictures} images; give one line per image, or none at all.")
-    return lines
+    if len(captions) != pictures:
+        raise ValueError(
+            f"captions: got {len(captions)} for {pictures} images; give one per image, as a list or one per line, or "
+            "none at all."
+        )
+    return [caption or default for caption in captions]
+
+
+def placed(caption: str, super_category: str) -> str:
+    """With {} where the super-category stands in a caption that has none; as it is when that is not there once."""
+    if "{}" in caption:
+        return caption
+    words = re.escape(super_category.strip())
+    found, count = re.subn(rf"(?<!\w){words}(?!\w)", "{}", caption, flags=re.IGNORECASE)
+    return found if count == 1 else caption
 
 
 ENOUGH_TO_HOLD_OUT = 5

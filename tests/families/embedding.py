@@ -21,14 +21,15 @@ def pictures(count: int = 2, seed: int = 0) -> list[torch.Tensor]:
         return [torch.rand(1, 64, 64, 3, generator=generator) * torch.linspace(0, 1, 64)[:, None] for _ in range(count)]
 
 
-def execute(models, images=None, masks=None, captions=None, **settings):
+def execute(models, images=None, masks=None, captions=None, start_from=None, **settings):
     """The node as the host runs it: under inference mode, every input a list."""
     from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
 
     model, clip, vae = models
     values = {name: [value] for name, value in {**SETTINGS, **FEW_STEPS, **settings}.items()}
     with torch.inference_mode():
-        return TrainEmbedding.execute([model], [clip], [vae], images or pictures(), masks, captions, **values).args
+        sockets = [model], [clip], [vae], images or pictures(), masks, captions, start_from and [start_from]
+        return TrainEmbedding.execute(*sockets, **values).args
 
 
 def embedding_run(models, images=None, masks=None, captions=None, **settings):

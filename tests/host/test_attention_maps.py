@@ -190,7 +190,7 @@ def test_an_empty_prompt_shows_start_and_padding(loaded):
 
 
 def test_what_does_not_belong_together_is_refused(first, second):
-    with pytest.raises(ValueError, match="images: 1 came for 2 latents"):
+    with pytest.raises(ValueError, match="images: got 1 for 2 latents"):
         maps({**first, "images": first["images"][:1]})
     with pytest.raises(ValueError, match="images: picture 0 has 5 channels"):
         maps({**first, "images": torch.rand(2, HEIGHT, WIDTH, 5)})
@@ -200,7 +200,7 @@ def test_what_does_not_belong_together_is_refused(first, second):
         maps(first, words="cat")
     with pytest.raises(ValueError, match="second_probe: connect second_latent and second_images"):
         maps(first, {"second_probe": second["second_probe"]})
-    with pytest.raises(ValueError, match="second_images: 1 came beside 2"):
+    with pytest.raises(ValueError, match="second_images: got 1 beside 2"):
         maps(first, {**second, "second_images": second["second_images"][:1]})
     with pytest.raises(ValueError, match=r"threshold: 2\.0 is out of range"):
         maps(first, threshold=2.0)

@@ -26,8 +26,10 @@ def test_every_family_has_its_own(family):
 def made_for_64(monkeypatch) -> None:
     """A training at 512 pixels takes minutes."""
     from core_personalization.nodes.embedding import embedding_inputs
+    from core_personalization.nodes.training import training_inputs
 
-    monkeypatch.setattr(embedding_inputs, "own_side", lambda model: 64)
+    for module in (embedding_inputs, training_inputs):
+        monkeypatch.setattr(module, "own_side", lambda model: 64)
 
 
 def test_card_output_and_what_is_compared_hold_the_number(sd1, embeddings, made_for_64):

@@ -14,7 +14,7 @@ from families.refining import concept, execute
 REFUSED = [
     ({"prompt": "a dog in the jungle"}, r"prompt: .* has {} 0 times"),
     ({"prompt": "a {} and a {}"}, r"prompt: .* has {} 2 times"),
-    ({"prompt": "my{} in the jungle"}, r"prompt: .* glued"),
+    ({"prompt": "my embedding:{} in the jungle"}, r"prompt: .* has embedding: before {}"),
     ({"prompt": "a {} and a {2}"}, r"concept_2: the prompt has \{2\}"),
     ({"concept_2": "second"}, r"prompt: .* has \{2\} 0 times"),
     ({"prompt": "a {} and a {3}", "concept_3": "third"}, r"concept_3: .* without a concept_2"),

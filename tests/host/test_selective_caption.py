@@ -153,7 +153,7 @@ def test_what_cannot_be_captioned_is_refused(clip, reader):
     refused("image 1 of 3 has no text")
     refused("image 2 of 3 has no text", captions=["a dog", "", "a dog"])
     refused("own_captions: 2 lines for 3 images", own_captions="a {}\na {}")
-    refused("captions: 2 came for 3 images", captions=["a {}", "a {}"])
+    refused("captions: got 2 for 3 images", captions=["a {}", "a {}"])
     refused("SD1ClipModel generates no text", vision_clip=clip)
     refused("clip: .* is not the text encoder", clip=reader, own_captions=OWN)
     refused("super_category", own_captions=OWN, super_category="(dog:1.2)")

@@ -104,7 +104,7 @@ DIFFERENT = [
     ({"steps": 4}, r"trained with steps 3 \(now 4\); choose another name, or switch overwrite on to train anew"),
     ({"learning_rate": 1e-3, "seed": 5}, r"trained with learning_rate 0.005 \(now 0.001\) and seed 0 \(now 5\);"),
     ({"images": embedding.pictures(2, seed=9)}, r"trained with other pictures;"),
-    ({"masks": [torch.ones(1, 64, 64)] * 2}, r"trained with other pictures;"),
+    ({"masks": [torch.ones(1, 64, 64).tril()] * 2}, r"trained with other pictures;"),
     ({"captions": ["a {}", "one {}"]}, r"trained with other captions;"),
     ({"method": "AttnDreamBooth stage 1"}, r"trained with method 'Textual Inversion' \(now 'AttnDreamBooth stage 1'\)"),
     ({"resolution": 32}, r"trained with resolution 64 \(now 32\);"),

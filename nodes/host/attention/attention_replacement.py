@@ -44,6 +44,14 @@ def host_attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any], pr
     )
 
 
+def patch_names(options: Mapping[str, Any]) -> list[str]:
+    """Modules of the functions by which other nodes change what the U-Net computes, in `transformer_options`."""
+    added = [patch for patches in options.get("patches", {}).values() for patch in patches]
+    replaced = [patch for patches in options.get("patches_replace", {}).values() for patch in patches.values()]
+    modules = (getattr(patch, "__module__", type(patch).__name__) for patch in (*added, *replaced))
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in modules))
+
+
 def for_training(options: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `transformer_options` with torch's attention in place of the host's choice.
 

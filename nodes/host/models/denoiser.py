@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from ....core_ops.conditioning import TextConditioning
 from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Prediction
 from ....core_ops.pictures import LATENT_CELL
 from ....core_ops.weights.stored_weights import cast_frozen
-from ..attention.attention_replacement import AttentionTap, for_training
+from ..attention.attention_replacement import AttentionTap, for_training, patch_names
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
 from .unet_layout import block_depths, block_of, cross_attention_layers, recomputable_blocks
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 LATENT_CHANNELS = 4
 CPU = torch.device("cpu")
+CONDITIONAL = uuid.UUID(int=0)
+"""The host's samplers name each conditioning of a batch so."""
 
 
 def unet_of(model: ModelPatcher) -> UNetModel:
@@ -121,17 +124,39 @@ class HostDenoiser:
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
         self._layers = cross_attention_layers(self.unet)
-        self._options = for_training(model.model_options.get("transformer_options", {}))
+        self._sigmas = sigmas.to(self.device)
+        # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
+        options = {} if self.device.type == "meta" else model.model_options.get("transformer_options", {})
+        self._options, self._patches = for_training(options), patch_names(options)
 
     def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:
-        return self._forward(z_t, t, text, self._options)
+        text = text.expand(z_t.shape[0])
+        parts = [self._forward(z_t[part], t[part], text[part], self._options) for part in self._parts(t)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def with_attention(
         self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
     ) -> tuple[Tensor, list[Tensor]]:
-        tap = AttentionTap(statistic)
-        prediction = self._forward(z_t, t, text, tap.patch(self._options, self._layers))
-        return prediction, tap.collect()
+        batch = z_t.shape[0]
+        text, predictions, collected = text.expand(batch), list[Tensor](), list[list[Tensor]]()
+        for part in self._parts(t):
+            # A statistic is of the whole batch; of a part, the others' rows are copies that are left out again.
+            tap = AttentionTap(lambda p, part=part: statistic(p.expand(batch, *p.shape[1:]))[part])
+            options = tap.patch(self._options, self._layers)
+            predictions.append(self._forward(z_t[part], t[part], text[part], options))
+            collected.append(tap.collect())
+        if len(predictions) == 1:
+            return predictions[0], collected[0]
+        return torch.cat(predictions), [torch.cat(layer) for layer in zip(*collected, strict=True)]
+
+    def _parts(self, t: Tensor) -> list[slice]:
+        """What is computed at once: all, or sample by sample where other nodes' patches may read a step's noise level.
+
+        A sampler has one for a batch, a training one for each sample.
+        """
+        if not self._patches or bool((t == t[0]).all()):
+            return [slice(None)]
+        return [slice(number, number + 1) for number in range(t.shape[0])]
 
     def checkpoint_blocks(self, levels: int = 0) -> None:
         """Recompute the U-Net's blocks in the backward pass instead of keeping their activations.
@@ -154,17 +179,31 @@ class HostDenoiser:
 
     def _forward(self, z_t: Tensor, t: Tensor, text: TextConditioning, options: dict[str, Any]) -> Tensor:
         batch = z_t.shape[0]
-        text = text.expand(batch)
         added = None
         if self.unet.num_classes is not None and text.pooled is not None:
             added = torch.cat([text.pooled.to(self.dtype), self._encoded_size(z_t).expand(batch, -1)], dim=1)
-        return self.unet(
-            z_t.to(self.dtype),
-            t.float(),
-            context=text.context.to(self.dtype),
-            y=added,
-            transformer_options=dict(options),
-        ).float()
+        try:
+            return self.unet(
+                z_t.to(self.dtype),
+                t.float(),
+                context=text.context.to(self.dtype),
+                y=added,
+                transformer_options={**options, **self._sampler_options(t)},
+            ).float()
+        except KeyError as error:
+            if not self._patches:
+                raise
+            raise ValueError(
+                f"model: a patch on it, of {' or '.join(self._patches)}, looks for {error}, which a training has not; "
+                "connect the model as it is before that node."
+            ) from error
+
+    def _sampler_options(self, t: Tensor) -> dict[str, Any]:
+        """What the host's sampler says of a batch to patches: all of it is conditional, and at these noise levels."""
+        if not self._patches:
+            return {}
+        steps = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
+        return {"cond_or_uncond": [0], "uuids": [CONDITIONAL], "sigmas": self._sigmas[t], "sample_sigmas": steps}
 
 
 def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:

@@ -1,19 +1,23 @@
 """The host's models as a node receives them: which base model they are, and the copies that a training computes with.
 
-Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `backup`; the same since 0.28.0.
+Leans on `ModelPatcher.cached_patcher_init`, the loader and its arguments, and on its `patches` and
+`backup`; the same since 0.28.0.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
+from torch import Tensor
 
 from ...files.file_metadata import pack_version
 from .denoiser import HostDenoiser, UNetPlan, prediction_of
@@ -28,6 +32,10 @@ ARCHITECTURES = {
 """modelspec.architecture by text encoders and prediction."""
 LOOKED_AT = 4096
 """Numbers of a patch's tensor, which may be a whole weight: no two trainings leave these alike."""
+FORMATS = {name: getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2", "bfloat16", "float16")}
+"""From coarse to fine; fp32 counts as fp16, in which the SHA-256 is."""
+COMPARED = 64
+"""Numbers of a model."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,17 @@ class HostModels:
         return TrainingModels(HostTextEncoder(self.clip, place, self.device), HostDenoiser(self.model, plan))
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 in hex of what decides what a training on these models learns, patches included, by part."""
+        """Fingerprints of what decides what a training on these models learns, patches included, by part."""
         unet, clip, vae = self.model, self.clip, self.vae
         return {
-            "model": _digest(base_model_fingerprint(unet), prediction_of(unet), _patches_digest(unet)),
-            "text encoder": _digest(
-                _biases_digest(clip.cond_stage_model, clip.patcher.backup, ""),
-                str(clip.layer_idx),
-                _patches_digest(clip.patcher),
+            "model": fingerprint(
+                unet.model.diffusion_model, unet.backup, "diffusion_model.", prediction_of(unet), _patches_digest(unet)
+            ),
+            "text encoder": fingerprint(
+                clip.cond_stage_model, clip.patcher.backup, "", str(clip.layer_idx), _patches_digest(clip.patcher)
             ),
             # Hosts load it in fp32 or bf16, as the device likes it.
-            "VAE": _biases_digest(vae.first_stage_model, vae.patcher.backup, "", torch.bfloat16),
+            "VAE": fingerprint(vae.first_stage_model, vae.patcher.backup, dtype=torch.bfloat16),
         }
 
     def card(self, training: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,25 +112,8 @@ def checkpoint_files(model: ModelPatcher, clip: CLIP) -> list[str]:
 
 
 def base_model_fingerprint(model: ModelPatcher) -> str:
-    """SHA-256 in hex of the U-Net's biases and norms in fp16.
-
-    They are a thousandth of the weights, tell fine-tunes apart, and are the same in fp32 and fp16 files. Of a weight
-    that the host has patched in place, its backup counts.
-    """
-    return _biases_digest(model.model.diffusion_model, model.backup, "diffusion_model.")
-
-
-def _biases_digest(
-    module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, dtype: torch.dtype = torch.float16
-) -> str:
-    """Of biases and norms. backup: what the host has of weights that it patched in place, by name after `prefix`."""
-    digest = hashlib.sha256()
-    for name, weight in module.named_parameters():
-        if weight.ndim == 1:
-            kept = backup.get(prefix + name)
-            own = (weight if kept is None else kept.weight).detach().to("cpu", dtype, copy=True)
-            digest.update(name.encode() + own.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    """Of the U-Net, for `same_model`; patches on it do not count."""
+    return fingerprint(model.model.diffusion_model, model.backup, "diffusion_model.")
 
 
 def _patches_digest(patcher: ModelPatcher) -> str:
@@ -149,5 +140,68 @@ def _patches_digest(patcher: ModelPatcher) -> str:
     return digest.hexdigest()
 
 
-def _digest(*parts: str) -> str:
+def fingerprint(
+    module: torch.nn.Module, backup: Mapping[str, Any], prefix: str = "", *also: str, dtype: torch.dtype = torch.float16
+) -> str:
+    """Which model it is, whatever number format it was loaded in: by its biases and norms, which tell fine-tunes apart.
+
+    As text: a SHA-256 of all of them and of `also`, one of the latter, the coarsest number format that holds them all,
+    and some of them. backup: what the host has of weights that it patched in place, by name after
+    `prefix`. dtype: for the SHA-256.
+    """
+    small = _biases(module, backup, prefix)
+    digest = hashlib.sha256()
+    for name, weight in small.items():
+        digest.update(name.encode() + weight.to(dtype).view(torch.uint8).numpy().tobytes())
+    numbers = torch.cat([*small.values(), torch.zeros(0)])
+    chosen = numbers[torch.linspace(0, len(numbers) - 1, min(COMPARED, len(numbers))).round().long()]
+    text = base64.b64encode(chosen.half().numpy().tobytes()).decode()
+    if not also:
+        return " ".join((digest.hexdigest(), _format(numbers), text))
+    return " ".join((digest_of(digest.hexdigest(), *also), digest_of(*also), _format(numbers), text))
+
+
+def digest_of(*parts: str) -> str:
+    """SHA-256 in hex."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def same_model(one: str, other: str) -> bool:
+    """Of two fingerprints; earlier versions of the pack wrote the SHA-256 alone."""
+    (sha, *rest), (other_sha, *other_rest) = one.split() or [""], other.split() or [""]
+    if len(rest) < 2 or len(rest) != len(other_rest):
+        return sha == other_sha
+    *also, dtype, numbers = rest
+    *other_also, other_dtype, other_numbers = other_rest
+    if also != other_also:
+        return False
+    return sha == other_sha or (dtype != other_dtype and _close(numbers, other_numbers, {dtype, other_dtype}))
+
+
+def _biases(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    """Biases and norms on the CPU, by name, without the patches that the host applied in place."""
+    found: dict[str, Tensor] = {}
+    for name, weight in module.named_parameters():
+        if weight.ndim == 1:
+            kept = backup.get(prefix + name)
+            found[name] = (weight if kept is None else kept.weight).detach().to("cpu", torch.float32, copy=True)
+    return found
+
+
+def _format(numbers: Tensor) -> str:
+    """The first of `FORMATS` that holds all of them exactly, else the last."""
+    fitting = (name for name, dtype in FORMATS.items() if torch.equal(numbers.to(dtype).float(), numbers))
+    return next(fitting, "float16")
+
+
+def _close(one: str, other: str, formats: set[str]) -> bool:
+    """Whether two texts of `fingerprint` hold the same numbers, each rounded to a format of its own, and to fp16."""
+    a, b = (
+        torch.from_numpy(np.frombuffer(base64.b64decode(text), dtype=np.float16).copy()).float()
+        for text in (one, other)
+    )
+    if a.shape != b.shape:
+        return False
+    rounding = [torch.finfo(FORMATS.get(name, torch.float16)) for name in (*formats, "float16")]
+    relative, absolute = sum(each.eps / 2 for each in rounding), sum(each.tiny * each.eps / 2 for each in rounding)
+    return bool(((a - b).abs() <= relative * torch.maximum(a.abs(), b.abs()) + absolute).all())

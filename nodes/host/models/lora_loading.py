@@ -18,6 +18,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ....core_ops.weights.low_rank import LowRank
+from ....core_ops.weights.trainable_weights import TrainableWeights
+
 
 def apply_lora(
     model: ModelPatcher, clip: CLIP, lora: Mapping[str, Tensor], strength: float
@@ -42,6 +45,32 @@ def apply_lora(
             "load the base model that it was made for."
         )
     return comfy.sd.load_lora_for_models(model, clip, lora=dict(lora), strength_model=strength, strength_clip=strength)
+
+
+def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor]) -> dict[str, LowRank]:
+    """The U-Net's part of a LoRA file, by names of its weights; raises ValueError for a file that has none for it."""
+    patches = comfy.lora.load_lora(dict(lora), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
+    weights, pairs = model.model.state_dict(), dict[str, LowRank]()
+    for key, patch in patches.items():
+        more = patch.weights[3:] if getattr(patch, "name", "") == "lora" else [patch]  # DoRA and the like
+        if any(each is not None for each in more) or not _fits(patch, key, weights[key]):
+            raise ValueError(f"start_from: what it has for {key} is no LoRA of this model; choose another file.")
+        up, down, alpha = patch.weights[:3]
+        alpha = float(up.shape[1] if alpha is None else alpha)
+        pairs[key.removeprefix("diffusion_model.")] = LowRank(up.float(), down.float(), alpha=alpha)
+    if not pairs:
+        raise ValueError("start_from: it has no LoRA of this model's U-Net; choose another file.")
+    return pairs
+
+
+def start_adapters(trained: TrainableWeights, pairs: Mapping[str, LowRank]) -> None:
+    """LoRA adapters begin as these, of the same rank; those of other weights as they are."""
+    with torch.no_grad():
+        for path, pair in pairs.items():
+            adapter: Any = trained.adapters[path]
+            adapter.lora_up.weight.copy_(pair.up.flatten(1))
+            adapter.lora_down.weight.copy_(pair.down.flatten(1))
+            adapter.alpha.fill_(pair.alpha)
 
 
 def _fits(patch: Any, key: str, weight: Tensor) -> bool:

@@ -108,9 +108,7 @@ class TemplateRows:
                 moved += lengths[token.index] - 1
         # If the two rows do not end together, a filling became one word with its neighbours, and no span is true.
         if end != _first_end(row, self._host_tokenizer()) + moved:
-            raise PromptError(
-                f"{quoted(fill(template, fillings))} joins a word with the characters after it; put a space between."
-            )
+            raise PromptError(f"{quoted(template)} becomes one word with what is put into it; put a space between.")
         return [spans[place] for place in sorted(spans)]
 
     def _checked(

@@ -1,0 +1,122 @@
+"""A stopped training goes on with another rate or batch, and with its pictures in another order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from families import finetuning
+from families.concepts import load
+from families.embedding import execute, pictures
+from families.stopping import cancel_after
+from safetensors.torch import save_file
+
+GIVEN = {"method": "Textual Inversion", "batch_size": 1, "steps": 3, "overwrite": False}
+CAPTIONS = ["a {} one", "a {} two", "a {} three"]
+
+
+def stopped(models: Any, name: str, **given: Any) -> None:
+    from core_personalization.nodes.host.run_control import Cancelled
+
+    with pytest.MonkeyPatch.context() as patch:
+        cancel_after(patch, 1)
+        with pytest.raises(Cancelled):
+            execute(models, concept_name=name, **{**GIVEN, **given})
+
+
+def card_of(name: str) -> dict[str, Any]:
+    from core_personalization.nodes.files.concept_files import embedding_path
+    from core_personalization.nodes.files.file_metadata import read_card
+
+    return dict(read_card(embedding_path(name)))
+
+
+def test_a_training_goes_on_with_another_rate_batch_and_preview_and_its_card_says_so(sd1):
+    stopped(sd1, "other-rate")
+    given = GIVEN | {"learning_rate": 1e-4, "batch_size": 2, "preview_every": 2, "preview_prompts": "a red {}"}
+    execute(sd1, concept_name="other-rate", **given)
+    (said,) = card_of("other-rate")["went_on"]
+    assert said == "after step 1, made with batch_size 1 (now 2) and learning_rate 0.005 (now 0.0001)"
+    assert card_of("other-rate")["steps_done"] == 3
+
+
+def test_another_seed_is_another_training(sd1):
+    stopped(sd1, "other-seed")
+    with pytest.raises(
+        ValueError, match=r"start: .* stopped after step 1 .* made with seed 0 \(now 1\)\. Set that back"
+    ):
+        execute(sd1, concept_name="other-seed", **GIVEN, seed=1)
+
+
+def test_pictures_are_known_by_what_they_show_and_not_by_their_order(sd1):
+    images, masks = pictures(3), [torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    stopped(sd1, "order", images=images, masks=masks, captions=CAPTIONS)
+    turned = {"images": images[::-1], "masks": masks[::-1], "captions": CAPTIONS[::-1]}
+    for wrong, said in (("masks", "other pictures"), ("captions", "other captions")):
+        with pytest.raises(ValueError, match=f"made with {said}"):
+            execute(sd1, concept_name="order", **GIVEN, **{**turned, wrong: turned[wrong][::-1]})
+    execute(sd1, concept_name="order", **GIVEN, **turned)
+    assert card_of("order")["steps_done"] == 3
+
+
+def test_what_an_earlier_version_kept_is_known():
+    from core_personalization.nodes.training.kept_trainings import MadeOf
+
+    now = MadeOf({}, {"pictures": "ordered set", "captions": "c s", "model": "sha also bfloat16 AAA="})
+    assert MadeOf({}, {"pictures": "ordered", "captions": "c", "model": "sha"}).differences(now, set()) == []
+    assert MadeOf({}, {"pictures": "set", "captions": "c", "model": "sha"}).differences(now, set()) == [
+        "other pictures"
+    ]
+
+
+def vectors(width: int = 768) -> torch.Tensor:
+    return 0.02 * torch.randn(2, width, generator=torch.Generator().manual_seed(8))
+
+
+BARELY = {"learning_rate": 1e-7, "steps": 1, "method": "Textual Inversion", "rescale_to": 0.0}
+
+
+@pytest.mark.parametrize("key", ["emb_params", "<cat>", "bundle_emb.further.string_to_param.*"])
+def test_an_embedding_is_trained_further_whoever_made_it(sd1, embeddings, key):
+    save_file({key: vectors().half()}, embeddings / "further.safetensors")
+    try:
+        loaded = load(sd1, "embeddings/further.safetensors", super_category="cat")[2]
+        concept = execute(sd1, concept_name="went-further", **BARELY, start_from=loaded, vectors=2)[0]
+        torch.testing.assert_close(concept.vectors["clip_l"], vectors().half().float(), atol=1e-6, rtol=0)
+        assert "concept to start from" in card_of("went-further")["made_of"]
+    finally:
+        (embeddings / "further.safetensors").unlink()
+
+
+def test_an_embedding_of_another_model_is_not_trained_further(sd1):
+    from core_personalization.nodes.concept import Concept
+
+    wide = Concept("wide", "cat", {"clip_h": vectors(1024)}, Path("wide.safetensors"))
+    with pytest.raises(ValueError, match=r"start_from: 'wide' is an embedding for clip_h of width 1024"):
+        execute(sd1, concept_name="wider", **BARELY, start_from=wide)
+
+
+@pytest.fixture
+def a_lora(sd1):
+    """In output/loras, which core lists."""
+    import folder_paths
+
+    first = finetuning.execute(sd1, name="lora-once", form="LoRA", steps=2, learning_rate=1e-2)
+    folder_paths.filename_list_cache.clear()
+    return first
+
+
+def test_a_lora_is_trained_further(sd1, a_lora, monkeypatch):
+    given = {"form": "LoRA", "steps": 1, "learning_rate": 1e-9, "start_from": "lora-once.safetensors"}
+    further = finetuning.execute(sd1, name="lora-further", alpha=3.0, **given)[1]
+    assert a_lora[1].keys() == further.keys()
+    for key, value in a_lora[1].items():
+        torch.testing.assert_close(further[key], value, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="rank: the LoRA in start_from has 4; set rank to that"):
+        finetuning.execute(sd1, name="lora-further-2", rank=8, **given)
+    with pytest.raises(ValueError, match=r"scope: the LoRA in start_from also changes .*; choose a larger part"):
+        finetuning.execute(sd1, name="lora-further-2", scope="keys and values of cross-attention", **given)
+    with pytest.raises(ValueError, match="start_from: a LoRA is trained further as one; set form to 'LoRA'"):
+        finetuning.execute(sd1, name="lora-further-2", **{**given, "form": "LoHa"})
