@@ -45,8 +45,8 @@ TEMPLATES = sorted(
     (file.stem for file in quick_start.TEMPLATES.glob("*.json") if not file.stem.startswith(LEFT_OUT)),
     key=lambda name: (not name.startswith("Train"), name),
 )
-"""Those that train first: the others use what they made. Scores need models that only the network has, the form has a button
-of its own."""
+"""Those that train first: the others use what they made. Scores need models that only the network has; the form has a
+button of its own."""
 PATIENCE = 1_200
 """Seconds, of one template."""
 _SET = """([types, subgraphs]) => {
