@@ -28,8 +28,12 @@ def validate_template(where: str, template: str, place: str = "{}") -> None:
 def spaced(template: str, place: str = "{}") -> str:
     """The template with a space wherever `place` touches other characters; a comma that ends a word may.
 
-    The concept becomes "embedding:name". ComfyUI finds that after white space only, and reads its name up to the next.
+    The concept becomes "embedding:name". ComfyUI finds that after white space, and reads its name up to the next; as
+    in "({}:1.2)", a weighted part by itself, it stays as it is.
     """
+    weighted = re.search(rf"(?<!\\)\({re.escape(place)}(?::[\d.]+)?\)", template)
+    if weighted and not re.search(r"[()]", template.replace(weighted[0], "", 1)):
+        return template
     template = re.sub(rf"(?<=\S){re.escape(place)}", f" {place}", template)
     return re.sub(rf"{re.escape(place)}(?=\S)(?!,(?:\s|$))", f"{place} ", template)
 

@@ -26,7 +26,6 @@ class ConceptImages(RefusingNode):
             category="CoRe Personalization",
             description="A folder of photos, with masks and captions where it has them: upright, in order, none lost.",
             search_aliases=["load folder", "load dataset", "load photos", "training images", "upload images", "kohya"],
-            is_output_node=True,
             inputs=[
                 io.Combo.Input(
                     "folder",

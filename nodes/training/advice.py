@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
+from ...core_ops.diffusion_process import Prediction
 from ...core_ops.pictures import Fit, is_empty, looks_inverted, scaled_side
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
@@ -14,6 +15,8 @@ FAR_RATE, FAR_SIDE, MUCH_ENLARGED = 10, 1.5, 2
 MOST_WORDS = 4
 HARDLY_ACTS = 0.01
 """Of the gradient."""
+HARDLY_KNOWS = 0.7
+"""Of a loss that is 1 for noise guessed as nothing, and about 0.1 to 0.2 for a model that was trained."""
 
 
 def advised(*notes: str | None) -> tuple[str, ...]:
@@ -118,6 +121,18 @@ def on_replaced(replaces: bool, name: str) -> str | None:
     return (
         f"{name} is replaced. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} typed, "
         "and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+    )
+
+
+def on_first_loss(loss: float, prediction: Prediction) -> str | None:
+    """loss: the steady loss before the first step."""
+    if loss < HARDLY_KNOWS:
+        return None
+    other, node = ("v", "v_prediction") if prediction == "epsilon" else ("ε", "eps")
+    called = {"epsilon": "ε", "v": "v"}[prediction]
+    return (
+        f"the model is far off before it learns anything (loss {loss:.2g}): its checkpoint may predict {other} and not "
+        f"{called}, without saying so. Put ModelSamplingDiscrete ({node}) behind it and compare."
     )
 
 

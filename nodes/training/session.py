@@ -19,6 +19,7 @@ from ..files import concept_files, safe_files
 from ..files.concept_files import picture_beside
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration, jpeg, show_text
+from .advice import advised, on_first_loss
 from .concept_preview import references
 from .kept_trainings import MadeOf
 from .loss_chart import STEADY, loss_chart, over_chart, thinned
@@ -129,7 +130,8 @@ class Session:
                     self.save_state()
                     self._keep_step()
                 shown = self.shown()[0] if (measured or drawn) and self.node_id is not None else None
-                progress.update(report.step, f"loss {self.losses[STEADY][-1]:.3g}", shown)
+                told = "\n".join([f"loss {self.losses[STEADY][-1]:.3g}", *self._first_loss_note()])
+                progress.update(report.step, told, shown)
 
     def finish(self, saved: Path, pixels: Sequence[Tensor]) -> Tensor:
         """When the files are written: the last preview, [1, H, W, 3], and what is of use no more is removed.
@@ -195,6 +197,7 @@ class Session:
                 f"Steady loss: {self.losses[STEADY][0]:.3g}, now {self.losses[STEADY][-1]:.3g}",
                 f"Last step: {terms}",
                 *self.plan.notes,
+                *self._first_loss_note(),
                 *(f"It went on {text}." for text in self.went_on),
                 *more,
                 f"The training {self.memory}.",
@@ -234,6 +237,10 @@ class Session:
             self.losses.setdefault(STEADY, []).append(self._callbacks.steady())
         self.steady_steps.append(step)
         return True
+
+    def _first_loss_note(self) -> Sequence[str]:
+        recipe: Any = self.loop.recipe
+        return advised(on_first_loss(self.losses[STEADY][0], recipe.problem.denoiser.schedule.prediction))
 
     def _draw(self, step: int) -> bool:
         """A preview, also as a file beside the step's own."""

@@ -61,22 +61,20 @@ def allow_overwrite(workflow: Workflow) -> None:
 
 
 def collect_files(workflow: Workflow, execution: Execution, base: BaseFolder, output: Path) -> QuickStartFiles:
-    """What the run made. What ComfyUI keeps only while it runs (the training's chart) is copied to `output`."""
+    """What the run saved. What ComfyUI keeps only while it runs, the training's chart, is copied to `output`."""
     training = _nodes(workflow, TRAINING_NODE)
-    shown = {
-        node_id: [_keep(image, workflow[node_id], base, output) for image in ui.get("images", [])]
-        for node_id, ui in execution.outputs.items()
-    }
+    shown = {node_id: ui.get("images", []) for node_id, ui in execution.outputs.items()}
+    saved = [image for images in shown.values() for image in images if image["type"] == "output"]
     return QuickStartFiles(
         embeddings=[base.embeddings / f"{node['inputs']['concept_name']}.safetensors" for node in training.values()],
-        pictures=[file for node_id, files in shown.items() if node_id not in training for file in files],
-        charts=[file for node_id in training for file in shown.get(node_id, [])],
+        pictures=[output / image["subfolder"] / image["filename"] for image in saved],
+        charts=[
+            _kept(image, node, base, output) for node_id, node in training.items() for image in shown.get(node_id, [])
+        ],
     )
 
 
-def _keep(image: dict[str, str], node: dict[str, Any], base: BaseFolder, output: Path) -> Path:
-    if image["type"] == "output":
-        return output / image["subfolder"] / image["filename"]
+def _kept(image: dict[str, str], node: dict[str, Any], base: BaseFolder, output: Path) -> Path:
     source = base.temporary / image["subfolder"] / image["filename"]
     stem = re.sub(r"\W+", "_", node["_meta"]["title"].lower())
     names = (f"{stem}_{number:05}_{source.suffix}" for number in itertools.count(1))

@@ -72,15 +72,21 @@ def from_core(kind: str, models, path: str):
 
 
 def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
+    from core_personalization.nodes.finetune.finetuning import ready_to_finetune
+    from core_personalization.nodes.host.models.host_models import HostModels
+
+    checked = checked_finetune(models, concept, images, masks, captions, class_images, **settings)
+    with torch.inference_mode():
+        return Prepared(ready_to_finetune(HostModels(*models), checked), checked)
+
+
+def checked_finetune(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
     from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.finetune.finetuning import ready_to_finetune
     from core_personalization.nodes.host.models.host_models import HostModels
     from core_personalization.nodes.settings import validated
 
-    host = HostModels(*models)
     given = GivenPictures(images or pictures(), masks, captions, class_images)
     chosen = validated(FinetuneSettings, {**SETTINGS, **settings})
     with torch.inference_mode():
-        checked = check_finetune(host, concept or a_concept(models), given, chosen)
-        return Prepared(ready_to_finetune(host, checked), checked)
+        return check_finetune(HostModels(*models), concept or a_concept(models), given, chosen)

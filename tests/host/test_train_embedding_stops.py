@@ -46,9 +46,9 @@ def test_an_error_keeps_what_was_learned_and_leaves_the_host(sd1, embeddings, mo
     image_before = sample(sd1)
     monkeypatch.setattr(ContextRegularization, "attention_loss", becomes_nan)
     with pytest.raises(training_loop.NonFiniteLoss, match=r"step 3: context_attention .*learning_rate"):
-        execute(sd1, concept_name="nan")
-    assert (embeddings / "nan-steps" / "nan-step2.safetensors").is_file()
-    assert not (embeddings / "nan.safetensors").exists()
+        execute(sd1, concept_name="not-finite")
+    assert (embeddings / "not-finite-steps" / "not-finite-step2.safetensors").is_file()
+    assert not (embeddings / "not-finite.safetensors").exists()
     assert weights_hash(sd1) == before
     assert torch.equal(sample(sd1), image_before)
 

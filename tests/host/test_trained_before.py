@@ -169,8 +169,8 @@ def test_what_stopped_goes_on_and_says_so(sd1, steps, said):
     assert steps == [1, 2, 3]
     assert "Goes on from step 2 of 3." in said
     assert any("3 steps, 2 of them before it stopped" in line for line in said)
-    train(sd1, "uninterrupted")
-    assert torch.equal(load_file(whole[0].path)["emb_params"], train(sd1, "uninterrupted")[0].vectors["clip_l"])
+    train(sd1, "never-stopped")
+    assert torch.equal(load_file(whole[0].path)["emb_params"], train(sd1, "never-stopped")[0].vectors["clip_l"])
     assert not state_of("goes-on").exists(), "the end needs it no more"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_base
 import comfy.model_sampling
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
+OF_ANOTHER_KIND = {
+    comfy.model_base.SDXLRefiner: "the SDXL refiner, which only finishes what SDXL began; load an SDXL base checkpoint",
+    comfy.model_base.SD21UNCLIP: "a model that reads pictures too (unCLIP); load Stable Diffusion 2.1 itself",
+}
 CPU = torch.device("cpu")
 CONDITIONAL = uuid.UUID(int=0)
 """The host's samplers name each conditioning of a batch so."""
@@ -46,6 +51,9 @@ def unet_of(model: ModelPatcher) -> UNetModel:
 
 def validate_model(model: ModelPatcher) -> None:
     """Raises ValueError unless `model` is an SD1, SD2 or SDXL U-Net that predicts ε or v."""
+    for kind, told in OF_ANOTHER_KIND.items():
+        if isinstance(model.model, kind):
+            raise ValueError(f"model: this is {told}.")
     name = type(model.model).__name__
     unet = unet_of(model)
     if unet.in_channels != LATENT_CHANNELS:

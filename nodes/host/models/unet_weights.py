@@ -106,6 +106,11 @@ def stored_dtype(loaded: torch.dtype) -> torch.dtype:
     return loaded if loaded.itemsize > 1 else torch.float16
 
 
+def file_forgets_sampling(model: ModelPatcher) -> bool:
+    """Whether a node set how the MODEL samples, and a file of its family has no markers for it."""
+    return "model_sampling" in model.object_patches and not isinstance(model.model, comfy.model_base.SDXL)
+
+
 def _markers(model: ModelPatcher) -> dict[str, Tensor]:
     """The empty tensors by which the host knows v-prediction and zero terminal SNR, where its family reads them."""
     if not isinstance(model.model, comfy.model_base.SDXL) or prediction_of(model) == "epsilon":
