@@ -105,16 +105,26 @@ def test_updates_within_the_backward_pass_learn_the_same(models):
 
 @pytest.mark.parametrize("settings", [{"method": "CoRe"}, {"form": "full weights"}], ids=["embedding", "U-Net"])
 def test_a_preview_is_drawn_while_training(models, settings, monkeypatch):
+    from core_personalization.nodes.embedding import train_embedding
+    from core_personalization.nodes.finetune import unet_identity_finetune
     from core_personalization.nodes.host.run_control import RunProgress
+    from core_personalization.nodes.training.session import Session
 
-    shown = []
-    update = RunProgress.update
+    shown, drawn = [], []
+    update, draw = RunProgress.update, Session._draw
 
     def see(progress, step, text, preview):
         shown.append(preview)
         update(progress, step, text, preview)
 
+    def note_and_draw(session, step):
+        drawn.append(step)
+        return draw(session, step)
+
     monkeypatch.setattr(RunProgress, "update", see)
+    monkeypatch.setattr(Session, "_draw", note_and_draw)
+    for node in (train_embedding, unet_identity_finetune):  # pictures are for who looks at a node
+        monkeypatch.setattr(node, "node_id_of", lambda _: "7")
     trained(models, "watched", **settings, preview_every=2)
-    assert [preview is not None for preview in shown] == [False, True]
+    assert len(shown) == 2 and drawn == [2]
     assert shown[1].device.type == "cpu" and shown[1].isfinite().all()
