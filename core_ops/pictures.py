@@ -18,6 +18,8 @@ LATENT_CELL = 8
 """Pixels per latent cell and side in every Stable Diffusion VAE."""
 SIZE_STEP = 64
 """Pixels: a U-Net halves its latents three times."""
+MUCH_ENLARGED = 2
+"""Times: more is learned as blur."""
 LONGEST = 2
 """A side of what "keep" makes, in sides of the square of the same area."""
 
@@ -33,12 +35,12 @@ class Pictures:
     def sizes(self) -> list[Size]:
         return [(picture.shape[-2], picture.shape[-1]) for picture in self.pixels]
 
-    @property
-    def shown(self) -> Sequence[Tensor]:
-        """For people, [3, H, W] of each: what its mask leaves out is dark."""
+    def shown(self, count: int) -> Sequence[Tensor]:
+        """The first `count` for people, [3, H, W] of each: what its mask leaves out is dark."""
         if self.masks is None:
-            return self.pixels
-        return [pixels * (0.2 + 0.8 * mask) for pixels, mask in zip(self.pixels, self.masks, strict=True)]
+            return self.pixels[:count]
+        pairs = zip(self.pixels[:count], self.masks, strict=False)
+        return [pixels * (0.2 + 0.8 * mask) for pixels, mask in pairs]
 
 
 def prepare_pictures(

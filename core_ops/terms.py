@@ -61,9 +61,7 @@ def aligned_diffusion(
     def losses() -> tuple[Tensor, Tensor]:
         spans = concept_and_category_spans(batch.captions, alignment.category_tokens).to(text.context.device)
         predictions, moments = batch.with_attention(
-            denoiser,
-            text_of=lambda part: part.text(text),
-            statistic_of=lambda part: span_moments(spans[part.caption_of_sample]),
+            denoiser, text, statistic_of=lambda part: span_moments(spans[part.caption_of_sample])
         )
         aligned = attention_alignment_loss(moments, alignment.mean_weight, alignment.variance_weight)
         return batch.loss_of(predictions), aligned

@@ -54,14 +54,7 @@ def choice(
 
 def file(files: Callable[[], Sequence[str]], *, help: str, advanced: bool = False) -> Any:
     """One of what `files` lists at the time, or `NO_FILE`, the default."""
-
-    def declare(name: str) -> io.Input:
-        options = [NO_FILE, *files()]
-        return io.Combo.Input(
-            name, display_name=LABELS[name], options=options, default=NO_FILE, tooltip=help, advanced=advanced or None
-        )
-
-    return dataclasses.field(default=NO_FILE, metadata={_KEY: declare})
+    return _field(io.Combo, NO_FILE, help, advanced, options=lambda: [NO_FILE, *files()])
 
 
 def integer(default: int, *, low: int, high: int, help: str, advanced: bool = False, **extra: Any) -> Any:
@@ -147,9 +140,13 @@ def _check(name: str, value: Any, declared: io.Input) -> None:
 
 
 def _field(kind: Any, default: Any, tooltip: str, advanced: bool, label: str | None = None, **extra: Any) -> Any:
+    """extra: of the host's input; what is a function is asked each time that the input is declared."""
+
     def declare(name: str) -> io.Input:
         called = label or LABELS[name]
-        given = {"placeholder": called, **extra} if extra.get("multiline") else extra
+        given = {key: value() if callable(value) else value for key, value in extra.items()}
+        if given.get("multiline"):
+            given["placeholder"] = called
         return kind.Input(
             name, display_name=called, default=default, tooltip=tooltip, advanced=advanced or None, **given
         )

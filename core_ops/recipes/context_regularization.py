@@ -106,7 +106,7 @@ class ContextRegularization(EmbeddingRecipe):
 
     def mean_attention(self, batch: NoisedBatch, text: TextConditioning) -> Tensor:
         """μ of Eq. 4 for one prompt, [L, B, N]."""
-        return batch.with_attention(self.problem.denoiser, lambda _: text, lambda _: token_means)[1]
+        return batch.with_attention(self.problem.denoiser, text, statistic_of=lambda _: token_means)[1]
 
     def reference(self, drawn: int) -> TextConditioning:
         """Output embeddings of the reference prompt; it does not depend on v, so each is encoded once."""

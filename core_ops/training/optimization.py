@@ -75,11 +75,11 @@ def rate_factor(schedule: str, warmup: float, steps: int) -> Callable[[int], flo
 
     warmup: part of the steps in which it rises from 0.
     """
-    from transformers.optimization import get_scheduler
-
     rising = round(warmup * steps)
     if schedule == "constant" and not rising:
         return constant_rate
+    from transformers.optimization import get_scheduler
+
     name = "constant_with_warmup" if schedule == "constant" else schedule
     any_optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     scheduler: Any = get_scheduler(name, any_optimizer, num_warmup_steps=rising, num_training_steps=steps)
@@ -148,7 +148,8 @@ class FusedBackward:
     """Updates while the backward pass goes on, so that the gradients are never in memory all at once.
 
     As kohya's scripts and OneTrainer do under this name. Same numbers as an update at the end, bit for bit. optimizer:
-    of these leaf `parameters`; its update of one must not depend on another's gradient."""
+    of these leaf `parameters`; its update of one must not depend on another's gradient.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
         self._optimizer, self._parameters = optimizer, list(parameters)

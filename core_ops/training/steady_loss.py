@@ -71,12 +71,8 @@ class SteadyLoss:
             noised_batch(data, denoiser.schedule, chosen[part], t[part], noise[part])
             for part in (slice(start, start + at_once) for start in range(0, samples, at_once))
         ]
-        self._sizes = [min(at_once, samples - start) for start in range(0, samples, at_once)]
 
     @torch.no_grad()
     def __call__(self) -> float:
-        losses = [
-            batch.diffusion_loss(self._denoiser, self._text_of(batch)) * size
-            for batch, size in zip(self._batches, self._sizes, strict=True)
-        ]
+        losses = [batch.diffusion_loss(self._denoiser, self._text_of(batch)) * batch.samples for batch in self._batches]
         return float(torch.stack(losses).sum()) / self._samples

@@ -74,9 +74,9 @@ class NoisedPictures:
     caption_of_sample: Tensor
     weight: Tensor | None = None
 
-    def text(self, captions: TextConditioning) -> TextConditioning:
-        """Of each picture; `captions` holds one output row for each of the batch's captions."""
-        return captions if captions.context.shape[0] == 1 else captions[self.caption_of_sample]
+    def text_of(self, text: TextConditioning) -> TextConditioning:
+        """Of each picture; `text` holds one output row for each of the batch's captions, or one for all."""
+        return text if text.context.shape[0] == 1 else text[self.caption_of_sample]
 
     def cells(self) -> Tensor:
         """How many of its latents' cells count."""
@@ -112,9 +112,13 @@ class NoisedBatch:
         parts = [part.first(count) for part, count in zip(self.parts, counts, strict=True) if count]
         return replace(self, parts=parts)
 
-    def diffusion_loss(self, denoiser: Denoiser, captions: TextConditioning) -> Tensor:
-        """Eq. 1 on this batch; `captions` holds one output row for each of `captions`."""
-        return self.loss_of([denoiser(part.z_t, part.t, part.text(captions)) for part in self.parts])
+    @property
+    def samples(self) -> int:
+        return sum(len(part.places) for part in self.parts)
+
+    def diffusion_loss(self, denoiser: Denoiser, text: TextConditioning) -> Tensor:
+        """Eq. 1 on this batch; `text` holds one output row for each of `captions`."""
+        return self.loss_of([denoiser(part.z_t, part.t, part.text_of(text)) for part in self.parts])
 
     def loss_of(self, predictions: Sequence[Tensor]) -> Tensor:
         """Eq. 1 of a prediction for each part: the mean over the cells of them all."""
@@ -128,13 +132,15 @@ class NoisedBatch:
         return (torch.stack(losses) * cells).sum() / cells.sum().clamp(min=1e-6)
 
     def with_attention(
-        self,
-        denoiser: Denoiser,
-        text_of: Callable[[NoisedPictures], TextConditioning],
-        statistic_of: Callable[[NoisedPictures], AttentionStatistic],
+        self, denoiser: Denoiser, text: TextConditioning, statistic_of: Callable[[NoisedPictures], AttentionStatistic]
     ) -> tuple[list[Tensor], Tensor]:
-        """A prediction for each part, and the statistics of all samples [L, B, ...], for `L` layers."""
-        runs = [denoiser.with_attention(part.z_t, part.t, text_of(part), statistic_of(part)) for part in self.parts]
+        """A prediction for each part, and the statistics of all samples [L, B, ...], for `L` layers.
+
+        text: one output row for each of `captions`, or one for all.
+        """
+        runs = [
+            denoiser.with_attention(part.z_t, part.t, part.text_of(text), statistic_of(part)) for part in self.parts
+        ]
         return [prediction for prediction, _ in runs], torch.cat([torch.stack(each) for _, each in runs], dim=1)
 
 

@@ -95,7 +95,7 @@ def check_inputs(
         held_out=held_out,
         prompts=prompts,
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
+        preview=PreviewPlan.of(settings, concept, rows, pictures),
         made_of=made_of,
         beginning=beginning,
         start=start,

@@ -73,7 +73,7 @@ class EmbeddingSettings:
         low=1e-7,
         high=1.0,
         step=1e-4,
-        help=(f"AdamW's rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: {STAGE_1['learning_rate']})."),
+        help=f"AdamW's rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: {STAGE_1['learning_rate']}).",
     )
     resolution: int = like(SharedSettings, "resolution")
     seed: int = like(SharedSettings, "seed")

@@ -65,7 +65,7 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
         session.train()
         with session.loop.averaged():
             concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
-        preview = session.finish(concept.path, checked.pictures.pictures.shown)
+        preview = session.finish(concept.path, checked.pictures.pictures)
     hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
     summary = session.summary(concept.path, concept.phrase, *hardly)
     return TrainedEmbedding(concept, session.losses, preview=preview, chart=session.chart(), summary=summary)
@@ -79,7 +79,7 @@ def finished_embedding(host: HostModels, checked: CheckedInputs) -> TrainedEmbed
     return TrainedEmbedding(
         concept,
         before.losses,
-        preview=before.preview(checked.pictures.pictures.shown),
+        preview=before.preview(checked.pictures.pictures),
         chart=before.chart(),
         summary=before.summary(concept.name, concept.phrase),
     )

@@ -140,7 +140,7 @@ def check_finetune(
         class_pictures=class_pictures,
         alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
         rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures.shown),
+        preview=PreviewPlan.of(settings, concept, rows, pictures),
         start=start,
         made_of=made_of,
         beginning=beginning,

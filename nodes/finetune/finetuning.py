@@ -78,7 +78,7 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         with session.loop.averaged():
             weights, path = learned.save(card, node_id)
             concept = learned.save_concept(settings.name, settings.overwrite, card)
-        preview = session.finish(path, checked.pictures.pictures.shown)
+        preview = session.finish(path, checked.pictures.pictures)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
@@ -108,7 +108,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
         model=patched_model(host.model, weights),
         lora=None if weights.lora is None else LoraModel(weights.lora, before.card),
         losses=before.losses,
-        preview=before.preview(checked.pictures.pictures.shown),
+        preview=before.preview(checked.pictures.pictures),
         chart=before.chart(),
         path=path,
         concept=concept,

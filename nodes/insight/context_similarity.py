@@ -31,7 +31,7 @@ class SimilaritySettings:
 
     prompt: str = text(
         "a photo of a {} in the desert",
-        help=("A prompt with {} once, where the words are put one after the other."),
+        help="A prompt with {} once, where the words are put one after the other.",
         multiline=True,
     )
     words: str = text(

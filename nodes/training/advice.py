@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 from ...core_ops.diffusion_process import Prediction
-from ...core_ops.pictures import Fit, is_empty, looks_inverted, scaled_side
+from ...core_ops.pictures import MUCH_ENLARGED, Fit, is_empty, looks_inverted, scaled_side
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
-FAR_RATE, FAR_SIDE, MUCH_ENLARGED = 10, 1.5, 2
+FAR_RATE, FAR_SIDE = 10, 1.5
 MOST_WORDS = 4
 HARDLY_ACTS = 0.01
 """Of the gradient."""

@@ -41,14 +41,14 @@ class PreviewPlan:
     side: int
 
     @classmethod
-    def of(cls, settings: Any, concept: Concept, rows: PromptRows, pixels: Sequence[Tensor]) -> PreviewPlan:
-        """pixels: [3, H, W] of each picture. Raises ValueError for prompts that cannot be drawn."""
+    def of(cls, settings: Any, concept: Concept, rows: PromptRows, pictures: Pictures) -> PreviewPlan:
+        """Raises ValueError for prompts that cannot be drawn."""
         with naming("preview_prompts"):
             prompts = [rows.concept(concept.caption(template)) for template in preview_templates(settings)]
         with naming("preview_negative"):
             negative = rows.text(settings.preview_negative)
         sampler = DDIMConfig(settings.preview_steps, settings.preview_guidance)
-        return cls(prompts, negative, pixels[0], sampler, settings.preview_size or settings.resolution)
+        return cls(prompts, negative, pictures.shown(1)[0], sampler, settings.preview_size or settings.resolution)
 
 
 def preview_templates(settings: Any) -> Sequence[str]:
@@ -104,7 +104,7 @@ def in_rows(pictures: Sequence[Tensor]) -> Tensor:
 
 def show_pictures(pictures: Pictures, node_id: str | None) -> None:
     """On the node, as they are trained, before the first step."""
-    RunProgress(1, node_id).show(0, in_rows([picture.movedim(0, -1) for picture in pictures.shown[:MOST_SHOWN]])[0])
+    RunProgress(1, node_id).show(0, _sheet(pictures, MOST_SHOWN)[0])
 
 
 def _within(picture: Tensor, size: tuple[int, int]) -> Tensor:
@@ -120,6 +120,10 @@ def _within(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return tile
 
 
-def references(pixels: Sequence[Tensor]) -> Tensor:
-    """In place of a preview, [1, H, W, 3]: some of the pictures [3, H, W]."""
-    return in_rows([picture.movedim(0, -1) for picture in pixels[:MOST_REFERENCES]])
+def references(pictures: Pictures) -> Tensor:
+    """In place of a preview, [1, H, W, 3]: some of the pictures."""
+    return _sheet(pictures, MOST_REFERENCES)
+
+
+def _sheet(pictures: Pictures, count: int) -> Tensor:
+    return in_rows([picture.movedim(0, -1) for picture in pictures.shown(count)])

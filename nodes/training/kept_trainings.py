@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core_ops.pictures import Pictures
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files, file_metadata, safe_files
@@ -229,10 +230,10 @@ class FinishedTraining:
         """[1, H, W, 3]."""
         return loss_chart(self.losses, self.card.get("steady_steps", []), self.card.get("steps_done", 1))
 
-    def preview(self, pixels: Sequence[Tensor]) -> Tensor:
-        """[1, H, W, 3]; of a training without, some of the pictures [3, H, W]."""
+    def preview(self, pictures: Pictures) -> Tensor:
+        """[1, H, W, 3]; of a training without, some of the pictures."""
         drawn = read_picture(picture_beside(self.path))
-        return references(pixels) if drawn is None else drawn
+        return references(pictures) if drawn is None else drawn
 
     def summary(self, name: str, phrase: str) -> str:
         """Lines for the node. phrase: what the user writes in prompts."""

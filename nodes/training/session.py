@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core_ops.pictures import Pictures
 from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
 from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import StepReport, TrainingLoop
@@ -133,11 +134,10 @@ class Session:
                 told = "\n".join([f"loss {self.losses[STEADY][-1]:.3g}", *self._first_loss_note()])
                 progress.update(report.step, told, shown)
 
-    def finish(self, saved: Path, pixels: Sequence[Tensor]) -> Tensor:
+    def finish(self, saved: Path, pictures: Pictures) -> Tensor:
         """When the files are written: the last preview, [1, H, W, 3], and what is of use no more is removed.
 
-        saved: the file of what was learned. pixels: the pictures [3, H, W], in place of a preview where none is
-        wanted.
+        saved: the file of what was learned. pictures: shown in place of a preview where none is wanted.
         """
         settings = self.plan.settings
         if settings.preview_every:
@@ -152,7 +152,7 @@ class Session:
             concept_files.remove_state(self.plan.state_name)
         elif not _due(self.loop.step, settings.save_every):
             self.save_state()  # more steps may be wanted
-        preview = references(pixels) if self._drawn is None else self._drawn
+        preview = references(pictures) if self._drawn is None else self._drawn
         if self.node_id is not None:  # the editor goes on showing a live picture in place of the node's own: this is it
             RunProgress(self.plan.steps, self.node_id).show(self.loop.step, over_chart(preview, self.chart())[0])
         return preview

@@ -133,6 +133,7 @@ class HostDenoiser:
         self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
         self._layers = cross_attention_layers(self.unet)
         self._sigmas = sigmas.to(self.device)
+        self._sample_sigmas = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
         options = {} if self.device.type == "meta" else model.model_options.get("transformer_options", {})
         self._options, self._patches = for_training(options), patch_names(options)
@@ -210,8 +211,8 @@ class HostDenoiser:
         """What the host's sampler says of a batch to patches: all of it is conditional, and at these noise levels."""
         if not self._patches:
             return {}
-        steps = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
-        return {"cond_or_uncond": [0], "uuids": [CONDITIONAL], "sigmas": self._sigmas[t], "sample_sigmas": steps}
+        levels = {"sigmas": self._sigmas[t], "sample_sigmas": self._sample_sigmas}
+        return {"cond_or_uncond": [0], "uuids": [CONDITIONAL], **levels}
 
 
 def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:
