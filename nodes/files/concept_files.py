@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import io
 import json
 import logging
@@ -114,16 +115,17 @@ def state_path(name: str) -> Path:
     return Path(folder_paths.get_output_directory()) / STATE_FOLDER / f"{name}.safetensors"
 
 
-def _spare_state_path(name: str) -> Path:
-    """Where a state goes on the system's own disk, when the output folder's is full or gone."""
-    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}" / f"{name}.safetensors"
+def spare_state_path(name: str) -> Path:
+    """Where a state goes on the system's own disk when the output folder, whose own it is, is full or gone."""
+    output = hashlib.sha256(os.fsencode(folder_paths.get_output_directory())).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}-{output}" / f"{name}.safetensors"
 
 
 def save_state(name: str, state: Mapping[str, Any]) -> Path:
     """Writes nested dictionaries of tensors, numbers and strings; replaces the state of an earlier step."""
     tensors: dict[str, Tensor] = {}
     metadata = {"state": json.dumps(_split(state, "", tensors))}
-    path, spare = state_path(name), _spare_state_path(name)
+    path, spare = state_path(name), spare_state_path(name)
     try:
         safe_files.write(path, tensors, metadata=metadata, overwrite=True)
     except OSError as error:
@@ -143,7 +145,7 @@ def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
 
     Raises ValueError when it cannot be read.
     """
-    spare = _spare_state_path(name)
+    spare = spare_state_path(name)
     places = [state_path(name), *([spare] if _is_private(spare.parent) else [])]
     path = max(places, key=lambda place: place.stat().st_mtime if place.is_file() else 0.0)
     if not path.is_file():
@@ -162,7 +164,7 @@ def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
 
 def remove_state(name: str) -> None:
     """Of a training that needs it no more."""
-    spare = _spare_state_path(name)
+    spare = spare_state_path(name)
     for path in (state_path(name), *([spare] if _is_private(spare.parent) else [])):
         path.unlink(missing_ok=True)
 

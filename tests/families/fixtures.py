@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lab.comfyui import start
 
-__all__ = ["comfyui", "embeddings", "output_folder", "short_previews", "vision_models"]
+__all__ = ["comfyui", "embeddings", "nothing_kept", "output_folder", "short_previews", "vision_models"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +28,15 @@ def short_previews(monkeypatch: pytest.MonkeyPatch) -> None:
     from core_personalization.nodes.training import concept_preview as concept_preview
 
     monkeypatch.setattr(concept_preview, "DDIMConfig", lambda *_: DDIMConfig(steps=2))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_kept(comfyui: Path) -> None:
+    """No test goes on from what another file's tests left under the same name."""
+    import folder_paths
+    from core_personalization.nodes.files.concept_files import STATE_FOLDER
+
+    shutil.rmtree(Path(folder_paths.get_output_directory()) / STATE_FOLDER, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ tests/host/test_safe_files.py has more names that are none.
 
 from __future__ import annotations
 
-import getpass
 import os
 import tempfile
 from collections.abc import Callable
@@ -147,13 +146,18 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(sd1, concept, comf
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows gives every user a temporary folder")
 def test_no_state_comes_from_a_folder_that_others_could_write(comfyui, tmp_path, monkeypatch):
+    import folder_paths
     from core_personalization.nodes.files import concept_files, safe_files
 
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    spare = tmp_path / f"{concept_files.STATE_FOLDER}-{getpass.getuser()}"
+    spare = concept_files.spare_state_path("planted").parent
+    assert spare.parent == tmp_path
     spare.mkdir(mode=0o700)
     safe_files.write(spare / "planted.safetensors", {}, {"state": '{"step": 1}'}, overwrite=False)
     assert concept_files.load_state("planted") == {"step": 1}
+    with monkeypatch.context() as elsewhere:  # another ComfyUI of the same person's
+        elsewhere.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+        assert concept_files.load_state("planted") is None
     spare.chmod(0o777)
     assert concept_files.load_state("planted") is None
     spare.chmod(0o700)
