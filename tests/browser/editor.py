@@ -125,7 +125,9 @@ class Editor:
 
     @property
     def run_button(self) -> Locator:
-        return self.page.get_by_test_id("queue-button")
+        """Of the graph, or of the form in app mode."""
+        buttons = self.page.locator("[data-testid=queue-button], [data-testid=linear-run-button] button")
+        return buttons.filter(visible=True).last  # The form has others to set how often it runs.
 
     def run(self) -> dict[str, Any]:
         """Clicks Run. Returns the server's answer: prompt_id, or error and node_errors."""
