@@ -66,7 +66,7 @@ def aligned_diffusion(
         aligned = attention_alignment_loss(moments, alignment.mean_weight, alignment.variance_weight)
         return batch.loss_of(predictions), aligned
 
-    return terms(("diffusion", "attention_alignment"), losses)
+    return terms({"diffusion": 1.0, "attention_alignment": 1.0}, losses)
 
 
 def concept_and_category_spans(captions: Sequence[TokenRow], category_tokens: int) -> Tensor:

@@ -6,12 +6,14 @@ import pytest
 import torch
 from core_personalization.core_ops.diffusion_process import NoiseSchedule
 from core_personalization.core_ops.losses.attention_alignment import attention_alignment_loss, span_moments
+from core_personalization.core_ops.losses.attention_to_end import attention_to_end_loss, distance_to_end
 from core_personalization.core_ops.losses.context_losses import (
     context_attention_loss,
     context_embedding_loss,
     token_means,
 )
 from core_personalization.core_ops.losses.diffusion import diffusion_loss
+from core_personalization.core_ops.losses.embedding_anchor import embedding_anchor_loss
 from core_personalization.core_ops.recipes.context_regularization import rescale_to_norm
 from oracles import losses as oracle
 
@@ -72,6 +74,19 @@ def test_attention_alignment():
     moments = torch.stack([span_moments(spans)(layer) for layer in maps])
     ours = attention_alignment_loss(moments, 2.0, 5.0)
     assert_same(ours, oracle.attention_regularizer(maps, concept, category, 2.0, 5.0), maps)
+
+
+def test_attention_to_end():
+    maps, concept = random_maps(0), [3, 4]
+    spans = torch.zeros(BATCH, TOKENS)
+    spans[:, concept] = 1 / 2
+    distances = torch.stack([distance_to_end(spans, torch.tensor([8, 8]))(layer) for layer in maps])
+    assert_same(attention_to_end_loss(distances), oracle.attention_to_end(maps, concept, 8), maps)
+
+
+def test_embedding_anchor():
+    vectors, start = random(3, 16).requires_grad_(), random(3, 16, seed=1)
+    assert_same(embedding_anchor_loss(vectors, start), oracle.anchor_loss(vectors, start), [vectors])
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -99,12 +99,17 @@ class PromptRefinement:
         self.config, self.problem, self.weights = config, problem, copy.deepcopy(config.weights)
         self.start = problem.embedding.snapshot()
 
+    def begin_at(self, vectors: Embedding) -> None:
+        """Before the first step."""
+        self.problem.embedding.set(vectors)
+        self.start = self.problem.embedding.snapshot()
+
     @property
     def parameters(self) -> list[Tensor]:
         return self.problem.embedding.parameters
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
-        cut = DetachedText(self._encoded(), self.parameters)
+        cut = DetachedText(self._encoded(), self.problem.embedding)
         return cut.step(self.objective(cut.text))
 
     def objective(self, text: TextConditioning) -> Objective:

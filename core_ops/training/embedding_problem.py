@@ -32,6 +32,11 @@ class ConceptEmbedding:
         """A copy on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.vectors.items()}
 
+    @torch.no_grad()
+    def set(self, vectors: Mapping[str, Tensor]) -> None:
+        for name, value in self.vectors.items():
+            value.copy_(vectors[name])
+
     def norms(self) -> dict[str, Tensor]:
         """Norm of each vector, [V, 1] per encoder."""
         return {name: value.detach().norm(dim=-1, keepdim=True) for name, value in self.vectors.items()}
@@ -54,23 +59,28 @@ def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
 class DetachedText:
     """Separates the graph at the text encoder's output.
 
-    Every term differentiates down to `text` only, and their sum goes back through the text encoder once.
+    Every term differentiates down to `text` only, or to `vectors`, which are v itself; and their sum goes back through
+    the text encoder once.
     """
 
-    def __init__(self, text: TextConditioning, parameters: Sequence[Tensor]) -> None:
-        self._parameters = list(parameters)
+    def __init__(self, text: TextConditioning, embedding: ConceptEmbedding) -> None:
+        self._parameters = embedding.parameters
         self._encoded = [*text.outputs.values(), text.context, *([] if text.pooled is None else [text.pooled])]
-        self.leaves = [tensor.detach().requires_grad_() for tensor in self._encoded]
-        outputs = dict(zip(text.outputs, self.leaves, strict=False))
-        context, *pooled = self.leaves[len(outputs) :]
+        self.vectors = {name: v.detach().requires_grad_() for name, v in embedding.vectors.items()}
+        leaves = [tensor.detach().requires_grad_() for tensor in self._encoded]
+        outputs = dict(zip(text.outputs, leaves, strict=False))
+        context, *pooled = leaves[len(outputs) :]
         self.text = replace(text, outputs=outputs, context=context, pooled=pooled[0] if pooled else None)
+        self.leaves = [*leaves, *self.vectors.values()]
 
     def pull_back(self, gradients: Gradients) -> Gradients:
-        """Gradients on the trained vectors for gradients on `leaves`; may be called again, for the graph is kept."""
-        return torch.autograd.grad(self._encoded, self._parameters, gradients, retain_graph=True)
+        """Gradients on v for gradients on `leaves`; may be called again, for the graph is kept."""
+        of_text, of_vectors = gradients[: len(self._encoded)], gradients[len(self._encoded) :]
+        through = torch.autograd.grad(self._encoded, self._parameters, of_text, retain_graph=True)
+        return tuple(one + other for one, other in zip(through, of_vectors, strict=True))
 
     def step(self, objective: Objective) -> TrainingStep:
-        """A step whose terms depend on v through `text` alone."""
+        """A step whose terms depend on v through `text` and `vectors` alone."""
         return TrainingStep(objective, self.leaves, self.pull_back)
 
 
@@ -90,7 +100,7 @@ class EmbeddingProblem:
         return draw_batch(self.latents, self.denoiser.schedule, batch_size, random["data"], self.min_snr)
 
     def encode(self, captions: Sequence[TokenRow]) -> DetachedText:
-        return DetachedText(self.encoder.encode(captions, self.embedding.vectors), self.embedding.parameters)
+        return DetachedText(self.encoder.encode(captions, self.embedding.vectors), self.embedding)
 
 
 class EmbeddingRecipe:

@@ -21,12 +21,12 @@ Gradients = tuple[Tensor, ...]
 class ForwardPass:
     """Scalar terms that share one graph, and so are differentiated together.
 
-    compute: their values, in the order of `names`. weight: λ of them all.
+    compute: their values, in the order of `names`. weights: their λ.
     """
 
     names: tuple[str, ...]
     compute: Callable[[], Sequence[Tensor]]
-    weight: float = 1.0
+    weights: tuple[float, ...]
 
     def computed(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.compute(), strict=True))
@@ -42,17 +42,24 @@ class Objective:
         return Objective((*self.passes, *other.passes))
 
     def __rmul__(self, weight: float) -> Objective:
-        return Objective(tuple(replace(each, weight=weight * each.weight) for each in self.passes))
+        return Objective(
+            tuple(replace(each, weights=tuple(weight * own for own in each.weights)) for each in self.passes)
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """λ by term."""
+        return {name: own for each in self.passes for name, own in zip(each.names, each.weights, strict=True)}
 
 
 def term(name: str, compute: Callable[[], Tensor]) -> Objective:
     """One scalar term, computed by a forward pass of its own."""
-    return Objective((ForwardPass((name,), lambda: (compute(),)),))
+    return Objective((ForwardPass((name,), lambda: (compute(),), (1.0,)),))
 
 
-def terms(names: tuple[str, ...], compute: Callable[[], Sequence[Tensor]]) -> Objective:
-    """Several terms of one forward pass."""
-    return Objective((ForwardPass(names, compute),))
+def terms(weights: Mapping[str, float], compute: Callable[[], Sequence[Tensor]]) -> Objective:
+    """Several terms of one forward pass, in the order of their λ."""
+    return Objective((ForwardPass(tuple(weights), compute, tuple(weights.values())),))
 
 
 @dataclass(frozen=True)

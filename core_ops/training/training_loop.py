@@ -171,23 +171,23 @@ class TrainingLoop:
         step = self.recipe.training_step(self.random)
         values: dict[str, Tensor] = {}
         norms: dict[str, float] = {}
+        weights = step.objective.weights
         for each in step.objective.passes:
             computed = each.computed()
             values |= {name: value.detach() for name, value in computed.items()}
-            norms |= self._differentiate(computed, each.weight, step, measure)
+            norms |= self._differentiate(computed, weights, step, measure)
             del computed  # its graph, before the next one is made
         if step.pull_back is not None:
             _add_gradients(self.recipe.parameters, _pulled_back([leaf.grad for leaf in step.leaves], step))
         numbers = torch.stack([value.float() for value in values.values()]).tolist()
-        weights = {name: each.weight for each in step.objective.passes for name in each.names}
         return _MicroBatch(dict(zip(values, numbers, strict=True)), weights, norms)
 
     def _differentiate(
-        self, computed: Mapping[str, Tensor], weight: float, step: TrainingStep, measure: bool
+        self, computed: Mapping[str, Tensor], weights: Mapping[str, float], step: TrainingStep, measure: bool
     ) -> dict[str, float]:
         """Adds the gradient of the terms' weighted sum to the leaves; the norm of each term's own when asked."""
         part = 1.0 / self.config.gradient_accumulation
-        weighted = torch.stack([weight * value * part for value in computed.values()]).sum()
+        weighted = torch.stack([weights[name] * value * part for name, value in computed.items()]).sum()
         weighted = self.scaler.scale(weighted)
         if not measure:
             with self._updating(computed):
@@ -198,12 +198,12 @@ class TrainingLoop:
         first, *others = computed
         norms = {name: self._measured(name, _gradients(computed[name] * scale, step), step, scale) for name in others}
         # A term alone is walked back once: its own gradient is the sum's, divided by its weight.
-        alone = not others and weight != 0
+        alone = not others and weights[first] != 0
         if not alone:
             norms[first] = self._measured(first, _gradients(computed[first] * scale, step), step, scale)
         gradients = _gradients(weighted, step)
         if alone:
-            norms[first] = self._measured(first, gradients, step, weight * scale)
+            norms[first] = self._measured(first, gradients, step, weights[first] * scale)
         _add_gradients(step.leaves, gradients)
         return norms
 

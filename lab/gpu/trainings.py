@@ -14,7 +14,10 @@ EMBEDDING: dict[str, Any] = {
     "save_every": 0,
     "overwrite": True,
 }
-EMBEDDING_METHODS = ("CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion")
+EMBEDDING_METHODS = (
+    *("CoRe", "CoRe (reference code)", "CoRe + DTI", "AttnDreamBooth stage 1", "Cross Initialization"),
+    *("Directional Textual Inversion", "TI + ViCo's regularizer", "Textual Inversion"),
+)
 FORMS = ("full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values")
 
 

@@ -16,7 +16,10 @@ from ...core_ops.recipes.context_regularization import (
     PUBLISHED_WEIGHTS,
     ContextRegularizationConfig,
 )
+from ...core_ops.recipes.cross_initialization import ANCHOR_WEIGHT
+from ...core_ops.recipes.vico_regularization import TO_END_WEIGHT
 from ...core_ops.training.objective import BALANCED, FIXED
+from ...core_ops.training.spherical import KAPPA
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text
@@ -73,7 +76,10 @@ class EmbeddingSettings:
         low=1e-7,
         high=1.0,
         step=1e-4,
-        help=f"AdamW's rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: {STAGE_1['learning_rate']}).",
+        help=(
+            f"AdamW's rate. Paper: {PAPER['learning_rate']} (AttnDreamBooth stage 1: {STAGE_1['learning_rate']}). "
+            "Where the direction alone is learned: radians per step."
+        ),
     )
     resolution: int = like(SharedSettings, "resolution")
     seed: int = like(SharedSettings, "seed")
@@ -169,6 +175,30 @@ class EmbeddingSettings:
         help=f"AttnDreamBooth: weight of the maps' variance. Paper, stage 1: {AttnDreamBoothConfig.variance_weight:g}.",
         advanced=True,
     )
+    anchor_weight: float = number(
+        ANCHOR_WEIGHT,
+        low=0.0,
+        high=1e3,
+        step=1e-5,
+        help=f"Cross Initialization: weight of staying near the start. Paper: {ANCHOR_WEIGHT}.",
+        advanced=True,
+    )
+    end_weight: float = number(
+        TO_END_WEIGHT,
+        low=0.0,
+        high=1e6,
+        step=1e-4,
+        help=f"ViCo: weight of looking where end-of-text looks. Paper: {TO_END_WEIGHT}.",
+        advanced=True,
+    )
+    direction_prior: float = number(
+        KAPPA,
+        low=0.0,
+        high=1e3,
+        step=1e-5,
+        help=f"Directional Textual Inversion: κ, pull towards the super-category's direction. Paper: {KAPPA}.",
+        advanced=True,
+    )
     fit: Fit = like(SharedSettings, "fit")
     augmentation: int = like(SharedSettings, "augmentation")
     use_masks: bool = like(SharedSettings, "use_masks")
@@ -228,7 +258,9 @@ class EmbeddingSettings:
 
     @property
     def rescaled_steps(self) -> tuple[int, int]:
-        """The first step in which v keeps its norm, counted from 1, and the last; 0 for none."""
+        """The first step in which v keeps its norm, counted from 1, and the last; 0 for none (it always keeps it)."""
+        if "rescale_to" in self.unread:
+            return 1, 0
         return max(round(self.rescale_from * self.steps), 1), round(self.rescale_to * self.steps)
 
     @property

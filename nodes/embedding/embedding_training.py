@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
-from ...core_ops.training.optimization import ADAMW_BYTES, adamw
+from ...core_ops.training.optimization import ADAMW_BYTES
 from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept
@@ -137,20 +136,20 @@ def planned(host: HostModels, checked: CheckedInputs) -> MemoryPlan:
 def assembled(
     checked: CheckedInputs, models: TrainingModels, latents: TrainingLatents, rehearsal: bool = False
 ) -> tuple[ConceptEmbedding, TrainingLoop]:
-    """v as it starts, from the super-category or the initial words; and the method that trains it."""
-    settings = checked.settings
-    words = checked.rows.words(settings.initial_words or settings.super_category)
-    embeddings = models.encoder.word_embeddings(dict(zip(models.encoder.names, words, strict=True)))
-    if checked.start is not None:
-        embeddings = {name: checked.start[name].to(like.device) for name, like in embeddings.items()}
-    embedding = ConceptEmbedding({name: spread_over_vectors(v, settings.vectors) for name, v in embeddings.items()})
+    """v as it starts, and the method that trains it."""
+    settings, method = checked.settings, checked.settings.chosen_method
+    start = method.start(models.encoder, checked)
+    further = checked.start and {name: checked.start[name].to(like.device) for name, like in start.items()}
+    embedding = ConceptEmbedding(
+        {name: spread_over_vectors(v, settings.vectors) for name, v in (further or start).items()}
+    )
     problem = EmbeddingProblem(
         models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma
     )
-    recipe = settings.chosen_method.recipe(problem, checked)
+    recipe = method.recipe(problem, checked)
     fp16 = models.denoiser.dtype == torch.float16 and not rehearsal
     config = loop_config(settings, fp16, measure_every=MEASURE_EVERY, averaged_over=AVERAGED_OVER)
-    optimizer = without_state if rehearsal else partial(adamw, weight_decay=settings.weight_decay)
+    optimizer = without_state if rehearsal else method.optimizer(checked, start)
     return embedding, TrainingLoop(recipe, config, optimizer)
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
 from ...core_ops.losses.context_losses import Formulation
 from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import (
@@ -15,18 +19,56 @@ from ...core_ops.recipes.context_regularization import (
     ContextRegularization,
     ContextRegularizationConfig,
 )
+from ...core_ops.recipes.cross_initialization import CrossInitialization
 from ...core_ops.recipes.textual_inversion import TextualInversion
-from ...core_ops.training.embedding_problem import EmbeddingProblem
+from ...core_ops.recipes.vico_regularization import ViCoRegularization
+from ...core_ops.training.embedding_problem import EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.objective import BALANCED, BalancedWeights, FixedWeights
+from ...core_ops.training.optimization import OptimizerFactory, adamw
+from ...core_ops.training.spherical import SphericalSGD
 from ...core_ops.training.training_loop import Recipe
 
 if TYPE_CHECKING:
+    from ..host.models.text_encoder import HostTextEncoder
     from .embedding_inputs import CheckedInputs
+
+
+def words(encoder: HostTextEncoder, checked: CheckedInputs) -> dict[str, Tensor]:
+    """The vocabulary's vectors of the initial words, by default of the super-category."""
+    settings = checked.settings
+    ids = checked.rows.words(settings.initial_words or settings.super_category)
+    vectors = encoder.word_embeddings(dict(zip(encoder.names, ids, strict=True)))
+    return {name: spread_over_vectors(v, settings.vectors) for name, v in vectors.items()}
+
+
+def word_outputs(encoder: HostTextEncoder, checked: CheckedInputs) -> dict[str, Tensor]:
+    """What the text encoder makes of these words, as the U-Net reads it."""
+    settings = checked.settings
+    row = checked.rows.text(settings.initial_words or settings.super_category)
+    with torch.no_grad():
+        outputs = encoder.encode([row], {}).outputs
+    return {name: spread_over_vectors(output[0, 1 : row.end], settings.vectors) for name, output in outputs.items()}
+
+
+def words_of_mean_norm(encoder: HostTextEncoder, checked: CheckedInputs) -> dict[str, Tensor]:
+    """Directions of the words; each as long as the vocabulary's vectors are in the mean."""
+    m = encoder.mean_norms()
+    return {name: m[name] * normalize(v, dim=-1) for name, v in words(encoder, checked).items()}
+
+
+def decaying_adamw(checked: CheckedInputs, start: Mapping[str, Tensor]) -> OptimizerFactory:
+    return partial(adamw, weight_decay=checked.settings.weight_decay)
+
+
+def spherical(checked: CheckedInputs, start: Mapping[str, Tensor]) -> OptimizerFactory:
+    priors = [normalize(v, dim=-1) for v in start.values()]
+    return partial(SphericalSGD, priors=priors, kappa=checked.settings.direction_prior)
 
 
 @dataclass(frozen=True)
 class EmbeddingMethod:
     """recipe: its recipe, from the problem and the node's checked inputs. help: a sentence for the input `method`.
+    start: v as it starts, [V, width] per encoder. optimizer: of v, given that start.
 
     published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
     every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: which
@@ -41,6 +83,8 @@ class EmbeddingMethod:
     draws_prompts: bool = False
     attention: str = "none"
     inputs: tuple[str, ...] = ()
+    start: Callable[[HostTextEncoder, CheckedInputs], dict[str, Tensor]] = words
+    optimizer: Callable[[CheckedInputs, Mapping[str, Tensor]], OptimizerFactory] = decaying_adamw
 
 
 def context_regularization(problem: EmbeddingProblem, checked: CheckedInputs, formulation: Formulation) -> Recipe:
@@ -75,6 +119,14 @@ def textual_inversion(problem: EmbeddingProblem, checked: CheckedInputs) -> Reci
     return TextualInversion(problem, checked.settings.batch_size)
 
 
+def cross_initialization(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
+    return CrossInitialization(problem, checked.settings.batch_size, checked.settings.anchor_weight)
+
+
+def vico(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
+    return ViCoRegularization(problem, checked.settings.batch_size, checked.settings.end_weight)
+
+
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
 CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
 _PAPER = EmbeddingMethod(
@@ -85,9 +137,12 @@ _PAPER = EmbeddingMethod(
     attention="of the words around the concept",
     inputs=(
         "prompt_set", "own_prompts", "weighting", "embedding_weight", "attention_weight", "embedding_share",
-        "attention_share", "rescale_from", "rescale_to", "regularization_batch",
+        "attention_share", "rescale_from", "rescale_to", "regularization_batch", "weight_decay",
     ),
 )  # fmt: skip
+ADAMW_AND_NORM = ("weight_decay", "rescale_from", "rescale_to")
+DIRECTION: dict[str, Any] = {"start": words_of_mean_norm, "optimizer": spherical}
+DIRECTION["published"] = {"steps": 400, "batch_size": 4, "learning_rate": 0.04}  # the program's 0.01 times its batch
 
 METHODS: Mapping[str, EmbeddingMethod] = {
     CORE: _PAPER,
@@ -95,6 +150,12 @@ METHODS: Mapping[str, EmbeddingMethod] = {
         _PAPER,
         recipe=partial(context_regularization, formulation="reference_code"),
         help="'Reference code' follows the authors' program where it differs.",
+    ),
+    "CoRe + DTI": replace(
+        _PAPER,
+        help="CoRe + DTI (ours) learns the direction alone, with CoRe's terms.",
+        inputs=(*(name for name in _PAPER.inputs if name not in ADAMW_AND_NORM), "direction_prior"),
+        **DIRECTION,
     ),
     ATTNDREAMBOOTH: EmbeddingMethod(
         attndreambooth,
@@ -108,10 +169,33 @@ METHODS: Mapping[str, EmbeddingMethod] = {
         },
         writes_category=True,
         attention="of the concept and its super-category",
-        inputs=("alignment_mean", "alignment_variance"),
+        inputs=("alignment_mean", "alignment_variance", "weight_decay"),
+    ),
+    "Cross Initialization": EmbeddingMethod(
+        cross_initialization,
+        "Cross Initialization starts from the text encoder's output for the words, and stays near it.",
+        published={"steps": 320, "batch_size": 8, "learning_rate": 5e-3},
+        inputs=("anchor_weight", "weight_decay"),
+        start=word_outputs,
+    ),
+    "Directional Textual Inversion": EmbeddingMethod(
+        textual_inversion,
+        "Directional Textual Inversion learns the direction alone: the word cannot grow louder than others.",
+        inputs=("direction_prior",),
+        **DIRECTION,
+    ),
+    "TI + ViCo's regularizer": EmbeddingMethod(
+        vico,
+        "ViCo's regularizer lets the concept look where end-of-text looks.",
+        published={"steps": 400, "batch_size": 4, "learning_rate": 5e-3},
+        attention="of the concept and end-of-text",
+        inputs=("end_weight", "weight_decay"),
     ),
     # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
     "Textual Inversion": EmbeddingMethod(
-        textual_inversion, "Textual Inversion is the baseline without regularization.", published=CORE_VALUES
+        textual_inversion,
+        "Textual Inversion is the baseline without regularization.",
+        published=CORE_VALUES,
+        inputs=("weight_decay",),
     ),
 }

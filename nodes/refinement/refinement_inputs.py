@@ -84,10 +84,14 @@ class PromptConcepts:
 
 @dataclass(frozen=True)
 class CheckedPrompt:
-    """Everything that can be refused has been looked at. latents: what is noised, [I, 4, h, w]."""
+    """Everything that can be refused has been looked at.
+
+    categories: of each concept's super-category, vocabulary ids by encoder. latents: what is noised, [I, 4, h, w].
+    """
 
     settings: RefinementSettings
     concepts: PromptConcepts
+    categories: Sequence[Sequence[Sequence[int]]]
     pair: AlignedPair
     latents: Tensor
 
@@ -126,17 +130,19 @@ def check_inputs(
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
         concept.validate_for(host.clip, socket)
     rows = TemplateRows(host.clip, concepts.named())
+    categories = []
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
         with naming(socket):
-            category = rows.words(concept.super_category)[0]
-        if not category:
+            categories.append(rows.words(concept.super_category))
+        if not categories[-1][0]:
             raise ValueError(
                 f"{socket}: {quoted(concept.name)} has no super-category to be compared with; train it with one."
             )
     pair = AlignedPair(
         rows.row(settings.prompt, concepts.fillings), rows.row(settings.prompt, concepts.reference_fillings)
     )
-    return CheckedPrompt(settings, concepts, pair=pair, latents=_starting_latents(host, start, settings))
+    noised = _starting_latents(host, start, settings)
+    return CheckedPrompt(settings, concepts, categories=categories, pair=pair, latents=noised)
 
 
 def _prompt_concepts(given: Sequence[Concept | None], settings: RefinementSettings) -> PromptConcepts:

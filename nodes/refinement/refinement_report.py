@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING, change_norms
 from ..tables import markdown_table
 from .refinement_inputs import CheckedPrompt
+from .refinement_settings import TEA
 from .refining import RefinedPrompt
 
 
@@ -35,8 +36,9 @@ def report(checked: CheckedPrompt, refined: RefinedPrompt, context_labels: Seque
 
 
 def _movement(checked: CheckedPrompt, refined: RefinedPrompt) -> str:
-    steps = checked.settings.steps
-    if steps == 0:
+    settings = checked.settings
+    steps, turned = settings.steps, settings.adjustment == TEA
+    if steps == 0 and not turned:
         return "0 steps, the plain prompt."
     change, norm = change_norms(refined.start, refined.vectors)
     if change == 0:
@@ -44,5 +46,6 @@ def _movement(checked: CheckedPrompt, refined: RefinedPrompt) -> str:
             f"no step of {steps} lowered both terms, so the embedding stays as it was. It is close to its "
             "super-category already, or learning_rate is too high."
         )
-    moved = f"‖Δv‖ = {change:.4g}, {change / norm:.1%} of ‖v‖ = {norm:.4g}"
-    return f"{steps} steps in {refined.seconds:.1f} s moved the embedding by {moved}."
+    moved = f"moved the embedding by ‖Δv‖ = {change:.4g}, {change / norm:.1%} of ‖v‖ = {norm:.4g}"
+    stepped = f"{steps} steps in {refined.seconds:.1f} s" if steps else ""
+    return f"{' and '.join(filter(None, ['TEA' if turned else '', stepped]))} {moved}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...core_ops.embedding_adjustment import NORM, ROTATION
 from ...core_ops.losses.context_losses import Formulation
 from ...core_ops.recipes.prompt_refinement import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS
 from ...core_ops.training.objective import BALANCED, FIXED, BalancedWeights, FixedWeights
@@ -14,6 +15,7 @@ from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text
 
 PAPER, REFERENCE_CODE = "paper", "reference code"
+NONE, TEA = "none", "TEA"
 SMALLEST = 16
 """Side in pixels; U-Nets halve their latents."""
 
@@ -43,6 +45,30 @@ class RefinementSettings:
     )
     seed: int = integer(
         0, low=0, high=2**63 - 1, help="Of the noise. Same seed, same result.", control_after_generate=False
+    )
+    adjustment: str = choice(
+        (NONE, TEA),
+        help=(
+            "none: the concept as it was learned, as in the paper. TEA: it is first turned towards its super-category, "
+            "at once and without a gradient; with steps 0 that is all."
+        ),
+        shows={TEA: ["tea_rotation", "tea_norm"]},
+    )
+    tea_rotation: float = number(
+        ROTATION,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        help=f"TEA: ρ, part of the way to the super-category's direction. Paper: {ROTATION}.",
+        advanced=True,
+    )
+    tea_norm: float = number(
+        NORM,
+        low=0.0,
+        high=1.0,
+        step=0.05,
+        help=f"TEA: α, part of the way to the length of the super-category's vector. Paper: {NORM}.",
+        advanced=True,
     )
     save_as: str = text(
         "", help="Name to write the refined concept under, as an embedding. Empty: nothing is written.", advanced=True

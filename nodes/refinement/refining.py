@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
+from ...core_ops.embedding_adjustment import adjusted_towards
 from ...core_ops.prompts.prompt_templates import fill
 from ...core_ops.recipes.prompt_refinement import (
     ATTENTION,
@@ -20,7 +22,7 @@ from ...core_ops.recipes.prompt_refinement import (
     RefinementProblem,
     noised_latents,
 )
-from ...core_ops.training.embedding_problem import ConceptEmbedding
+from ...core_ops.training.embedding_problem import ConceptEmbedding, spread_over_vectors
 from ...core_ops.training.objective import BALANCED
 from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
 from ..concept import Concept
@@ -28,10 +30,11 @@ from ..files import concept_files
 from ..host.models.denoiser import UNetPlan
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_mode
+from ..host.models.text_encoder import word_vectors
 from ..host.prompts.prompt_rows import TemplateRows
 from ..host.run_control import RunProgress, check_cancelled
 from .refinement_inputs import CheckedPrompt
-from .refinement_settings import RefinementSettings
+from .refinement_settings import TEA, RefinementSettings
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
     plan = settings.unet_plan(host.model)
     with autograd_mode():
         recipe = assembled(host, checked, plan)
-        before = recipe.measure()
+        before, learned = recipe.measure(), recipe.start
         check_cancelled()
+        if settings.adjustment == TEA:
+            recipe.begin_at(turned_towards_its_kind(host, checked))
         if settings.steps == 0:
-            return RefinedPrompt(recipe.start, recipe.start, before=before, after=before, seconds=0.0)
+            return RefinedPrompt(recipe.start, learned, before=before, after=recipe.measure(), seconds=0.0)
         began, progress = time.monotonic(), RunProgress(settings.steps, node_id)
         best, vectors = BestVectors(settings.counted), recipe.start
         for report in training_loop(recipe, settings, fp16=plan.dtype == torch.float16):
@@ -65,11 +70,9 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
         after = recipe.measure()
         best.update(after.terms, vectors)
         if best.vectors is not vectors:
-            with torch.no_grad():
-                for name, value in recipe.problem.embedding.vectors.items():
-                    value.copy_(best.vectors[name])
+            recipe.problem.embedding.set(best.vectors)
             after = recipe.measure()
-        return RefinedPrompt(best.vectors, recipe.start, before=before, after=after, seconds=time.monotonic() - began)
+        return RefinedPrompt(best.vectors, learned, before=before, after=after, seconds=time.monotonic() - began)
 
 
 def assembled(host: HostModels, checked: CheckedPrompt, plan: UNetPlan) -> PromptRefinement:
@@ -87,6 +90,18 @@ def assembled(host: HostModels, checked: CheckedPrompt, plan: UNetPlan) -> Promp
     config = RefinementConfig(settings.terms_formulation, settings.trust_limit, settings.weights)
     problem = RefinementProblem(models.encoder, models.denoiser, pair=checked.pair, noised=noised, embedding=embedding)
     return PromptRefinement(config, problem)
+
+
+def turned_towards_its_kind(host: HostModels, checked: CheckedPrompt) -> Embedding:
+    """TEA of every refined concept."""
+    settings, concepts = checked.settings, checked.concepts
+    adjusted: dict[str, list[Tensor]] = {}
+    for concept, refined, ids in zip(concepts.concepts, concepts.refined, checked.categories, strict=True):
+        for name, words in word_vectors(host.clip, ids).items() if refined else ():
+            kind = spread_over_vectors(words, concept.length)
+            turned = adjusted_towards(concept.vectors[name], kind, settings.tea_rotation, settings.tea_norm)
+            adjusted.setdefault(name, []).append(turned)
+    return {name: torch.cat(parts) for name, parts in adjusted.items()}
 
 
 def training_loop(recipe: PromptRefinement, settings: RefinementSettings, fp16: bool) -> TrainingLoop:

@@ -31,7 +31,7 @@ class Deep:
             output = self.network(torch.randn(4, 16, generator=random["data"]))
             return output.square().mean() * (float("nan") if self.broken else 1.0), output.mean().square()
 
-        return TrainingStep(terms(("size", "drift"), both), self.parameters)
+        return TrainingStep(terms({"size": 1.0, "drift": 1.0}, both), self.parameters)
 
     def update(self, step: int):
         return nullcontext()

@@ -174,3 +174,23 @@ def test_empty_latents_become_noise_and_others_are_noised(sd1):
         picture = torch.rand(1, 64, 64, 3)
     assert plain == attention(latent=empty) == attention(latent=of_another_kind)
     assert len({plain, attention(latent=drawn), attention(images=picture, vae=sd1[2])}) == 3
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_tea_turns_a_concept_at_once_and_may_come_before_the_steps(family, embeddings, steps):
+    from core_personalization.core_ops.embedding_adjustment import adjusted_towards
+    from core_personalization.nodes.host.models.text_encoder import word_vectors
+
+    first, second = concept(family, "tea-1", vectors=2), concept(family, "tea-2", seed=1)
+    given = {"concept": first, "concept_2": second, "prompt": "a {} and a {2}", "overwrite": True, "save_as": "turned"}
+    given |= {"steps": steps, "adjustment": "TEA", "tea_rotation": 0.3, "optimize_2": False}
+    conditioning, report, turned = execute(family, **given)
+    ids = [[token for token, _ in row[0]][1:2] for row in family[1].tokenize("dog").values()]
+    for name, kind in word_vectors(family[1], ids).items():
+        expected = adjusted_towards(first.vectors[name], kind.expand(2, -1), 0.3, 0.5)
+        far = (turned.vectors[name] - expected).norm() / expected.norm()
+        assert far < 1e-6 if steps == 0 else 1e-4 < far < 0.1
+    assert ("TEA moved" if steps == 0 else "TEA and 2 steps in") in report
+    assert same_bits(conditioning, core_encode(family[1], f"a {turned.token} and a {second.token}"))
+    before, after = zip(*measured(report)[0].values(), strict=True)
+    assert after < before

@@ -117,3 +117,37 @@ def norm_rescaled(after: Tensor, before: Tensor) -> Tensor:
     for new, old in zip(after.double(), before.double(), strict=True):
         rows.append(new * math.sqrt(float((old * old).sum())) / math.sqrt(float((new * new).sum())))
     return torch.stack(rows)
+
+
+def anchor_loss(vectors: Tensor, start: Tensor) -> Tensor:
+    """Cross Initialization: mean length of what each vector moved; the program's distance adds 1e-6 to each number."""
+    lengths = [
+        sum((a - b + 1e-6) ** 2 for a, b in zip(new, old, strict=True)) ** 0.5
+        for new, old in zip(vectors.double(), start.double(), strict=True)
+    ]
+    return sum(lengths) / len(lengths)
+
+
+def attention_to_end(maps: Sequence[Tensor], concept: Positions, end: int) -> Tensor:
+    """ViCo: per layer and sample the mean over pixels of the squared difference of two maps, each over its highest."""
+    total = torch.zeros((), dtype=torch.float64)
+    for layer in maps:
+        for sample in layer.double():
+            mean_of_heads = sum(sample) / len(sample)
+            own = sum(mean_of_heads[:, i] for i in concept) / len(concept)
+            other = mean_of_heads[:, end].detach()
+            total = total + ((own / max(own) - other / max(other)) ** 2).mean() / len(layer)
+    return total
+
+
+def spherical_step(vector: Tensor, gradient: Tensor, prior: Tensor, rate: float, kappa: float) -> Tensor:
+    """Directional Textual Inversion: one update of v [width], given ∂L/∂v; its length stays."""
+    length = math.sqrt(sum(float(x) ** 2 for x in vector))
+    v = [float(x) / length for x in vector]
+    g = [length * float(x) - kappa * float(mu) for x, mu in zip(gradient, prior, strict=True)]
+    along = sum(a * b for a, b in zip(g, v, strict=True))
+    g = [a - along * b for a, b in zip(g, v, strict=True)]
+    steepness = math.sqrt(sum(a * a for a in g))
+    moved = [b - rate * a / (steepness + 1e-8) for a, b in zip(g, v, strict=True)]
+    reach = math.sqrt(sum(a * a for a in moved))
+    return torch.tensor([length * a / reach for a in moved])

@@ -116,6 +116,11 @@ class HostTextEncoder:
         """Input embeddings [n, width] of vocabulary ids, per encoder."""
         return {name: self._vocabulary(name)[list(ids)].float().clone() for name, ids in tokens.items()}
 
+    def mean_norms(self) -> dict[str, Tensor]:
+        """Of each encoder's input embeddings, the vocabulary over, without those that are zero; a scalar each."""
+        norms = {name: self._vocabulary(name).float().norm(dim=-1) for name in self.names}
+        return {name: norm.sum() / norm.count_nonzero() for name, norm in norms.items()}
+
     def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
         outputs: dict[str, Tensor] = {}
         contexts: list[Tensor] = []
