@@ -20,6 +20,7 @@ from ..host.models.denoiser import own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
+from ..host.models.unet_weights import file_forgets_sampling, rounds_weights
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import NO_FILE
 from ..training import advice
@@ -130,7 +131,8 @@ def check_finetune(
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
     replaced = advice.on_replaced(beginning.replaces, settings.name)
-    more = on_captions, on_start, *advice.on_masks(masks, given.images), replaced
+    whole = (file_forgets_sampling(host.model), rounds_weights(host.model)) if settings.saves_unet else ()
+    more = on_captions, on_start, *advice.on_masks(masks, given.images), *advice.on_whole_unet(*whole), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..labels import LABELS
 
 FAR_RATE, FAR_SIDE = 10, 1.5
 MOST_WORDS = 4
+_OF_FEW_STEPS = re.compile(r"turbo|lightning|lcm|hyper(?=[-_ ]?(?:sd|xl|\d))|dmd2?(?![a-z])", re.IGNORECASE)
 HARDLY_ACTS = 0.01
 """Of the gradient."""
 HARDLY_KNOWS = 0.7
@@ -103,6 +105,31 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     if len(set(files)) < 2:
         return None
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
+
+
+def on_whole_unet(forgets_sampling: bool = False, rounds: bool = False) -> tuple[str | None, ...]:
+    """Of one that is saved. forgets_sampling: no file can say how it samples. rounds: it is loaded in eight bits."""
+    return (
+        "no file says how this model samples; load what is saved with ModelSamplingDiscrete set as here."
+        if forgets_sampling
+        else None,
+        "the model is loaded in eight bits, to which ComfyUI rounds what is learned when it draws; the file holds it "
+        "in fp16: draw with that, loaded with weight_dtype default."
+        if rounds
+        else None,
+    )
+
+
+def on_few_steps(name: str) -> str | None:
+    """name: of the file that the model is from. Nothing in it says so but its name."""
+    kind = _OF_FEW_STEPS.search(name)
+    if not kind:
+        return None
+    return (
+        f"by its name, {quoted(name)} is made for few steps ({kind[0]}), which a training of the U-Net makes it forget "
+        f"bit by bit: train the model that it was made from, and use the result here. Previews: about 8 in "
+        f"“{LABELS['preview_steps']}”, 1 to 2 in “{LABELS['preview_guidance']}”."
+    )
 
 
 def on_text_encoder(names: Sequence[str]) -> str | None:
