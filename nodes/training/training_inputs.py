@@ -15,7 +15,7 @@ from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept
 from ..host.models.denoiser import own_side
-from ..host.models.host_models import HostModels, checkpoint_files
+from ..host.models.host_models import HostModels, base_model_name, checkpoint_files
 from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import showing
@@ -161,3 +161,4 @@ def advised_on(settings: Any, host: HostModels, images: Sequence[Tensor], *more:
         *advice.on_pictures(images, settings.resolution, settings.fit, own=own),
         advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
     )
+        advice.on_few_steps(base_model_name(host.model)),
