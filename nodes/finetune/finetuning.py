@@ -278,6 +278,7 @@ class LearnedWeights:
             "phrase": concept.phrase,
             "super_category": concept.super_category,
             "with_category": concept.with_category,
+            "pictures": self.checked.told,
             "settings": asdict(settings),
             **record,
         }

@@ -141,13 +141,16 @@ def on_text_encoder(names: Sequence[str]) -> str | None:
     )
 
 
-def on_replaced(replaces: bool, name: str) -> str | None:
-    """ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read."""
-    if not replaces:
+def on_replaced(how: str | None, name: str) -> str | None:
+    """how: the training begins, in words; None where it replaces nothing.
+
+    ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read.
+    """
+    if how is None:
         return None
     return (
-        f"{name} is replaced. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} typed, "
-        "and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+        f"{name} is replaced: {how}. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} "
+        "typed, and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
     )
 
 
