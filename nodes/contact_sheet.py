@@ -58,8 +58,8 @@ def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
         if small.width != small.height:
             for fit, colour in _FRAMES.items():
                 size = small.height, small.width
-                down, right, rows, columns = part_kept(size, fitted_size(size, USUAL_SIDE, fit))
-                draw.rectangle((x + right, y + down, x + right + columns - 1, y + down + rows - 1), outline=colour)
+                down, right, high, wide = part_kept(size, fitted_size(size, USUAL_SIDE, fit))
+                draw.rectangle((x + right, y + down, x + right + wide - 1, y + down + high - 1), outline=colour)
         for number, line in enumerate(lines):
             draw.text((left, top + CELL + 2 + number * LINE), line, _PALE if number == 0 else _INK, font)
     if more:
