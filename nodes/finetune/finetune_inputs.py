@@ -44,6 +44,14 @@ class GivenPictures:
     class_images: Sequence[Tensor] | None = None
     photos: PhotoFacts | None = None
 
+    def validate_for(self, settings: FinetuneSettings) -> None:
+        """Raises ValueError where class images and settings do not go together."""
+        if settings.fused_backward and self.class_images is not None:
+            raise ValueError(
+                "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+                "disconnect them or switch fused_backward off."
+            )
+
 
 @dataclass(frozen=True)
 class CheckedFinetune:
@@ -117,11 +125,7 @@ def check_finetune(
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    if settings.fused_backward and given.class_images is not None:
-        raise ValueError(
-            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
-            "disconnect them or switch fused_backward off."
-        )
+    given.validate_for(settings)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from families.build import FAMILIES, checkpoint
+from families.embedding import embedding_run
 from families.finetuned import relative
 from families.finetuning import checked_finetune, execute
 from families.load import load_checkpoint, text_encoder_options
@@ -114,6 +115,17 @@ def test_a_lora_of_ssd_1b_draws_in_core_what_the_run_draws(comfyui, caplog):
     own = drawn(model, models[1])
     assert relative(own, drawn(models[0], models[1])) > 0.01
     assert relative(drawn(loaded, models[1]), own) < 1e-4
+
+
+def test_a_word_is_learned_on_ssd_1b_by_the_attention_of_all_its_layers(comfyui):
+    """It has no attention in the middle, and levels of several depths."""
+    run = embedding_run(Kind(SSD_1B).load(), steps=1, rescale_to=0)
+    assert len(run.denoiser._layers) == 2 * 2 + 2 * 4 + (1 + 1 + 2) + (2 + 1 + 1)
+    before = run.embedding.snapshot()
+    with torch.inference_mode():
+        run.train()
+    after = run.embedding.snapshot()
+    assert all(not torch.equal(before[name], after[name]) and after[name].isfinite().all() for name in before)
 
 
 def test_how_a_model_samples_that_no_file_says_is_known(comfyui):
