@@ -6,6 +6,7 @@ SD 1, SD 2, SD 2 v and SDXL as they are: tests/host/test_unet_finetune.py.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,12 @@ class Kind:
 def loaded_once(family: Any, marks: tuple[str, ...]) -> tuple[Any, Any, Any]:
     """MODEL, CLIP and VAE; whatever a run does, it leaves these as they are."""
     return load_checkpoint(family, checkpoint(family) | {mark: torch.zeros(0) for mark in marks})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_afterwards() -> Iterator[None]:
+    yield
+    loaded_once.cache_clear()
 
 
 SAID_BY_THE_FILE = {"SDXL, zero SNR by its marks": Kind(FAMILIES["sdxl"], MARKS), "SSD-1B": Kind(SSD_1B)}
