@@ -15,6 +15,12 @@ from .photo_set import read_photos
 from .photo_settings import PhotoSettings
 from .photo_sheet import sheet_of
 
+FOLDER = (
+    "A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions and masks are found by "
+    "name: cat.jpg, cat.txt, cat.mask.png. Folders in it such as 3_portraits and 1_others say how often their pictures "
+    "are drawn."
+)
+
 
 class ConceptImages(RefusingNode):
     SETTINGS = PhotoSettings
@@ -28,14 +34,7 @@ class ConceptImages(RefusingNode):
             description="A folder of photos, with masks and captions where it has them: upright, in order, none lost.",
             search_aliases=["load folder", "load dataset", "load photos", "training images", "upload images", "kohya"],
             inputs=[
-                io.Combo.Input(
-                    "folder",
-                    display_name=LABELS["folder"],
-                    options=folder_names(),
-                    tooltip="A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions "
-                    "and masks are found by name: cat.jpg, cat.txt, cat.mask.png. Folders in it such as 3_portraits "
-                    "and 1_others say how often their pictures are drawn.",
-                ),
+                io.Combo.Input("folder", display_name=LABELS["folder"], options=folder_names(), tooltip=FOLDER),
                 *schema_inputs(PhotoSettings),
             ],
             outputs=[
