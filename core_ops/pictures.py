@@ -78,6 +78,13 @@ def fitted_size(size: Size, side: int, fit: Fit) -> Size:
     return min(kept_sizes(side), key=lambda kept: abs(math.log(kept[0] * size[1] / (kept[1] * size[0]))))
 
 
+def part_kept(size: Size, fitted: Size) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the middle of a picture that has the proportions of the size it is brought to."""
+    scale = min(size[0] / fitted[0], size[1] / fitted[1])
+    rows, columns = round(scale * fitted[0]), round(scale * fitted[1])
+    return (size[0] - rows) // 2, (size[1] - columns) // 2, rows, columns
+
+
 def kept_sizes(side: int) -> list[Size]:
     """What "keep" chooses from: `side` × `side`, and sizes in steps of 64 pixels of at most its area: for each side the
     longest other one that this allows, both at most twice `side` (NovelAI's aspect ratio buckets)."""
@@ -242,9 +249,7 @@ def _fitted(picture: Tensor, side: int, fit: Fit, border: float) -> Tensor:
         left, top = (edge - width) // 2, (edge - height) // 2
         picture = pad(picture, (left, edge - width - left, top, edge - height - top), value=border)
     else:
-        scale = min(height / size[0], width / size[1])
-        rows, columns = round(scale * size[0]), round(scale * size[1])
-        top, left = (height - rows) // 2, (width - columns) // 2
+        top, left, rows, columns = part_kept((height, width), size)
         picture = picture[:, top : top + rows, left : left + columns]
     if picture.shape[-2:] == size:
         return picture

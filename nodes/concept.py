@@ -1,8 +1,9 @@
-"""The values that flow between our nodes: a learned concept, and a trained LoRA."""
+"""The values that flow between our nodes: a learned concept, a trained LoRA, and what is known of photos."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,29 @@ class LoraModel(dict[str, Tensor]):
         self.card = card
 
 
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What a folder says of its pictures besides themselves.
+
+    repeats: how often each is drawn, compared with the others. summary: such as "12 pictures, 2 skipped: notes.pdf (no
+    picture)".
+    """
+
+    repeats: Sequence[int]
+    summary: str
+
+    def repeats_of(self, pictures: int) -> Sequence[int]:
+        """In lowest terms; empty where all are drawn alike. Raises ValueError for another number of pictures."""
+        if len(self.repeats) != pictures:
+            raise ValueError(
+                f"photos: it is about {len(self.repeats)} pictures, and {pictures} came as images; connect both from "
+                "the same Concept Images, or images alone."
+            )
+        return [] if len(set(self.repeats)) == 1 else [each // math.gcd(*self.repeats) for each in self.repeats]
+
+
 ConceptIO = io.Custom("CORE_CONCEPT")
+PhotosIO = io.Custom("CORE_PHOTOS")
 
 
 def _shown(widths: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -13,11 +13,18 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..core_ops.pictures import Fit, fitted_size, part_kept
+
 CELL, GAP, LINE, MOST_LINES = 220, 12, 17, 4
 MOST_SHOWN = 24
 OUTSIDE = 0.25
 """How bright a picture is where its mask leaves it out."""
-_PAPER, _INK, _PALE, _FRAME = (24, 24, 27), (228, 228, 231), (161, 161, 170), (250, 204, 21)
+USUAL_SIDE = 512
+"""In pixels: the proportions that "keep" has are nearly the same at others."""
+LEGEND: Mapping[Fit, str] = {"keep": "□ fit = keep", "crop": "□ crop"}
+"""Of the frames. "pad" leaves out nothing."""
+_PAPER, _INK, _PALE = (24, 24, 27), (228, 228, 231), (161, 161, 170)
+_FRAMES: Mapping[Fit, tuple[int, int, int]] = {"keep": (74, 222, 128), "crop": (250, 204, 21)}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Shown:
 
 
 def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
-    """[1, H, W, 3] in 0…1. more: pictures that the sheet has no room for. A frame: the square that "crop" leaves."""
+    """[1, H, W, 3] in 0…1. more: pictures that the sheet has no room for. Frames: what "crop" and "keep" leave."""
     columns = min(len(shown), 2 if len(shown) == 4 else 3 if len(shown) <= 9 else 4)
     font = _font()
     letters = int(CELL / font.getlength("n"))
@@ -39,7 +46,8 @@ def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
     starts = range(0, len(shown), columns)
     heights = [CELL + 2 * GAP + LINE * max(map(len, texts[start : start + columns])) for start in starts]
     tops = [GAP, *(GAP + top for top in accumulate(heights))]
-    foot = LINE + GAP if more else 0
+    oblong = any(each.pixels.shape[0] != each.pixels.shape[1] for each in shown)
+    foot = LINE * (bool(more) + oblong) + GAP * (bool(more) or oblong)
     sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, tops[-1] + foot), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for index, (each, lines) in enumerate(zip(shown, texts, strict=True)):
@@ -47,14 +55,20 @@ def contact_sheet(shown: Sequence[Shown], more: int = 0) -> Tensor:
         small = _thumbnail(each)
         x, y = left + (CELL - small.width) // 2, top + (CELL - small.height) // 2
         sheet.paste(small, (x, y))
-        side = min(small.size)
         if small.width != small.height:
-            x, y = x + (small.width - side) // 2, y + (small.height - side) // 2
-            draw.rectangle((x, y, x + side - 1, y + side - 1), outline=_FRAME)
+            for fit, colour in _FRAMES.items():
+                size = small.height, small.width
+                down, right, high, wide = part_kept(size, fitted_size(size, USUAL_SIDE, fit))
+                draw.rectangle((x + right, y + down, x + right + wide - 1, y + down + high - 1), outline=colour)
         for number, line in enumerate(lines):
             draw.text((left, top + CELL + 2 + number * LINE), line, _PALE if number == 0 else _INK, font)
     if more:
-        draw.text((GAP, sheet.height - LINE - GAP // 2), f"… and {more} more", _PALE, font)
+        draw.text((GAP, sheet.height - foot + GAP // 2), f"… and {more} more", _PALE, font)
+    if oblong:
+        x = float(GAP)
+        for fit, colour in _FRAMES.items():
+            draw.text((x, sheet.height - LINE - GAP // 2), LEGEND[fit], colour, font)
+            x += font.getlength(f"{LEGEND[fit]}   ")
     return torch.from_numpy(np.asarray(sheet).astype(np.float32) / 255).unsqueeze(0)
 
 

@@ -55,6 +55,19 @@ def test_two_checkpoints():
     assert "text encoder is of b.safetensors" in advice.on_checkpoints(["a.safetensors", "b.safetensors"])
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *[("sd_xl_turbo_1.0_fp16", "turbo"), ("DreamShaperXL_Lightning", "Lightning"), ("photonLCM_v10", "LCM")],
+        *[("Hyper-SDXL-1step", "Hyper"), ("bigLust_dmd2", "dmd2"), ("juggernaut", None), ("hyperrealism_v3", None)],
+    ],
+)
+def test_a_model_made_for_few_steps_is_known_by_its_name(name, kind):
+    note = advice.on_few_steps(f"{name}.safetensors")
+    assert (note is not None) == (kind is not None)
+    assert kind is None or f"made for few steps ({kind})" in note
+
+
 def test_regularizers_that_hardly_act():
     regularizers = ("context_embedding", "context_attention")
     weak = {"diffusion": 0.998, "context_embedding": 0.0015, "context_attention": 0.0005}

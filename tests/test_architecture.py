@@ -33,7 +33,7 @@ NODES = {
     "finetune": {"concept", "embedding", "files", "host", "settings", "training"},
     "refinement": {"concept", "embedding", "files", "host", "settings", "tables"},
     "captions": {"files", "host", "settings"},
-    "photos": {"contact_sheet", "files", "host", "labels", "settings"},
+    "photos": {"concept", "contact_sheet", "files", "host", "labels", "settings"},
     "sharing": {"concept", "files", "host", "labels", "settings", "tables"},
     "insight": {"charts", "concept", "host", "settings", "tables"},
     "evaluation": {"charts", "concept", "files", "host", "settings", "sharing", "tables"},

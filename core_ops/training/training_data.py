@@ -18,7 +18,8 @@ from ..prompts.token_rows import TokenRow
 @dataclass(frozen=True)
 class CaptionedPictures:
     """captions: distinct ones. caption_of_picture: which of them describes each picture. templates: their texts, one
-    per picture. caption_dropout: how often the last of the captions, which says nothing, takes their place.
+    per picture. caption_dropout: how often the last of the captions, which says nothing, takes their place. repeats:
+    how often each picture is drawn, compared with the others; empty for all alike.
     """
 
     pictures: Pictures
@@ -26,6 +27,7 @@ class CaptionedPictures:
     caption_of_picture: Sequence[int]
     templates: Sequence[str]
     caption_dropout: float = 0.0
+    repeats: Sequence[int] = ()
 
     def with_dropout(self, rate: float, nothing: TokenRow) -> CaptionedPictures:
         """nothing: the caption that says nothing."""
@@ -37,8 +39,8 @@ class CaptionedPictures:
         def part(of: slice) -> CaptionedPictures:
             masks = None if self.pictures.masks is None else self.pictures.masks[of]
             pictures = Pictures(self.pictures.pixels[of], masks)
-            captions, templates = self.caption_of_picture[of], self.templates[of]
-            return replace(self, pictures=pictures, caption_of_picture=captions, templates=templates)
+            captions, templates, repeats = self.caption_of_picture[of], self.templates[of], self.repeats[of]
+            return replace(self, pictures=pictures, caption_of_picture=captions, templates=templates, repeats=repeats)
 
         return part(slice(place)), part(slice(place, None))
 
@@ -51,6 +53,7 @@ class TrainingLatents:
     captions: distinct ones; caption_of_latent: which of them describes each latent, [I].
     masks: weight of each latent cell, [1, h, w] in 0…1 of each, or None.
     caption_dropout: how often the last of the captions, which says nothing, takes the place of a picture's own.
+    repeats: how often each latent is drawn, compared with the others; empty for all alike.
     """
 
     latents: Sequence[Tensor]
@@ -58,6 +61,7 @@ class TrainingLatents:
     caption_of_latent: Tensor
     masks: Sequence[Tensor] | None = None
     caption_dropout: float = 0.0
+    repeats: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,17 @@ class NoisedBatch:
 def draw_batch(
     data: TrainingLatents, schedule: NoiseSchedule, batch_size: int, generator: torch.Generator, min_snr: float = 0.0
 ) -> NoisedBatch:
-    """Draws latents (each as often as the others, up to one), t uniform over all timesteps, and ε; which captions are
-    left out, where some are.
+    """Draws latents (each as often as the others, up to one, or as its repeats say), t uniform over all timesteps, and
+    ε; which captions are left out, where some are.
 
     Drawn on the CPU, so that a seed means the same numbers on every device. min_snr: γ of min-SNR weighting, 0 for
     none.
     """
-    count = len(data.latents)
-    rounds = [torch.randperm(count, generator=generator) for _ in range(-(-batch_size // count))]
-    chosen = torch.cat(rounds)[:batch_size]
+    places = torch.arange(len(data.latents))
+    if data.repeats:
+        places = places.repeat_interleave(torch.tensor(data.repeats))
+    rounds = [torch.randperm(len(places), generator=generator) for _ in range(-(-batch_size // len(places)))]
+    chosen = places[torch.cat(rounds)[:batch_size]]
     t = torch.randint(schedule.timesteps, (batch_size,), generator=generator)
     noise = draw_noise(data, chosen, generator)
     captions = data.caption_of_latent[chosen]

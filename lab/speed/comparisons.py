@@ -18,6 +18,8 @@ class Comparison:
     same_loss: bool = True
 
 
+SIZES_OF_PICTURES = (1, 2, 3, 6)
+"""How many different ones a batch has."""
 COMPARISONS = (
     Comparison(
         "textual-inversion", "Textual Inversion step / diffusers", "ours:textual-inversion",
@@ -53,13 +55,21 @@ COMPARISONS = (
     Comparison(
         "probed", "Probed / unprobed sampling", "ours:probed", "core_nodes:generation", 1.1, 1.03, same_loss=False
     ),
+    *(
+        Comparison(
+            f"core-{count}-sizes", f"CoRe step, pictures of {count} sizes / of one", f"ours:core-{count}-sizes",
+            "ours:core-1-sizes", None, same_loss=False,
+        )
+        for count in SIZES_OF_PICTURES[1:]
+    ),
     Comparison(
         "core-own", "CoRe step / our Textual Inversion step", "ours:core", "ours:textual-inversion", 2.4,
         same_loss=False,
     ),
 )  # fmt: skip
 BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
-EVERYTHING = tuple(BY_NAME)
+EVERYTHING = tuple(name for name in BY_NAME if not name.endswith("-sizes"))
+"""But for what needs a batch and a side of its own."""
 
 OTHER_LIMITS: dict[tuple[str, str], float] = {("sd21-256", "core"): 0.88}
 """Limits on time that differ at a size."""

@@ -34,6 +34,17 @@ def host_models(task: Task) -> Any:
     return HostModels(*load_checkpoint(task.family, load_file(task.weights)))
 
 
+def oblong_pictures(task: Task, sizes: int) -> list[Tensor]:
+    """One for each in the batch, of so many of the sizes that fit = keep makes: those of the largest area."""
+    from core_personalization.core_ops.pictures import kept_sizes
+
+    found = sorted(kept_sizes(task.side), key=lambda size: (-size[0] * size[1], abs(size[0] - size[1])))[:sizes]
+    if len(found) < sizes or task.batch % sizes:
+        raise ValueError(f"{sizes} sizes need a larger side than {task.side}, and a batch that is a multiple of them")
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(1, *found[number % sizes], 3, generator=generator) for number in range(task.batch)]
+
+
 def pictures(task: Task) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(1, task.side, task.side, 3, generator=generator) for _ in range(PICTURES)]

@@ -8,18 +8,22 @@ from typing import Any
 import torch
 
 from .child import Step
+from .comparisons import SIZES_OF_PICTURES
 from .core_nodes import PROMPT, sample
-from .host import host_models, import_host, pictures
+from .host import host_models, import_host, oblong_pictures, pictures
 from .task import Task
 
 SUPER_CATEGORY = "dog"
+CORE = "CoRe (reference code)"
 
 
 def import_libraries(task: Task) -> None:
     import_host(task)
 
 
-def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
+def _embedding(method: str, sizes: int = 0, **settings: Any) -> Callable[[Task], Step]:
+    """sizes: of the pictures, how many different ones; 0 for squares."""
+
     def build(task: Task) -> Step:
         from core_personalization.nodes.embedding.embedding_inputs import check_inputs
         from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
@@ -37,9 +41,12 @@ def _embedding(method: str, **settings: Any) -> Callable[[Task], Step]:
         }
         host = host_models(task)
         with torch.inference_mode():
-            checked = check_inputs(host, pictures(task), None, None, validated(EmbeddingSettings, chosen))
+            given = oblong_pictures(task, sizes) if sizes else pictures(task)
+            checked = check_inputs(host, given, None, None, validated(EmbeddingSettings, chosen))
             training = ready_to_train(host, checked)
-        share(task, training, checked.pictures.captions, [(pair.concept, pair.reference) for pair in checked.prompts])
+        if not sizes:
+            prompts = [(pair.concept, pair.reference) for pair in checked.prompts]
+            share(task, training, checked.pictures.captions, prompts)
         return stepping(training)
 
     return build
@@ -159,12 +166,13 @@ def probed(task: Task) -> Step:
 ATTENTION = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "textual-inversion": _embedding("Textual Inversion"),
-    "core": _embedding("CoRe (reference code)"),
+    "core": _embedding(CORE),
     "attndreambooth-1": _embedding("AttnDreamBooth stage 1"),
     "attndreambooth-2": _finetune(True, scope="cross-attention layers", learning_rate=2e-5, **ATTENTION),
     "attndreambooth-3": _finetune(True, **ATTENTION),
     "finetune": _finetune(),
     "finetune-fused": _finetune(fused_backward=True),
+    **{f"core-{count}-sizes": _embedding(CORE, count, fit="keep") for count in SIZES_OF_PICTURES},
     "lora": _finetune(form="LoRA", rank=8, learning_rate=1e-4),
     "test-time": test_time,
     "probed": probed,

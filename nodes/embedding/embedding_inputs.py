@@ -12,7 +12,7 @@ from ...core_ops.pictures import prepare_pictures
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
-from ..concept import Concept
+from ..concept import Concept, PhotoFacts
 from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model
 from ..host.models.host_models import HostModels
@@ -20,8 +20,8 @@ from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
-from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests, repeats_digest
+from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, told_of, validate_training
 from .embedding_settings import EmbeddingSettings
 
 
@@ -31,7 +31,7 @@ class CheckedInputs:
 
     concept: as it will be written, its vectors yet to be learned. pictures: that are trained. held_out: one that is
     not, or None. prompts: that v is regularized in, where the method does so. notes: lines for the user. start: vectors
-    that v starts from in place of words.
+    that v starts from in place of words. told: of the pictures, for the card.
     """
 
     settings: EmbeddingSettings
@@ -44,6 +44,7 @@ class CheckedInputs:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+    told: str
     start: Embedding | None = None
 
 
@@ -64,6 +65,7 @@ def check_inputs(
     captions: Sequence[str] | None,
     settings: EmbeddingSettings,
     start_from: Concept | None = None,
+    photos: PhotoFacts | None = None,
 ) -> CheckedInputs:
     """Raises ValueError for everything that would make the run fail later."""
     name = settings.concept_name
@@ -78,16 +80,14 @@ def check_inputs(
     validate_initial_words(settings.initial_words, rows)
     path = concept_files.embedding_path(name)
     concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
-    captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows)
-    templates = settings.prompt_templates()
+    captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows, photos)
     with naming("own_prompts"):
-        prompts = [rows.pair(template) for template in templates]
+        prompts = [rows.pair(template) for template in settings.prompt_templates()]
     start = starting_vectors(host, start_from)
-    made_of = what_decides(host, settings, captioned, templates, start)
+    made_of = what_decides(host, settings, captioned, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
-    replaced = advice.on_replaced(beginning.replaces, name)
-    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images), replaced
+    more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images)
     return CheckedInputs(
         settings,
         concept,
@@ -99,7 +99,8 @@ def check_inputs(
         made_of=made_of,
         beginning=beginning,
         start=start,
-        notes=[*notes, *advised_on(settings, host, images, *more)],
+        told=told_of(captioned, photos),
+        notes=[*notes, *advised_on(settings, host, images, *more, advice.on_replaced(beginning.said, name))],
     )
 
 
@@ -120,14 +121,11 @@ def validate_initial_words(words: str, rows: PromptRows) -> None:
 
 
 def what_decides(
-    host: HostModels,
-    settings: EmbeddingSettings,
-    captioned: CaptionedPictures,
-    prompts: Sequence[str],
-    start: Embedding | None,
+    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, start: Embedding | None
 ) -> MadeOf:
     """All that decides what is learned."""
-    pictures, captions = picture_digests(captioned, settings.hold_out, *prompts)
+    pictures, captions = picture_digests(captioned, settings.hold_out, *settings.prompt_templates())
     unread = ("concept_name", *settings.unread)
     further = {} if start is None else {"concept_to_start_from": digest(*(v for _, v in sorted(start.items())))}
+    further |= repeats_digest(captioned)
     return MadeOf.given(host, settings, unread=unread, pictures=pictures, captions=captions, **further)

@@ -172,6 +172,7 @@ class LearnedEmbedding:
             "phrase": concept.phrase,
             "super_category": concept.super_category,
             "with_category": concept.with_category,
+            "pictures": self.checked.told,
             "settings": asdict(settings),
             **record,
         }

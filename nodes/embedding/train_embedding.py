@@ -77,6 +77,7 @@ class TrainEmbedding(RefusingNode):
         images: Any,
         masks: Any = None,
         captions: Any = None,
+        photos: Any = None,
         start_from: Any = None,
         **inputs: Any,
     ) -> io.NodeOutput:
@@ -84,7 +85,7 @@ class TrainEmbedding(RefusingNode):
         show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
         start = start_from[0] if start_from else None
-        checked = check_inputs(host, images, masks, captions, settings, start)
+        checked = check_inputs(host, images, masks, captions, settings, start, photos[0] if photos else None)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
         pictures = over_chart(trained.preview, trained.chart)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ MOST_PIXELS = 178_956_970
 """Above it Pillow itself refuses a file as a decompression bomb; other nodes may have switched that off."""
 SOLID = 0.02
 """Standard deviation of the colours, of 1, under which a picture is of one colour."""
+DAMAGED = "damaged, or not wholly copied"
 
 _CAMERA_RAW = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -116,7 +118,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Whatever is wrong with a file, in the block too, is said as `Unreadable`: decoders raise all kinds of errors."""
     try:
         with open(path, "rb") as file:
-            _recognize(path, file.read(32))
+            start = file.read(32)
+            _recognize(path, start)
+            if start[4:8] == b"ftyp" and not _is_whole(file, path.stat().st_size):
+                raise Unreadable(DAMAGED)
             file.seek(0)
             with Image.open(file, formats=_formats()) as image:
                 width, height = image.size
@@ -141,6 +146,24 @@ def _recognize(path: Path, start: bytes) -> None:
         raise Unreadable("install pillow-heif")
 
 
+def _is_whole(file: BinaryIO, size: int) -> bool:
+    """Whether the boxes of a HEIC or AVIF (ISO/IEC 14496-12) end with the file: of one that was not wholly copied, the
+    decoder leaves tiles black and says nothing."""
+    place = 0
+    while 0 <= place < size:
+        file.seek(place)
+        header = file.read(16)
+        length = int.from_bytes(header[:4], "big")
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length == 0:  # to the end
+            return True
+        if length < 8:
+            return False
+        place += length
+    return place == size
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "no picture"
@@ -148,7 +171,7 @@ def _reason(error: Exception) -> str:
         return "too many pixels; make it smaller"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
-    return "damaged, or not wholly copied"
+    return DAMAGED
 
 
 @functools.cache

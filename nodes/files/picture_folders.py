@@ -4,6 +4,8 @@ to each by name.
 Masks: NAME.mask.png, NAME-mask.png, NAME_mask.png, NAME-masklabel.png (OneTrainer's), or a file of the picture's name
 in a folder "mask" or "masks" in it, or in a folder FOLDER_mask or FOLDER_masks beside it (as kohya's are kept).
 Captions: NAME.txt, NAME.caption, NAME.jpg.txt.
+Repeats, as kohya's trainers have them: the pictures of a folder such as "3_portraits" are drawn three times as often as
+those of "1_others" beside it; the folder that holds both is chosen.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import folder_paths
@@ -28,16 +30,19 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 
 _MASK_FOLDERS = ("mask", "masks")
 _MASK_OF = re.compile(r"(?P<name>.+)(?:(?P<sure>\.mask|-masklabel)|[-_]mask)", re.IGNORECASE)
+_REPEATED = re.compile(r"([1-9][0-9]{0,2})_.+", re.DOTALL)
 _OF_SYSTEMS = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A picture, and the mask and the caption of its name."""
+    """A picture, and the mask and the caption of its name. name: for people. repeats: of its folder."""
 
     picture: Path
     mask: Path | None = None
     caption: Path | None = None
+    name: str = ""
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,11 @@ def folder_names() -> list[str]:
         pictures = any(Path(file).suffix.lower() in PICTURE_SUFFIXES and file[0] != "." for file in files)
         folders[:] = [name for name in folders if name[0] != "." and not (pictures and name.lower() in _MASK_FOLDERS)]
         if pictures and Path(place) != base and not _is_of_masks(Path(place)):
+            above = Path(place).parent
             found.append(Path(place).relative_to(base).as_posix())
-    return sorted(found, key=natural_order)
+            if _REPEATED.fullmatch(Path(place).name) and above != base:
+                found.append(above.relative_to(base).as_posix())
+    return sorted(set(found), key=natural_order)
 
 
 def photo_folder(name: str) -> Path:
@@ -79,8 +87,23 @@ def photo_folder(name: str) -> Path:
 
 
 def listed(folder: Path) -> PhotoFolder:
-    """Raises ValueError, beginning with "folder", for more files than anybody trains on."""
-    base = _base()
+    """With the pictures of its folders of repeats, each folder in its turn.
+
+    Raises ValueError, beginning with "folder", for more files than anybody trains on.
+    """
+    base, found, skipped = _base(), list[PhotoFile](), dict[str, str]()
+    for place in (folder, *_repeated_folders(folder)):
+        above = f"{place.name}/" if place != folder else ""
+        repeats = _REPEATED.fullmatch(place.name)
+        photos, without = _listed_alone(place, base)
+        skipped |= {above + name: reason for name, reason in without.items()}
+        count = int(repeats[1]) if repeats else 1
+        found += [replace(photo, name=above + photo.picture.name, repeats=count) for photo in photos]
+    return PhotoFolder(tuple(found), skipped)
+
+
+def _listed_alone(folder: Path, base: Path) -> tuple[list[PhotoFile], dict[str, str]]:
+    """Of this folder by itself: its pictures in the order of their names, and what is skipped, with the reason."""
     skipped: dict[str, str] = {}
     kept: list[Path] = []
     for file in _entries(folder):
@@ -107,13 +130,14 @@ def listed(folder: Path) -> PhotoFolder:
     for kind, files in (("caption", texts), ("mask", [*named, *masks.values()])):
         alone = [file for file in files if file not in used and all(file != photo.picture for photo in pictures)]
         skipped |= {file.name: f"a {kind} without its picture" for file in alone}
-    return PhotoFolder(tuple(sorted(pictures, key=lambda photo: natural_order(photo.picture.name))), skipped)
+    return sorted(pictures, key=lambda photo: natural_order(photo.picture.name)), skipped
 
 
 def state_of(folder: Path) -> str:
     """Another one when a picture, mask or caption came, went or was written anew."""
     digest = hashlib.sha256()
-    for place in (folder, *_mask_folders(folder)):
+    folders = (folder, *_repeated_folders(folder))
+    for place in (*folders, *(masks for each in folders for masks in _mask_folders(each))):
         for file in sorted(_entries(place)):
             try:
                 stat = file.stat()
@@ -148,7 +172,8 @@ def _set_aside(file: Path, base: Path) -> str | None:
         if not file.resolve().is_relative_to(base):
             return "a link that leads out of ComfyUI's input folder"
         if file.is_dir():
-            return "" if file.name.lower() in _MASK_FOLDERS else "a folder; choose it by itself"
+            known = file.name.lower() in _MASK_FOLDERS or _REPEATED.fullmatch(file.name)
+            return "" if known else "a folder; choose it by itself"
         return None if file.is_file() else "no file"
     except (OSError, RuntimeError):
         return "cannot be opened"
@@ -161,6 +186,12 @@ def _masks_in_folders(folder: Path, base: Path) -> dict[str, Path]:
         for file in _entries(place)
         if _set_aside(file, base) is None
     }
+
+
+def _repeated_folders(folder: Path) -> list[Path]:
+    found = [place for place in _entries(folder) if _REPEATED.fullmatch(place.name) and place.is_dir()]
+    inside = [place for place in found if _set_aside(place, _base()) == "" and not _is_of_masks(place)]
+    return sorted(inside, key=lambda place: natural_order(place.name))
 
 
 def _mask_folders(folder: Path) -> list[Path]:

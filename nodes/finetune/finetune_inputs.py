@@ -14,19 +14,20 @@ from ...core_ops.quoting import quoted
 from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ...core_ops.weights.low_rank import LowRank
-from ..concept import Concept
+from ..concept import Concept, PhotoFacts
 from ..files import concept_files, foreign_files, safe_files, unet_files
 from ..host.models.denoiser import own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
+from ..host.models.unet_weights import file_forgets_sampling, rounds_weights
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests, repeats_digest
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, validate_training
+from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, told_of, validate_training
 from .finetune_settings import FinetuneSettings
 
 STATE_SUFFIX = ".unet"
@@ -41,6 +42,15 @@ class GivenPictures:
     masks: Sequence[Tensor] | None = None
     captions: Sequence[str] | None = None
     class_images: Sequence[Tensor] | None = None
+    photos: PhotoFacts | None = None
+
+    def validate_for(self, settings: FinetuneSettings) -> None:
+        """Raises ValueError where class images and settings do not go together."""
+        if settings.fused_backward and self.class_images is not None:
+            raise ValueError(
+                "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
+                "disconnect them or switch fused_backward off."
+            )
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class CheckedFinetune:
     """Everything that can be refused has been looked at: what is left is work, and room for it.
 
     files: that it writes; U-Net or LoRA first. pictures: that are trained. held_out: one that is not, or None. notes:
-    lines for the user. start: a LoRA that is trained further, by the U-Net's weights.
+    lines for the user. start: a LoRA that is trained further, by the U-Net's weights. told: of the pictures, for the
+    card.
     """
 
     settings: FinetuneSettings
@@ -63,6 +74,7 @@ class CheckedFinetune:
     made_of: MadeOf
     beginning: Beginning
     notes: Sequence[str]
+    told: str
     start: Mapping[str, LowRank] | None = None
 
 
@@ -113,15 +125,11 @@ def check_finetune(
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
     settings.unet_plan(host.model)  # raises for a precision that the device has not
-    if settings.fused_backward and given.class_images is not None:
-        raise ValueError(
-            "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
-            "disconnect them or switch fused_backward off."
-        )
+    given.validate_for(settings)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
     rows = PromptRows(host.clip, concept.super_category, concept.length)
-    captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows)
+    captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows, given.photos)
     class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
     start, on_start = starting_lora(host, settings)
     made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
@@ -129,8 +137,9 @@ def check_finetune(
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
-    replaced = advice.on_replaced(beginning.replaces, settings.name)
-    more = on_captions, on_start, *advice.on_masks(masks, given.images), replaced
+    replaced = advice.on_replaced(beginning.said, settings.name)
+    whole = (file_forgets_sampling(host.model), rounds_weights(host.model)) if settings.saves_unet else ()
+    more = on_captions, on_start, *advice.on_masks(masks, given.images), *advice.on_whole_unet(*whole), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,
@@ -144,6 +153,7 @@ def check_finetune(
         start=start,
         made_of=made_of,
         beginning=beginning,
+        told=told_of(captioned, given.photos),
         notes=[*notes, *advised_on(settings, host, given.images, *more)],
     )
 
@@ -171,6 +181,7 @@ def what_decides(
         captions=captions,
         concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
         **further,
+        **repeats_digest(captioned),
     )
 
 

@@ -24,7 +24,6 @@ from ..host.models.lora_loading import start_adapters
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
-from ..host.models.unet_weights import file_forgets_sampling
 from ..host.run_control import check_cancelled, show_text
 from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
@@ -82,8 +81,6 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
-    if settings.saves_unet and file_forgets_sampling(host.model):
-        facts.append("Note: no file says how this model samples; load it with ModelSamplingDiscrete set as here.")
     return Finetuned(
         model=patched_model(host.model, weights if settings.saves_unet else replace(weights, unet=None)),
         lora=None if weights.lora is None else LoraModel(weights.lora, card),
@@ -281,6 +278,7 @@ class LearnedWeights:
             "phrase": concept.phrase,
             "super_category": concept.super_category,
             "with_category": concept.with_category,
+            "pictures": self.checked.told,
             "settings": asdict(settings),
             **record,
         }

@@ -79,7 +79,7 @@ class UNetIdentityFinetune(RefusingNode):
         check_settings(settings)
 
     @classmethod
-    def execute(
+    def execute(  # noqa: PLR0913 - its sockets
         cls,
         model: Any,
         clip: Any,
@@ -88,18 +88,15 @@ class UNetIdentityFinetune(RefusingNode):
         images: Any,
         masks: Any = None,
         captions: Any = None,
+        photos: Any = None,
         class_images: Any = None,
         **inputs: Any,
     ) -> io.NodeOutput:
         settings, node_id = validated(FinetuneSettings, inputs), node_id_of(cls)
         show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
-        checked = check_finetune(
-            host,
-            concept[0],
-            given=GivenPictures(images, masks, captions=captions, class_images=class_images),
-            settings=settings,
-        )
+        given = GivenPictures(images, masks, captions, class_images=class_images, photos=photos and photos[0])
+        checked = check_finetune(host, concept[0], given=given, settings=settings)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune_unet(host, checked, node_id)
         pictures = over_chart(result.preview, result.chart)

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ..concept import PhotoFacts, PhotosIO
 from ..files.picture_folders import folder_names, listed, photo_folder, state_of
 from ..host.run_control import RunProgress, node_id_of
 from ..labels import LABELS
@@ -13,6 +14,12 @@ from ..settings import RefusingNode, schema_inputs, validated
 from .photo_set import read_photos
 from .photo_settings import PhotoSettings
 from .photo_sheet import sheet_of
+
+FOLDER = (
+    "A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions and masks are found by "
+    "name: cat.jpg, cat.txt, cat.mask.png. Folders in it such as 3_portraits and 1_others say how often their pictures "
+    "are drawn."
+)
 
 
 class ConceptImages(RefusingNode):
@@ -27,13 +34,7 @@ class ConceptImages(RefusingNode):
             description="A folder of photos, with masks and captions where it has them: upright, in order, none lost.",
             search_aliases=["load folder", "load dataset", "load photos", "training images", "upload images", "kohya"],
             inputs=[
-                io.Combo.Input(
-                    "folder",
-                    display_name=LABELS["folder"],
-                    options=folder_names(),
-                    tooltip="A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions "
-                    "and masks are found by name: cat.jpg, cat.txt, cat.mask.png.",
-                ),
+                io.Combo.Input("folder", display_name=LABELS["folder"], options=folder_names(), tooltip=FOLDER),
                 *schema_inputs(PhotoSettings),
             ],
             outputs=[
@@ -57,6 +58,9 @@ class ConceptImages(RefusingNode):
                 ),
                 io.String.Output("report", display_name="report", tooltip="What came, what was skipped, and why."),
                 io.Image.Output("sheet", display_name="sheet", tooltip="The first pictures with masks and captions."),
+                PhotosIO.Output(
+                    "photos", display_name="photos", tooltip="Repeats and what was skipped, for the training nodes."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -86,5 +90,6 @@ class ConceptImages(RefusingNode):
             [photo.caption for photo in photos.photos],
             photos.report,
             sheet,
+            PhotoFacts([photo.repeats for photo in photos.photos], photos.summary),
             ui=shown,
         )

@@ -31,7 +31,7 @@ FEW = 3
 @dataclass(frozen=True)
 class Photo:
     """size: width and height that are trained. caption: with {} once, or empty; mentions: how often the file's caption
-    named the concept; complaint: why it was not read."""
+    named the concept; complaint: why it was not read. repeats: how often it is drawn, compared with the others."""
 
     name: str
     picture: Picture
@@ -39,6 +39,7 @@ class Photo:
     caption: str = ""
     mentions: int = 0
     complaint: str = ""
+    repeats: int = 1
 
     @property
     def mask(self) -> Tensor:
@@ -87,7 +88,7 @@ def read_photos(
         try:
             readable[file] = shrunk(size_of(file.picture), settings.shorter_side)
         except Unreadable as error:
-            skipped[file.picture.name] = str(error)
+            skipped[file.name] = str(error)
     if most is None:
         _validate_room(readable.values())
     files, photos = list(readable)[:most], list[Photo]()
@@ -98,9 +99,9 @@ def read_photos(
             if isinstance(photo, Photo):
                 photos.append(photo)
             else:
-                skipped[file.picture.name] = photo
+                skipped[file.name] = photo
             if told is not None:
-                told(number, file.picture.name)
+                told(number, file.name)
     finally:
         pool.shutdown(cancel_futures=True)
     if not photos:
@@ -120,7 +121,8 @@ def _read(file: PhotoFile, settings: PhotoSettings, side: int) -> Photo | str:
             picture = replace(picture, mask=mask if picture.mask is None else mask * picture.mask)
     except Unreadable as error:
         return f"{named}{error}"
-    photo = Photo(file.picture.name, picture, shrunk(picture.size, settings.shorter_side))
+    size = shrunk(picture.size, settings.shorter_side)
+    photo = Photo(file.name, picture, size, repeats=file.repeats)
     if file.caption is None:
         return photo
     try:
@@ -150,6 +152,9 @@ def _notes(photos: Sequence[Photo]) -> list[str]:
     unread = [photo.complaint for photo in photos if photo.complaint]
     without = [photo.name for photo in photos if not photo.caption and not photo.complaint]
     notes = [f"{_few(same)} are the same picture; keep one of them." for same in _doubles(photos)]
+    if {photo.repeats for photo in photos} == {photos[0].repeats} and photos[0].repeats > 1:
+        told = f"all pictures have {photos[0].repeats} repeats, by the name of their folder"
+        notes.append(f"{told}, which changes nothing here: the steps say how long is trained.")
     if solid:
         notes.append(f"of (almost) one colour: {_few(solid)}; take them out, unless you mean it.")
     if small:

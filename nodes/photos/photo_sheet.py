@@ -38,7 +38,8 @@ def sheet_of(photos: PhotoSet) -> Tensor:
         Shown(
             photo.picture.pixels,
             photo.picture.mask,
-            title=f"{photo.name} {photo.size[0]}×{photo.size[1]}",
+            title=f"{photo.name.rpartition('/')[2]} {photo.size[0]}×{photo.size[1]}"
+            + f" · {photo.repeats}×" * (photo.repeats > 1),
             caption=photo.caption,
         )
         for photo in photos.photos[:MOST_SHOWN]

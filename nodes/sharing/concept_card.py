@@ -26,6 +26,7 @@ class ConceptCard:
     """architecture, base_model, base_model_fingerprint: what it was learned on. settings: of its embedding's training.
 
     lora: of the U-Net's training, where there was one. resolution: side in pixels of its pictures, 0 where unknown.
+    pictures: how many, and what of their folder was skipped.
     Files of other programs say none of it.
     """
 
@@ -37,6 +38,7 @@ class ConceptCard:
     description: str = ""
     pack_version: str = ""
     resolution: int = 0
+    pictures: str = ""
     steps_done: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
     final_terms: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..labels import LABELS
 
 FAR_RATE, FAR_SIDE = 10, 1.5
 MOST_WORDS = 4
+_OF_FEW_STEPS = re.compile(r"turbo|lightning|lcm|hyper(?=[-_ ]?(?:sd|xl|\d))|dmd2?(?![a-z])", re.IGNORECASE)
 HARDLY_ACTS = 0.01
 """Of the gradient."""
 HARDLY_KNOWS = 0.7
@@ -105,6 +107,31 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
 
 
+def on_whole_unet(forgets_sampling: bool = False, rounds: bool = False) -> tuple[str | None, ...]:
+    """Of one that is saved. forgets_sampling: no file can say how it samples. rounds: it is loaded in eight bits."""
+    return (
+        "no file says how this model samples; load what is saved with ModelSamplingDiscrete set as here."
+        if forgets_sampling
+        else None,
+        "the model is loaded in eight bits, to which ComfyUI rounds what is learned when it draws; the file holds it "
+        "in fp16: draw with that, loaded with weight_dtype default."
+        if rounds
+        else None,
+    )
+
+
+def on_few_steps(name: str) -> str | None:
+    """name: of the file that the model is from. Nothing in it says so but its name."""
+    kind = _OF_FEW_STEPS.search(name)
+    if not kind:
+        return None
+    return (
+        f"by its name, {quoted(name)} is made for few steps ({kind[0]}), which a training of the U-Net makes it forget "
+        f"bit by bit: train the model that it was made from, and use the result here. Previews: about 8 in "
+        f"“{LABELS['preview_steps']}”, 1 to 2 in “{LABELS['preview_guidance']}”."
+    )
+
+
 def on_text_encoder(names: Sequence[str]) -> str | None:
     """names: of a LoRA file's weights that is trained further."""
     if not (others := sum(name.startswith(("lora_te", "text_encoder", "bundle_emb")) for name in names)):
@@ -114,13 +141,16 @@ def on_text_encoder(names: Sequence[str]) -> str | None:
     )
 
 
-def on_replaced(replaces: bool, name: str) -> str | None:
-    """ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read."""
-    if not replaces:
+def on_replaced(how: str | None, name: str) -> str | None:
+    """how: the training begins, in words; None where it replaces nothing.
+
+    ComfyUI runs no node again whose inputs are the same, and core's Load LoRA keeps what it read.
+    """
+    if how is None:
         return None
     return (
-        f"{name} is replaced. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} typed, "
-        "and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+        f"{name} is replaced: {how}. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} "
+        "typed, and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
     )
 
 

@@ -117,16 +117,35 @@ def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) ->
     )
 
 
+def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
+    """As a part of `MadeOf`: which picture is drawn how often, in whatever order; none where all are drawn alike."""
+    pairs = zip(captioned.pictures.pixels, captioned.repeats, strict=False)
+    texts = sorted(f"{digest(pixels)} {count}" for pixels, count in pairs)
+    return {"repeats": digest(*texts)} if texts else {}
+
+
 @dataclass(frozen=True)
 class Beginning:
     """finished: the training was made before, and its files are there. state: of one that stopped, to go on from.
 
-    replaces: files of that name are there, which it will replace.
+    replaces: files of that name are there, which it will replace. made_with: what those were made with that is other
+    now, in words.
     """
 
     finished: bool = False
     state: Mapping[str, Any] | None = None
     replaces: bool = False
+    made_with: Sequence[str] = ()
+
+    @property
+    def said(self) -> str | None:
+        """How a training begins that replaces files; None for one that replaces none."""
+        if not self.replaces:
+            return None
+        if self.state is not None:
+            return f"it goes on after step {self.state['loop']['step']}"
+        made = f" (that was made with {_listed(self.made_with)})" if self.made_with else ""
+        return f"it begins anew{made}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +167,13 @@ class Kept:
         if settings.start == ANEW:
             return Beginning(replaces=bool(found))
         state = self._state(settings, now, replaceable=len(found) == len(self.files))
-        return Beginning(state=state, replaces=bool(found))
+        made_with = self._differences(found, now) if state is None else ()
+        return Beginning(state=state, replaces=bool(found), made_with=made_with)
+
+    def _differences(self, found: Sequence[Path], now: MadeOf) -> list[str]:
+        """Of what was written before from this training, as far as it says so."""
+        card = MadeOf.read(file_metadata.read_card(found[0])) if found else None
+        return card.differences(now, FREE_TO_CHANGE) if card else []
 
     def _validate_finished(self, found: Sequence[Path], now: MadeOf) -> None:
         remedy = "choose another name, or switch overwrite on to train anew."

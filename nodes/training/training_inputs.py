@@ -13,9 +13,9 @@ from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
-from ..concept import Concept
+from ..concept import Concept, PhotoFacts, PhotosIO
 from ..host.models.denoiser import own_side
-from ..host.models.host_models import HostModels, checkpoint_files
+from ..host.models.host_models import HostModels, base_model_name, checkpoint_files
 from ..host.models.module_copy import validate_precision
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import showing
@@ -24,6 +24,7 @@ from .concept_preview import preview_templates
 
 BYTE_ORDER_MARK = "\ufeff"
 """Some editors begin a text file with it."""
+MOST_REPEATS_TOLD = 50
 
 
 def model_inputs() -> list[Any]:
@@ -50,6 +51,12 @@ def picture_inputs() -> list[Any]:
             force_input=True,
             tooltip="One caption per picture, each with {} once: a list of texts, or one text with a line for each. "
             "Optional.",
+        ),
+        PhotosIO.Input(
+            "photos",
+            optional=True,
+            tooltip="From Concept Images: how often each picture is drawn (folders such as 3_portraits and 1_others), "
+            "and what of the folder was skipped, for the card. Optional.",
         ),
     ]
 
@@ -79,11 +86,16 @@ def validate_training(settings: Any) -> None:
 
 
 def captioned_pictures(
-    pictures: Pictures, texts: Sequence[str] | None, settings: Any, concept: Concept, rows: PromptRows
+    pictures: Pictures,
+    texts: Sequence[str] | None,
+    settings: Any,
+    concept: Concept,
+    rows: PromptRows,
+    photos: PhotoFacts | None = None,
 ) -> tuple[CaptionedPictures, str | None]:
     """Pictures with one caption each, and what to tell the user of them; texts: as they came.
 
-    Raises ValueError for captions that do not fit.
+    Raises ValueError for captions, or facts of photos, that do not fit.
     """
     validate_template("caption_template", settings.caption_template)
     given = caption_templates(texts, len(pictures.pixels), settings.caption_template)
@@ -101,7 +113,8 @@ def captioned_pictures(
         captions = [rows.concept(concept.caption(template)) for template in distinct]
     places = [distinct.index(template) for template in templates]
     note = advice.on_captions(given, templates, concept.super_category)
-    return CaptionedPictures(pictures, captions, caption_of_picture=places, templates=templates), note
+    repeats = photos.repeats_of(len(places)) if photos else ()
+    return CaptionedPictures(pictures, captions, places, templates=templates, repeats=repeats), note
 
 
 def caption_templates(texts: Sequence[str] | None, pictures: int, default: str) -> list[str]:
@@ -133,6 +146,16 @@ def placed(caption: str, super_category: str) -> str:
     return found if count == 1 else caption
 
 
+def told_of(captioned: CaptionedPictures, photos: PhotoFacts | None) -> str:
+    """For the card, such as "12 pictures, 2 skipped: notes.pdf (no picture); drawn 3, 1, 1, … times as often"."""
+    count = len(captioned.templates)
+    told = photos.summary if photos else f"{count} picture{'' if count == 1 else 's'}"
+    if not captioned.repeats:
+        return told
+    shown = ", ".join(map(str, captioned.repeats[:MOST_REPEATS_TOLD]))
+    return f"{told}; repeats {shown}{', …' if count > MOST_REPEATS_TOLD else ''}"
+
+
 ENOUGH_TO_HOLD_OUT = 5
 
 
@@ -160,4 +183,5 @@ def advised_on(settings: Any, host: HostModels, images: Sequence[Tensor], *more:
         advice.on_rate(settings.learning_rate, settings.published_rate),
         *advice.on_pictures(images, settings.resolution, settings.fit, own=own),
         advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
+        advice.on_few_steps(base_model_name(host.model)),
     )

@@ -21,7 +21,7 @@ from .timeline import Timeline
 ROOT = Path(__file__).resolve().parents[2]
 HOST_FOLDER = ROOT / ".host"
 DEMO_MODULES = ("torch", "aiohttp", "matplotlib", "comfy_cli", "websocket")
-TEST_MODULES = (*DEMO_MODULES, "pytest", "xdist", "hypothesis", "diffusers", "einops", "prodigyopt")
+TEST_MODULES = (*DEMO_MODULES, "pytest", "xdist", "hypothesis", "diffusers", "einops", "prodigyopt", "pillow_heif")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from .training import CORE, LORA
 
 def two_stages(known: Mapping[str, Any]) -> Graph:
     sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "images": "IMAGE", "masks": "MASK", "captions": "STRING"}
+    sockets["photos"] = "CORE_PHOTOS"
     inner = Subgraph(
         "CoRe in two stages",
         known,
@@ -25,7 +26,7 @@ def two_stages(known: Mapping[str, Any]) -> Graph:
             "overwrite": ("BOOLEAN", False),
         },
         "A word for your thing (stage 1), then its looks as a LoRA (stage 2), from about four pictures.",
-        optional=("masks", "captions"),
+        optional=("masks", "captions", "photos"),
         labels={"steps": "Steps of stage 1", "steps_2": "Steps of stage 2"},
     )
     shared = {**{name: inner[name] for name in (*sockets, "resolution", "overwrite")}, "fit": "keep"}

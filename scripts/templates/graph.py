@@ -20,6 +20,8 @@ from .routing import TITLE, Box, Columns, Point
 
 INPUT_NODE, OUTPUT_NODE = -10, -20
 """The editor's ids of what stands for a subgraph's sockets inside it."""
+BYPASSED = 4
+"""The editor's mode of a node that only passes on what it gets."""
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 GROWING = "COMFY_AUTOGROW_V3"
 """An input that takes any number of outputs."""
@@ -52,6 +54,7 @@ class Node:
     values: dict[str, Any]
     title: str = ""
     properties: dict[str, Any] = field(default_factory=dict)
+    bypassed: bool = False
 
     def __getitem__(self, name: str) -> Output:
         slot = [output["name"] for output in self.outputs].index(name)
@@ -75,9 +78,10 @@ class Node:
 
     def saved(self, order: int) -> dict[str, Any]:
         shown = {"title": self.title} if self.title else {}
+        mode = BYPASSED if self.bypassed else 0
         return {
             "id": self.id, "type": self.type, "pos": list(self.place), "size": list(self.size), "flags": {},
-            "order": order, "mode": 0, "inputs": self.inputs, "outputs": self.outputs, **shown,
+            "order": order, "mode": mode, "inputs": self.inputs, "outputs": self.outputs, **shown,
             "properties": self.properties, "widgets_values": list(self.values.values()),
         }  # fmt: skip
 

@@ -11,6 +11,10 @@ from .routing import Point
 
 NAME = FOLDER = "my-dog"
 NEGATIVE = "blurry, text, watermark"
+BIREFNET = "birefnet.safetensors"
+BIREFNET_ADDRESS = "https://huggingface.co/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors"
+SWITCH = "Masks by themselves (Ctrl+B)"
+"""How it is switched on stands in its title, which is seen where it is needed."""
 PHOTOS = (270, 640)
 """Size of Concept Images, with what it says of the folder and its contact sheet."""
 
@@ -48,13 +52,37 @@ def checkpoint(graph: Graph, place: Point, width: int, base: BaseModel = SD15) -
     return node
 
 
-def photos(graph: Graph, place: Point = (0, 140)) -> Node:
-    return graph.node("CoReConceptImages", place, PHOTOS, "Your photos", folder=FOLDER)
+def photos(graph: Graph, place: Point = (0, 140), height: int = PHOTOS[1]) -> Node:
+    return graph.node("CoReConceptImages", place, (PHOTOS[0], height), "Your photos", folder=FOLDER)
 
 
-def pictures_of(photos: Node) -> dict[str, Any]:
-    """What a training takes of them, in their own proportions."""
-    return {**{name: photos[name] for name in ("images", "masks", "captions")}, "fit": "keep"}
+def pictures_of(photos: Node, masks: Node | None = None) -> dict[str, Any]:
+    """What a training takes of them, in their own proportions. masks: the node that these come from, if another."""
+    taken = {name: photos[name] for name in ("images", "masks", "captions", "photos")}
+    return {**taken, "masks": (masks or photos)["masks"], "fit": "keep"}
+
+
+def photos_with_auto_masks(graph: Graph) -> tuple[Node, Node]:
+    """And a switch: bypassed, it passes on the masks of the folder; else these and what core finds in front."""
+    pictures = photos(graph, height=PHOTOS[1] - 150)
+    inside = Subgraph(
+        "Masks by themselves",
+        graph.known,
+        {"masks": ("MASK", None), "images": ("IMAGE", None), "bg_removal_name": ("COMBO", BIREFNET)},
+        "Finds what is in front of each photo, by a model in models/background_removal. Off: click it, then Ctrl+B.",
+    )
+    loader = inside.node("LoadBackgroundRemovalModel", (0, 0), (320, 60), bg_removal_name=inside["bg_removal_name"])
+    loader.properties = {"models": [{"name": BIREFNET, "url": BIREFNET_ADDRESS, "directory": "background_removal"}]}
+    found = inside.node(
+        "RemoveBackground", (360, 0), (220, 46), bg_removal_model=loader["bg_model"], image=inside["images"]
+    )
+    both = inside.node(
+        "MaskComposite", (620, 0), (270, 130), destination=inside["masks"], source=found["mask"], operation="multiply"
+    )
+    inside.outputs["masks"] = both["MASK"]
+    switch = graph.place(inside, (0, 680), (270, 90), SWITCH, masks=pictures["masks"], images=pictures["images"])
+    switch.bypassed = True
+    return pictures, switch
 
 
 def models(loader: Node) -> dict[str, Output]:

@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node, Subgraph
-from .parts import NAME, NEGATIVE, SD15, SDXL, BaseModel, checkpoint, drawing, models, photos, pictures_of
+from .parts import (
+    NAME,
+    NEGATIVE,
+    SD15,
+    SDXL,
+    BaseModel,
+    checkpoint,
+    drawing,
+    models,
+    photos,
+    photos_with_auto_masks,
+    pictures_of,
+)
 
 CORE: Mapping[str, Any] = {"weighting": "balanced"}
 """What templates set of CoRe beside its published values: with the published λ the regularizers hardly act."""
@@ -117,17 +129,18 @@ def _two_stages(
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
     learn, tune, draw, show = 304, 672, 1060, 1342
     graph.note((0, 820), (270, 130), note)
-    loader, pictures = checkpoint(graph, (0, 0), 270, base), photos(graph)
+    loader = checkpoint(graph, (0, 0), 270, base)
+    pictures, masks = photos_with_auto_masks(graph)
     stage_1 = graph.node(
         *("CoReTrainEmbedding", (learn, 0), (336, TRAINING_HEIGHT), "Stage 1 · a word for it"),
         **models(loader),
-        **pictures_of(pictures),
+        **pictures_of(pictures, masks),
         **{"concept_name": name, **word},
     )
     stage_2 = graph.node(
         *("CoReUNetIdentityFinetune", (tune, 0), (336, TRAINING_HEIGHT), "Stage 2 · its looks"),
         **models(loader),
-        **pictures_of(pictures),
+        **pictures_of(pictures, masks),
         concept=stage_1["concept"],
         **{"name": name, **LORA, **looks},
     )
@@ -139,7 +152,7 @@ def _two_stages(
         preview=drawings[-1]["images"],
         name=f"{name}-shared",
     )
-    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("1 · Model and photos", loader, pictures, masks)
     graph.group("2 · Learn it", stage_1, stage_2)
     graph.group("3 · Use it in any prompt", *drawings, saved)
     return graph
@@ -287,7 +300,8 @@ def captions(known: Mapping[str, Any]) -> Graph:
         "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
         "line per photo, in their order. Or connect a vision-language model.",
     )
-    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
+    loader = checkpoint(graph, (0, 0), 270)
+    pictures, masks = photos_with_auto_masks(graph)
     told = graph.node(
         *("CoReSelectiveCaption", (say, 0), (310, 800)),
         images=pictures["images"],
@@ -298,11 +312,11 @@ def captions(known: Mapping[str, Any]) -> Graph:
     train = graph.node(
         *("CoReTrainEmbedding", (learn, 0), (340, TRAINING_HEIGHT)),
         **models(loader),
-        **{**pictures_of(pictures), "captions": told["captions"]},
+        **{**pictures_of(pictures, masks), "captions": told["captions"]},
         **{"concept_name": f"{NAME}-sid", **CORE},
     )
     drawn = _drawn(graph, (draw, 0), loader, train, f"{NAME}-sid")
-    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("1 · Model and photos", loader, pictures, masks)
     graph.group("2 · Say everything but the dog", told)
     graph.group("3 · Learn it", train)
     graph.group("4 · Use it in any prompt", *drawn)

@@ -94,7 +94,7 @@ def _pass_input_on(weights: dict[str, Tensor], family: Family) -> None:
     unet = "model.diffusion_model."
     last = f"{unet}output_blocks.{len(family.depths) * (family.blocks_per_level + 1) - 1}"
     written = [f"{unet}input_blocks.0.0", f"{last}.0.out_layers.3", f"{last}.0.skip_connection"]
-    written += [f"{last}.1.proj_out"] * (family.up_depths[0] > 0)
+    written += [f"{last}.1.proj_out"] * bool(family.up_depths[0])
     for prefix in written:
         weights[f"{prefix}.weight"][:GROUP] = 0
         weights[f"{prefix}.bias"][:GROUP] = 0

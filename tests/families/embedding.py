@@ -28,11 +28,11 @@ def execute(models, images=None, masks=None, captions=None, start_from=None, **s
     model, clip, vae = models
     values = {name: [value] for name, value in {**SETTINGS, **FEW_STEPS, **settings}.items()}
     with torch.inference_mode():
-        sockets = [model], [clip], [vae], images or pictures(), masks, captions, start_from and [start_from]
+        sockets = [model], [clip], [vae], images or pictures(), masks, captions, None, start_from and [start_from]
         return TrainEmbedding.execute(*sockets, **values).args
 
 
-def embedding_run(models, images=None, masks=None, captions=None, **settings):
+def embedding_run(models, images=None, masks=None, captions=None, photos=None, **settings):
     from core_personalization.nodes.embedding.embedding_inputs import check_inputs
     from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.embedding.embedding_training import ready_to_train
@@ -43,7 +43,7 @@ def embedding_run(models, images=None, masks=None, captions=None, **settings):
     chosen = validated(EmbeddingSettings, {**SETTINGS, **settings})
     images = images or [torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))]
     with torch.inference_mode():
-        checked = check_inputs(host, images, masks, captions, chosen)
+        checked = check_inputs(host, images, masks, captions, chosen, photos=photos)
         return Prepared(ready_to_train(host, checked), checked)
 
 

@@ -39,7 +39,7 @@ def execute(models, concept=None, images=None, masks=None, captions=None, class_
     model, clip, vae = models
     with torch.inference_mode():
         sockets = [model], [clip], [vae], [concept or a_concept(models)], images or pictures()
-        return UNetIdentityFinetune.execute(*sockets, masks, captions, class_images, **values).args
+        return UNetIdentityFinetune.execute(*sockets, masks, captions, class_images=class_images, **values).args
 
 
 def prediction(model) -> torch.Tensor:

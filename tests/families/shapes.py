@@ -33,7 +33,8 @@ class TextEncoder:
 
 @dataclass(frozen=True)
 class Family:
-    """depths: transformer blocks per residual block, per level, finest first; up_depths: on the way up.
+    """depths: transformer blocks per residual block, per level, finest first; up_depths: on the way up, where they may
+    differ within a level. middle_depth: -1 for a single residual block, -2 for no middle block.
 
     heads: at the finest level. level_widths: channels per level, finest first; empty for WIDTH in all.
     """
@@ -43,7 +44,7 @@ class Family:
     linear_projection: bool
     blocks_per_level: int
     depths: tuple[int, ...]
-    up_depths: tuple[int, ...]
+    up_depths: tuple[int | tuple[int, ...], ...]
     middle_depth: int
     text_encoders: tuple[TextEncoder, ...]
     latent_scale: float = 0.18215
@@ -92,9 +93,11 @@ def unet_shapes(family: Family, prefix: str = "model.diffusion_model.") -> Shape
     yield from affine(f"{prefix}input_blocks.0.0", first, LATENT_CHANNELS, 3, 3)
     yield from affine(f"{prefix}out.0", first)
     yield from affine(f"{prefix}out.2", LATENT_CHANNELS, first, 3, 3)
-    yield from _residual_block(f"{prefix}middle_block.0", last, last)
-    yield from _transformer(f"{prefix}middle_block.1", family.middle_depth, family, last)
-    yield from _residual_block(f"{prefix}middle_block.2", last, last)
+    if family.middle_depth >= -1:
+        yield from _residual_block(f"{prefix}middle_block.0", last, last)
+    if family.middle_depth >= 0:
+        yield from _transformer(f"{prefix}middle_block.1", family.middle_depth, family, last)
+        yield from _residual_block(f"{prefix}middle_block.2", last, last)
     yield from _way_down(family, prefix)
     yield from _way_up(family, prefix)
 
@@ -124,12 +127,13 @@ def _way_up(family: Family, prefix: str) -> Shapes:
     skips, inputs = _skips(family), family.widths[-1]
     for level, depth in reversed(list(enumerate(family.up_depths))):
         width = family.widths[level]
-        for name in islice(names, family.blocks_per_level + 1):
+        depths = depth if isinstance(depth, tuple) else (depth,) * (family.blocks_per_level + 1)
+        for blocks, name in zip(depths, names, strict=False):
             yield from _residual_block(f"{name}.0", inputs + skips.pop(), width)
-            yield from _transformer(f"{name}.1", depth, family, width)
+            yield from _transformer(f"{name}.1", blocks, family, width)
             inputs = width
         if level:
-            yield from affine(f"{name}.{2 if depth else 1}.conv", width, width, 3, 3)
+            yield from affine(f"{name}.{2 if depths[-1] else 1}.conv", width, width, 3, 3)
 
 
 def _residual_block(prefix: str, inputs: int, width: int) -> Shapes:

@@ -33,10 +33,11 @@ def new_folder() -> Path:
 
 
 def load(folder: Path | str, **inputs):
+    """images, masks, captions, report, sheet"""
     from core_personalization.nodes.photos.concept_images import ConceptImages
 
     with torch.inference_mode():
-        return ConceptImages.execute(folder if isinstance(folder, str) else folder.name, **inputs).args
+        return ConceptImages.execute(folder if isinstance(folder, str) else folder.name, **inputs).args[:5]
 
 
 def look(folder: Path | str, **inputs):
@@ -304,8 +305,29 @@ def test_folders_with_pictures_are_listed_and_those_of_masks_are_not(folder):
         place.mkdir()
         save(place, "a.png")
     (folder / "empty").mkdir()
-    assert [name for name in folder_names() if name.startswith(folder.name)] == [f"{folder.name}/10_sks dog"]
+    # A folder of repeats is chosen by itself, or with those beside it.
+    expected = [folder.name, f"{folder.name}/10_sks dog"]
+    assert [name for name in folder_names() if name.startswith(folder.name)] == expected
     assert len(load(f"{folder.name}/10_sks dog")[0]) == 1
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (200, 200)])
+def test_every_picture_is_on_the_sheet_with_what_each_fit_keeps_of_it(comfyui, size):
+    from core_personalization.nodes.contact_sheet import CELL, Shown, contact_sheet
+
+    colours = [*torch.eye(3).flip(0).tolist(), [0.5, 0.0, 0.5], [0.0, 0.4, 0.4]]
+    pictures = [torch.tensor(colour).expand(*size, 3) for colour in colours]
+    sheet = contact_sheet([Shown(each, None, "a", "b") for each in pictures])[0]
+
+    def count(colour) -> int:
+        return int(((sheet - torch.tensor(colour)).abs() < 0.01).all(-1).sum())
+
+    area = min(size) / max(size) * CELL**2
+    assert all(0.9 * area < count(colour) <= area + 1 for colour in colours)
+    green, yellow = (count([channel / 255 for channel in frame]) for frame in ((74, 222, 128), (250, 204, 21)))
+    oblong = size[0] != size[1]
+    # Of the crop's square, and of nearly the whole picture. The letters of the legend are few.
+    assert (green > 4 * CELL and yellow > 2 * CELL) if oblong else green == yellow == 0
 
 
 def test_the_sheet_shows_the_first_of_many_and_says_how_many_more(folder):

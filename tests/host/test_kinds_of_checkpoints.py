@@ -8,7 +8,6 @@ import pytest
 import torch
 from families.build import FAMILIES, checkpoint
 from families.embedding import embedding_run, execute
-from families.finetuning import checked_finetune
 from families.load import load_checkpoint, load_family
 
 
@@ -70,15 +69,3 @@ def test_a_model_far_off_before_the_first_step_is_said(sd1):
     assert "the model is far off before it learns" in "\n".join(run.session._first_loss_note())
     run.losses["steady_loss"][0] = 0.2
     assert not run.session._first_loss_note()
-
-
-def test_a_whole_unet_whose_sampling_no_file_can_say_names_the_node_that_it_needs(sd1):
-    from core_personalization.nodes.finetune.finetuning import finetune_unet
-    from core_personalization.nodes.host.models.host_models import HostModels
-
-    for models, told in ((sampled_as(sd1, "v_prediction"), True), (sd1, False)):
-        whole = {"form": "full weights", "scope": "keys and values of cross-attention", "steps": 1}
-        checked = checked_finetune(models, name=f"sampling-{told}", **whole)
-        with torch.inference_mode():
-            summary = finetune_unet(HostModels(*models), checked, None).summary
-        assert ("ModelSamplingDiscrete set as here" in summary) is told

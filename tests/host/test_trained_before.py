@@ -145,6 +145,20 @@ def test_overwrite_trains_anew(sd1, steps):
     assert steps == [1, 2, 3] * 3
 
 
+def test_how_a_training_begins_that_replaces_another_is_said_before_it(sd1, said, steps):
+    train(sd1, "replaced", save_every=1)
+
+    def noted(**given: Any) -> str:
+        said.clear()
+        train(sd1, "replaced", **{"save_every": 1, "overwrite": True, **given})
+        (note,) = (line for line in said if line.startswith("Note: replaced is replaced"))
+        return note
+
+    assert ": it begins anew (that was made with learning_rate 0.005 (now 0.001))." in noted(learning_rate=1e-3)
+    assert ": it goes on after step 3." in noted(learning_rate=1e-3, steps=4)
+    assert ": it begins anew." in noted(learning_rate=1e-3, steps=4)
+
+
 def test_more_steps_go_on_from_the_end(sd1, steps):
     train(sd1, "longer", save_every=2)
     train(sd1, "longer", save_every=2, steps=5, overwrite=True)

@@ -33,6 +33,7 @@ def encode_pictures(host: HostModels, captioned: CaptionedPictures, copies: int,
         caption_of_latent=torch.tensor(captioned.caption_of_picture).repeat_interleave(max(copies, 1)),
         masks=None if pictures.masks is None else [latent_mask(mask).to(host.device) for mask in pictures.masks],
         caption_dropout=captioned.caption_dropout,
+        repeats=[each for each in captioned.repeats for _ in range(max(copies, 1))],
     )
 
 

@@ -129,16 +129,19 @@ class HostTextEncoder:
             filled = [_fill(row.tokens[name], embedding.get(name)) for row in rows]
             outputs[name], pooled = encoder(filled)[:2]
             contexts.append(self._weigh(outputs[name], rows, encoder))
+        shortest = min(context.shape[1] for context in contexts)  # LongCLIP's rows are longer: the host cuts them, too.
+        context = torch.cat([context[:, :shortest] for context in contexts], dim=-1)
         # Only SDXL's U-Net reads a pooled text, that of its last encoder.
-        return TextConditioning(outputs, torch.cat(contexts, dim=-1), pooled if "clip_g" in self.names else None)
+        return TextConditioning(outputs, context, pooled if "clip_g" in self.names else None)
 
     def _weigh(self, output: Tensor, rows: Sequence[TokenRow], encoder: SDClipModel) -> Tensor:
         """Prompt weights as the host applies them: away from, or towards, the output of an empty prompt."""
         if all(weight == 1 for row in rows for weight in row.weights):
             return output
-        weights = torch.tensor([row.weights for row in rows], device=output.device).unsqueeze(-1)
+        length = output.shape[1]
+        weights = torch.tensor([row.weights[:length] for row in rows], device=output.device).unsqueeze(-1)
         empty_row = [encoder.special_tokens["start"], encoder.special_tokens["end"]]
-        empty_row += [encoder.special_tokens["pad"]] * (output.shape[1] - len(empty_row))
+        empty_row += [encoder.special_tokens["pad"]] * (length - len(empty_row))
         empty = encoder([empty_row])[0]
         return torch.where(weights == 1, output, (output - empty) * weights + empty)
 

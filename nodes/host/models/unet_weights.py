@@ -7,6 +7,7 @@ the empty entries `v_pred` and `ztsnr` of a file; the same in all hosts since 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import comfy.lora
 import comfy.model_base
@@ -17,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....core_ops.weights.low_rank import LowRank
-from ....core_ops.weights.stored_weights import fetched
+from ....core_ops.weights.stored_weights import fetched, is_quantised
 from .denoiser import prediction_of
 from .module_copy import HostWeights
 from .unet_layout import unet_parameters
@@ -107,8 +108,20 @@ def stored_dtype(loaded: torch.dtype) -> torch.dtype:
 
 
 def file_forgets_sampling(model: ModelPatcher) -> bool:
-    """Whether a node set how the MODEL samples, and a file of its family has no markers for it."""
-    return "model_sampling" in model.object_patches and not isinstance(model.model, comfy.model_base.SDXL)
+    """Whether core's loader, given the MODEL's file, would sample otherwise than the MODEL does."""
+    sampling = model.get_model_object("model_sampling")
+    if isinstance(model.model, comfy.model_base.SDXL):  # whose markers say the rest
+        return prediction_of(model) == "epsilon" and getattr(sampling, "zsnr", False)
+    own: Any = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
+    return type(sampling).__bases__ != type(own).__bases__ or not torch.equal(sampling.sigmas, own.sigmas)
+
+
+def rounds_weights(model: ModelPatcher) -> bool:
+    """Whether the host keeps weights of it in eight bits, to which it rounds what is written over them."""
+    return any(
+        weight.dtype.itemsize == 1 or is_quantised(weight)
+        for weight in unet_parameters(model.model.diffusion_model).values()
+    )
 
 
 def _markers(model: ModelPatcher) -> dict[str, Tensor]:
