@@ -2,6 +2,7 @@
 // alone says that something is wrong, and has the sentence in a log.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { translated } from "./messages.js";
 import { WIDGET, isOurs, path } from "./nodes.js";
 
 const MARK = "✖ ";
@@ -62,6 +63,7 @@ function showRefused(nodeErrors) {
     const node = path(nodeId).at(-1);
     const own = isOurs(node) ? errors.filter(({ type }) => REFUSED.includes(type)) : [];
     for (const error of own) {
+      error.details = translated(error.details);
       const [, name, rest] = error.details.match(/^(\w+): (.*)$/s) ?? [];
       show(nodeId, error.details);
       if (!node.inputs?.some((slot) => slot.name === name)) continue;

@@ -28,12 +28,13 @@ from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
 from .sharing.save_concept import SaveConcept
 
-EDITOR_SCRIPTS = Path(__file__).parents[1] / "editor"
+EDITOR_SCRIPTS, LOCALES = (Path(__file__).parents[1] / name for name in ("editor", "locales"))
 
 
 class PersonalizationExtension(ComfyExtension):
     async def on_load(self) -> None:
         editor_scripts.serve(EDITOR_SCRIPTS, "personalization")
+        editor_scripts.serve(LOCALES, "personalization-locales")
         editor_routes.answer(concept_look.PATH, concept_look.look)
         editor_routes.answer(photo_sheet.PATH, photo_sheet.look)
         sweep_output_folders()

@@ -86,7 +86,8 @@ def parse_templates(text: str) -> tuple[str, ...]:
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     templates = [(number, line) for number, line in lines if line and not line.startswith("#")]
     for number, template in templates:
-        validate_template(f"own_prompts: line {number}", template)
+        line = f"line {number}"
+        validate_template(f"own_prompts: {line}", template)
     if not templates:
         raise ValueError("own_prompts: there is no prompt; write one per line, such as 'a {} in the jungle'.")
     return tuple(template for _, template in templates)

@@ -63,7 +63,8 @@ def from_json(text: str) -> list[Scorecard]:
             cards.append(Scorecard(**{**entry, "scores": scores}))
         return cards
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"[:100]
         raise ValueError(
-            "compare_with: the text is no scorecard (" + f"{type(error).__name__}: {error}"[:100] + "); connect the "
-            "output scores of another Personalization Scorecard, or the text of its .json file."
+            f"compare_with: the text is no scorecard ({why}); connect the output scores of another Personalization "
+            "Scorecard, or the text of its .json file."
         ) from error

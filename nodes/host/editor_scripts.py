@@ -1,4 +1,4 @@
-"""Where the editor finds the pack's scripts."""
+"""Where the editor finds the pack's scripts, and what they read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def serve(folder: Path, name: str) -> None:
-    """Offers the scripts of a folder at /extensions/<name>.
+    """Offers a folder, and loads the scripts in it, at /extensions/<name>.
 
     WEB_DIRECTORY would offer them at /extensions/<the pack's folder>, and the editor loads nothing from addresses with
     "extensions/core" in them: in a folder called core-personalization they would be passed over in silence.

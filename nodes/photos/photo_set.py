@@ -60,15 +60,16 @@ class PhotoSet:
     @property
     def summary(self) -> str:
         """Such as "12 pictures, 2 skipped: a.heic (install pillow-heif), notes.pdf (no picture)"."""
-        told = _count(len(self.photos) + self.more, "picture")
+        told = _pictures(len(self.photos) + self.more)
         return f"{told}, {len(self.skipped)} skipped: {_with_reasons(self.skipped)}" if self.skipped else told
 
     @property
     def report(self) -> str:
-        captions = _count(sum(bool(photo.caption) for photo in self.photos), "caption")
-        masks = _count(sum(photo.picture.mask is not None for photo in self.photos), "mask")
-        of = f" of the first {len(self.photos)} pictures" if self.more else ""
-        return "\n".join((self.summary, f"{captions}, {masks}{of}", *(f"Note: {note}" for note in self.notes)))
+        captions = _captions(sum(bool(photo.caption) for photo in self.photos))
+        with_mask = sum(photo.picture.mask is not None for photo in self.photos)
+        masks = _count(with_mask, "no masks", "1 mask", f"{with_mask} masks")
+        found = f"{captions}, {masks} of the first {len(self.photos)} pictures" if self.more else f"{captions}, {masks}"
+        return "\n".join((self.summary, found, *(f"Note: {note}" for note in self.notes)))
 
 
 def read_photos(
@@ -112,15 +113,16 @@ def read_photos(
 
 def _read(file: PhotoFile, settings: PhotoSettings, side: int) -> Photo | str:
     """The photo, or why it is skipped."""
-    named = ""
     try:
         picture = read_picture(file.picture, side)
-        if file.mask is not None:
-            named = f"its mask {shortened(file.mask.name, 60)}: "
-            mask = read_mask(file.mask, *picture.pixels.shape[:2])
-            picture = replace(picture, mask=mask if picture.mask is None else mask * picture.mask)
     except Unreadable as error:
-        return f"{named}{error}"
+        return str(error)
+    if file.mask is not None:
+        try:
+            mask = read_mask(file.mask, *picture.pixels.shape[:2])
+        except Unreadable as error:
+            return f"its mask {shortened(file.mask.name, 60)}: {error}"
+        picture = replace(picture, mask=mask if picture.mask is None else mask * picture.mask)
     size = shrunk(picture.size, settings.shorter_side)
     photo = Photo(file.name, picture, size, repeats=file.repeats)
     if file.caption is None:
@@ -138,7 +140,7 @@ def _validate_room(sizes: Iterable[tuple[int, int]]) -> None:
     needed, free = sum(pixels) * BYTES_PER_PIXEL, psutil.virtual_memory().available
     if needed > free:
         raise ValueError(
-            f"shorter_side: {_count(len(pixels), 'picture')} take {needed / 2**30:.1f} GiB of memory, and "
+            f"shorter_side: {_pictures(len(pixels))} take {needed / 2**30:.1f} GiB of memory, and "
             f"{free / 2**30:.1f} are free; lower it to 512, or choose a folder with fewer photos."
         )
 
@@ -161,7 +163,7 @@ def _notes(photos: Sequence[Photo]) -> list[str]:
         blur = f"enlarged more than twice at {USUAL_SIDE} pixels, which is learned as blur"
         notes.append(f"small, so that they are {blur}: {_few(small)}; use larger ones.")
     if unnamed:
-        told = f"{_count(len(unnamed), 'caption')} did not name the concept, such as {quoted(unnamed[0].caption)}"
+        told = f"{_captions(len(unnamed))} did not name the concept, such as {quoted(unnamed[0].caption)}"
         notes.append(f"{told}; where a word in them stands for it, write it in “{LABELS['concept_words']}”.")
     if twice:
         notes.append(f"the concept is named more than once in the captions of {_few(twice)}; the first place is taken.")
@@ -189,8 +191,16 @@ def _with_reasons(skipped: dict[str, str]) -> str:
     return ", ".join(f"{_few(list(names))} ({reason})" for reason, names in groupby(by_reason, key=skipped.__getitem__))
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number or 'no'} {thing}{'' if number == 1 else 's'}"
+def _pictures(number: int) -> str:
+    return _count(number, "no pictures", "1 picture", f"{number} pictures")
+
+
+def _captions(number: int) -> str:
+    return _count(number, "no captions", "1 caption", f"{number} captions")
+
+
+def _count(number: int, none: str, one: str, more: str) -> str:
+    return (none, one, more)[min(number, 2)]
 
 
 def _few(names: Sequence[str]) -> str:

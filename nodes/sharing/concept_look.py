@@ -24,16 +24,15 @@ def look(query: Mapping[str, str]) -> dict[str, Any]:
     card = ConceptCard.read("file", outline.metadata)
     kind, name = card.super_category, called or outline.embedding_name
     concept = Concept(name, kind, vectors={}, path=path, with_category=card.with_category)
-    lines = {
-        "Trigger": concept.phrase,
-        "What it is": kind or "the file does not say; write it below",
-        "Made for": card.base_model or "the file does not say",
-        "With": "a LoRA" if outline.has_lora else "the word alone",
-        "": card.description,
-    }
-    told = [f"{title}: {text}" if title else text for title, text in lines.items() if text]
+    lines = [
+        f"Trigger: {concept.phrase}",
+        f"What it is: {kind or 'the file does not say; write it below'}",
+        f"Made for: {card.base_model or 'the file does not say'}",
+        f"With: {'a LoRA' if outline.has_lora else 'the word alone'}",
+        *([card.description] if card.description else []),
+    ]
     picture = picture_of(path, outline.metadata)
     return {
-        "text": "\n".join(without_markup(line[:SHOWN]) for line in told),
+        "text": "\n".join(without_markup(line[:SHOWN]) for line in lines),
         "picture": None if picture is None else encode_thumbnail(picture),
     }

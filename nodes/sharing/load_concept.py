@@ -145,10 +145,12 @@ def _on_base(card: ConceptCard, model: Any, clip: Any) -> tuple[str, ...]:
     """A note, where the model is not the one that the concept was made for; raises ValueError for another family."""
     if not card.architecture:
         return ("Note: the file does not say which model it was made for; with another one it may not look right.",)
-    connected = f"model: {base_model_name(model)!r} ({architecture(model, clip)}) is connected, but"
-    needed = f"this concept was made for {card.base_model[:200]!r} ({card.architecture[:100]!r})"
     if card.architecture != architecture(model, clip):
-        raise ValueError(f"{connected} {needed}, another family; load that base model or a fine-tune of it.")
+        raise ValueError(
+            f"model: {base_model_name(model)!r} ({architecture(model, clip)}) is connected, but this concept was made "
+            f"for {card.base_model[:200]!r} ({card.architecture[:100]!r}), another family; load that base model or a "
+            "fine-tune of it."
+        )
     if same_model(card.base_model_fingerprint, base_model_fingerprint(model)):
         return ()
     made_for, connected = without_markup(card.base_model[:200]), base_model_name(model)

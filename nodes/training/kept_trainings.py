@@ -177,7 +177,7 @@ class Kept:
 
     def _validate_finished(self, found: Sequence[Path], now: MadeOf) -> None:
         remedy = "choose another name, or switch overwrite on to train anew."
-        exists = f"{self.parameter}: {self.kind} {found[0].stem!r} exists already at {found[0]}"
+        exists = f"{self.parameter}: {self.kind} '{found[0].stem}' exists already at {found[0]}"
         if missing := [file for file in self.files if file not in found]:
             raise ValueError(f"{exists}, but {missing[0]} is not there; {remedy}")
         for file in found:

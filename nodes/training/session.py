@@ -189,11 +189,12 @@ class Session:
             f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name and name != STEADY
         )
         took = duration(time.monotonic() - self.plan.began)
-        before = f", {self._first_step} of them before it stopped" if self._first_step else ""
+        steps, before = f"{path.name}: {self.loop.step} steps", self._first_step
+        done = f"{steps}, {before} of them before it stopped, {took}" if before else f"{steps}, {took}"
         return "\n".join(
             [
                 f"Done. Write {phrase} in any prompt.",
-                f"{path.name}: {self.loop.step} steps{before}, {took}",
+                done,
                 f"Steady loss: {self.losses[STEADY][0]:.3g}, now {self.losses[STEADY][-1]:.3g}",
                 f"Last step: {terms}",
                 *self.plan.notes,

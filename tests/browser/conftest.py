@@ -91,6 +91,15 @@ def editor(
     opened.page.screenshot(path=tmp_path_factory.getbasetemp() / "screenshots" / f"{name}.jpg", quality=60)
 
 
+@pytest.fixture(scope="module")
+def in_chinese(opened: Editor) -> Iterator[Editor]:
+    opened.set("Comfy.Locale", "zh")
+    opened.start_again()
+    yield opened
+    opened.set("Comfy.Locale", "en")
+    opened.start_again()
+
+
 def place_named_files(base: BaseFolder) -> None:
     """What templates name as their users' own; enough to be listed and chosen."""
     for checkpoint in (SD15, SDXL):

@@ -35,6 +35,21 @@ _IN_MINI_WORLD = """([types, titles]) => {
     });
     set(app.rootGraph ?? app.graph);
 }"""
+# Everything but the pictures' folder and the sampling of a quick start.
+_TRAINING = """([train, prompt]) => {
+    const add = (type, id, x, y) => {
+        const node = LiteGraph.createNode(type); node.id = id; node.pos = [x, y]; app.graph.add(node); return node;
+    };
+    const join = (from, output, to, input) => from.connect(output, to, to.findInputSlot(input));
+    const models = add('CheckpointLoaderSimple', 10, 20, 60), pictures = add('EmptyImage', 11, 20, 300);
+    const training = add('CoReTrainEmbedding', train, 440, 60), written = add('CoReConceptPrompt', prompt, 940, 60);
+    const shown = add('PreviewAny', 12, 1400, 60);
+    for (const [output, input] of ['model', 'clip', 'vae'].entries()) join(models, output, training, input);
+    join(pictures, 0, training, 'images'), join(training, 0, written, 'concept'), join(written, 0, shown, 'source');
+    const set = (node, name, value) => node.widgets.find((widget) => widget.name === name).value = value;
+    set(training, 'concept_name', 'refused'), set(training, 'resolution', 32), set(training, 'steps', 1);
+    app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 60]; app.canvas.draw(true, true);
+}"""
 _HELP_PICTURES_SHOWN = """() => {
     const pictures = [...document.querySelectorAll('.node-help-content img')];
     return pictures.every((picture) => picture.naturalWidth > 200);
@@ -88,6 +103,11 @@ class Editor:
         script = "([graph, name]) => app.loadGraphData(graph, true, true, name, {openSource: 'template'})"
         self.page.evaluate(script, [graph, name])
         self.page.wait_for_timeout(1000)  # What is missing is shown a moment later.
+
+    def load_training(self, training: int, prompt: int) -> None:
+        """A training, and a prompt with its concept, of a checkpoint that is there; the numbers become their ids."""
+        self.load({"nodes": [], "links": [], "version": 0.4})
+        self.page.evaluate(_TRAINING, [training, prompt])
 
     def show_help(self, node_id: str) -> Locator:
         """The help page of a node that stands alone, with all its pictures loaded."""
@@ -166,3 +186,9 @@ class Editor:
             "[role=dialog]:visible, [data-testid=error-overlay]:visible, .p-toast-message:visible"
         )
         return shown.all_inner_texts()
+
+    def complaint(self, needle: str) -> str:
+        """The one that has these words; it is waited for."""
+        self.page.get_by_text(needle).first.wait_for()
+        (found,) = (text for text in self.complaints() if needle in text)
+        return found

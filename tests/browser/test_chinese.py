@@ -26,15 +26,6 @@ _TEXTS = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def in_chinese(opened):
-    opened.set("Comfy.Locale", "zh")
-    opened.start_again()
-    yield opened
-    opened.set("Comfy.Locale", "en")
-    opened.start_again()
-
-
 def workflow(name: str):
     return json.loads((TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
 

@@ -6,37 +6,12 @@ import pytest
 
 TRAIN, PROMPT = 1, 2
 
-# Everything but the pictures' folder and the sampling of a quick start.
-_GRAPH = """([train, prompt]) => {
-    const add = (type, id, x, y) => {
-        const node = LiteGraph.createNode(type); node.id = id; node.pos = [x, y]; app.graph.add(node); return node;
-    };
-    const join = (from, output, to, input) => from.connect(output, to, to.findInputSlot(input));
-    const models = add('CheckpointLoaderSimple', 10, 20, 60), pictures = add('EmptyImage', 11, 20, 300);
-    const training = add('CoReTrainEmbedding', train, 440, 60), written = add('CoReConceptPrompt', prompt, 940, 60);
-    const shown = add('PreviewAny', 12, 1400, 60);
-    for (const [output, input] of ['model', 'clip', 'vae'].entries()) join(models, output, training, input);
-    join(pictures, 0, training, 'images'), join(training, 0, written, 'concept'), join(written, 0, shown, 'source');
-    const set = (node, name, value) => node.widgets.find((widget) => widget.name === name).value = value;
-    set(training, 'concept_name', 'refused'), set(training, 'resolution', 32), set(training, 'steps', 1);
-    app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 60]; app.canvas.draw(true, true);
-}"""
-
 
 @pytest.fixture
 def graph(editor):
-    """A training, and a prompt with its concept, of a checkpoint that is there."""
-    editor.load({"nodes": [], "links": [], "version": 0.4})
-    editor.evaluate(_GRAPH, [TRAIN, PROMPT])
+    editor.load_training(TRAIN, PROMPT)
     yield editor
     editor.stop_all()
-
-
-def shown(editor, needle: str) -> str:
-    """The one of the messages on the screen that has these words."""
-    editor.page.get_by_text(needle).first.wait_for()
-    (found,) = (text for text in editor.complaints() if needle in text)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -50,7 +25,7 @@ def test_what_widgets_show_is_refused_in_the_overlay_and_on_the_node(graph, node
     graph.set_value(node, name, value)
     answer = graph.run()
     assert list(answer["node_errors"]) == [str(node)]
-    assert f"couldn't validate {name}: {sentence}" in shown(graph, sentence)
+    assert f"couldn't validate {name}: {sentence}" in graph.complaint(sentence)
     assert graph.text(node).startswith(f"✖ {label}: {sentence}")
 
 
@@ -68,7 +43,7 @@ def test_what_is_known_later_is_on_the_node_and_in_a_message(graph):
     graph.set_value(TRAIN, "caption_template", "a {} " + "very " * 80)
     assert graph.run()["node_errors"] == {}
     text = graph.wait_for_text(TRAIN, "^✖ Caption: .* needs 2 rows of 77 tokens")
-    assert text.removeprefix("✖ ") in shown(graph, "needs 2 rows of 77 tokens")
+    assert text.removeprefix("✖ ") in graph.complaint("needs 2 rows of 77 tokens")
     graph.set_value(TRAIN, "caption_template", "a {}")
     graph.run()
     assert not graph.text(TRAIN).startswith("✖")

@@ -365,7 +365,7 @@ def test_cancel_stops_the_reading(folder, monkeypatch):
     from core_personalization.nodes.host import run_control
     from core_personalization.nodes.photos import photo_set
 
-    save(folder, *(f"{number}.png" for number in range(40)), size=(16, 16))
+    save(folder, *(f"{number}.png" for number in range(40)), size=(400, 400))
     read = []
     original = photo_set.read_picture
     monkeypatch.setattr(photo_set, "read_picture", lambda path, side: read.append(path) or original(path, side))

@@ -12,7 +12,7 @@ from driver.base_folder import BaseFolder
 from driver.client import ComfyUIClient, Execution, Workflow, WorkflowInterrupted
 from driver.server import ComfyUIServer
 
-STEPS = 20
+STEPS = 8
 EMBEDDING, FINETUNE, SAMPLER, PICTURES = "4", "5", "8", "10"
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from robustness.smallest import SMALLEST, Models
 from robustness.subjects import FINETUNE, TRAIN, Subject
 
 STEPS = 10
-LONGEST_WAIT = 3.0
+LONGEST_WAIT = 1.5
 """Seconds after which a process is killed at the latest: about as long as half of the training takes."""
 AIMED = [
     ("save_file", "before"),
@@ -35,7 +38,10 @@ AIMED = [
 
 @dataclass
 class KilledRun:
-    """One training in a base folder of its own, process after process. kills: how many it survived so far."""
+    """One training in a base folder of its own, process after process. kills: how many it survived so far.
+
+    process: that the training processes are forks of.
+    """
 
     subject: Subject
     base: Path
@@ -44,29 +50,41 @@ class KilledRun:
     kills: int = 0
     steps_seen: list[int] = field(default_factory=list)
     left_behind: int = 0
+    process: subprocess.Popen[str] | None = None
 
-    def start(self, strike: tuple[str, int, str] | None) -> subprocess.Popen[str]:
-        settings: dict[str, Any] = {"steps": STEPS, "save_every": 1, "overwrite": False}
+    @property
+    def errors(self) -> Path:
+        return self.base.with_suffix(".errors")
+
+    def start(self) -> subprocess.Popen[str]:
+        settings: dict[str, Any] = {"steps": STEPS, "save_every": 1, "overwrite": False, "preview_steps": 2}
         orders = {"base": str(self.base), "checkpoint": str(self.checkpoint), "node": self.subject.title}
-        orders |= {"name": self.name, "strike": strike, "settings": settings}
+        orders |= {"name": self.name, "settings": settings}
         command = [sys.executable, training_process.__file__, json.dumps(orders)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with self.errors.open("w") as errors:
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
 
     def run(self, strike: tuple[str, int, str] | None, wait: float | None) -> str | None:
         """The hash of what was learned, or None when the process was killed before."""
-        process = self.start(strike)
-        assert process.stdout
-        ready = process.stdout.readline().split()
-        assert ready and ready[0] == "ready", process.communicate()[1]
-        assert int(ready[1]) == self.left_behind and int(ready[2]) == 0, "what was left behind is swept at the start"
-        try:
-            output, errors = process.communicate(timeout=wait)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, errors = process.communicate()
-        if output.startswith("done"):
-            return output.split()[1]
-        assert process.returncode in (-9, 9, 1) and "Error" not in errors, errors
+        if self.process is None or self.process.poll() is not None:
+            self.process = self.start()
+        assert self.process.stdin and self.process.stdout
+        print(json.dumps(strike), file=self.process.stdin, flush=True)
+        ready = self.process.stdout.readline().split()
+        assert ready and ready[0] == "ready", self.errors.read_text()
+        assert int(ready[2]) == self.left_behind and int(ready[3]) == 0, "what was left behind is swept at the start"
+        killer = threading.Timer(wait or 0, kill, [int(ready[1])])
+        if wait is not None:
+            killer.start()
+        said = dict.fromkeys(("done", "ended"), "")
+        while not said["ended"] and (line := self.process.stdout.readline()):
+            said.update([line.split()])
+        killer.cancel()
+        if said["done"]:
+            self.process.communicate()
+            return said["done"]
+        assert int(said["ended"] or self.process.wait()) in (-9, 9), self.errors.read_text()
+        assert "Error" not in self.errors.read_text()
         self.kills += 1
         self.check()
         return None
@@ -80,6 +98,11 @@ class KilledRun:
         assert step >= max(self.steps_seen, default=0)
         self.steps_seen.append(step)
         self.left_behind = len(list(self.base.rglob(".core-*")))
+
+
+def kill(process: int) -> None:
+    with suppress(ProcessLookupError):  # It has ended.
+        os.kill(process, 9)
 
 
 @pytest.fixture(scope="module")

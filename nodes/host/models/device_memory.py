@@ -34,13 +34,13 @@ def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[Room], s
     """
     free_for(plan, device)
     found = int(comfy.model_management.get_free_memory(device))
-    parts = {
-        "models and trained weights": plan.weights,
-        "optimizer": plan.optimizer,
-        "a step": plan.step,
-        "working memory": plan.working,
-    }
-    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
+    parts = (
+        (plan.weights, f"models and trained weights {gib(plan.weights)}"),
+        (plan.optimizer, f"optimizer {gib(plan.optimizer)}"),
+        (plan.step, f"a step {gib(plan.step)}"),
+        (plan.working, f"working memory {gib(plan.working)}"),
+    )
+    listed = ", ".join(told for size, told in parts if size)
     line = f"needs about {gib(plan.total)} ({listed}), found {gib(found)} on {device}"
     if plan.total > found:
         raise ValueError(f"memory: the training {line}. {remedy(Room(plan.total, found))}")
