@@ -44,6 +44,7 @@ NOT_SAID = {
     "options, which are what a workflow saves": {
         "Case 1: class only", "Case 2: classes of everything", "Case 3: selectively informative (SID)",
         "Case 4: everything described", "AttnDreamBooth stage 1", "CoRe (reference code)", "Textual Inversion",
+        "CoRe + DTI", "Cross Initialization", "Directional Textual Inversion", "TI + ViCo's regularizer",
         "CoRe stage 2", "DreamBooth LoRA", "AttnDreamBooth stage 2", "AttnDreamBooth stage 3",
         "AttnDreamBooth stage 3 (fast)", "TI + DreamBooth", "Custom Diffusion", "as trained", "whole U-Net",
         "whole U-Net and LoRA", "attention layers", "cross-attention layers", "keys and values of cross-attention",
@@ -53,7 +54,13 @@ NOT_SAID = {
     "made into tooltips": {
         "CoRe regularizes the words around the concept (default).", "of the words around the concept",
         "AttnDreamBooth stage 1 learns a word before the super-category.", "of the concept and its super-category",
-        "Textual Inversion is the baseline without regularization.",
+        "Textual Inversion is the baseline without regularization.", "of the concept and end-of-text",
+        "Cross Initialization starts from the text encoder's output for the words, and stays near it.",
+        "Directional Textual Inversion learns the direction alone: the word cannot grow louder than others.",
+        "ViCo's regularizer lets the concept look where end-of-text looks.",
+        "A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions and masks are found "
+        "by name: cat.jpg, cat.txt, cat.mask.png. Folders in it such as 3_portraits and 1_others say how often their "
+        "pictures are drawn.",
         "Side in pixels that it was trained at: for Empty Latent Image's width and height.",
     },
     "search words": {
@@ -67,7 +74,7 @@ NOT_SAID = {
     "in files": {"core-personalization scorecards 1", "Write {0} in a prompt where the concept goes."},
     "in tables and pictures": {
         "Text alignment", "(other tokens)", "image {0}", "Share of attention, “{0}”", "(start of text)",
-        "(end and padding)", "(end of text)", "{0} · head {1}", "… and {0} more",
+        "(end and padding)", "(end of text)", "□ fit = keep", "□ crop", "{0} · head {1}", "… and {0} more",
     },
 }  # fmt: skip
 
@@ -159,7 +166,7 @@ def test_an_entry_keeps_places_input_names_and_numbers(english):
 
 
 def test_a_sentence_names_only_inputs_that_there_are():
-    known = {name for node in INPUTS.values() for name in node["inputs"]} | {"save_pretrained"}
+    known = {name for node in INPUTS.values() for name in node["inputs"]} | {"save_pretrained", "weight_dtype"}
     for chinese in CATALOGUE.values():
         named = set(re.findall(r"\b[a-z]+(?:_[a-z\d]+)+\b", chinese)) - {"compute_from_stored"}
         assert named <= known, chinese

@@ -1,5 +1,5 @@
-"""How parameters are updated: AdamW as published, the learning rate over a training, their average, and updates
-within the backward pass."""
+"""How parameters are updated: AdamW as published, on spheres, the learning rate over a training, their average, and
+updates within the backward pass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 OptimizerFactory = Callable[[Sequence[Tensor], float], torch.optim.Optimizer]
 """Trained tensors and a learning rate → an optimizer."""
@@ -24,6 +25,40 @@ def adamw(parameters: Sequence[Tensor], learning_rate: float, weight_decay: floa
     tensors = [tensor for group in groups for tensor in (group["params"] if isinstance(group, dict) else [group])]
     fused = all(tensor.device.type in ("cpu", "cuda") for tensor in tensors)
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+
+
+KAPPA = 1e-4
+"""Of Directional Textual Inversion's prior, as published."""
+
+
+class SphericalSGD(torch.optim.Optimizer):
+    """Directional Textual Inversion (Kim et al. 2025, arXiv 2512.13672): v keeps its norm m, and v/m moves on a sphere.
+
+    A v that grows drowns the words around it. Riemannian gradient descent: every step is `learning_rate` radians long,
+    in first order. parameters: vectors [V, D] each; their norms m are kept. priors: for each of them the directions μ
+    [V, D] of a von Mises-Fisher prior of concentration `kappa`. With g the gradient on v/m: g ← g − κμ, made tangent,
+    normalised; then v/m ← v/m − η·g, back on the sphere. As the released program with β = 0.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], learning_rate: float, priors: Sequence[Tensor], kappa: float = KAPPA
+    ) -> None:
+        super().__init__(list(parameters), {"lr": learning_rate})
+        self._kappa, self._priors = kappa, dict(zip(parameters, priors, strict=True))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        for group in self.param_groups:
+            for vectors in group["params"]:
+                if vectors.grad is not None:
+                    m = self.state[vectors].setdefault("norm", vectors.norm(dim=-1, keepdim=True))
+                    vectors.copy_(m * self._moved(vectors / m, m * vectors.grad, self._priors[vectors], group["lr"]))
+
+    def _moved(self, direction: Tensor, gradient: Tensor, prior: Tensor, rate: float) -> Tensor:
+        g = gradient - self._kappa * prior
+        g = g - (g * direction).sum(-1, keepdim=True) * direction
+        g = g / (g.norm(dim=-1, keepdim=True) + 1e-8)
+        return normalize(direction - rate * g, dim=-1)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ...core_ops.recipes.context_regularization import (
 from ...core_ops.recipes.cross_initialization import ANCHOR_WEIGHT
 from ...core_ops.recipes.vico_regularization import TO_END_WEIGHT
 from ...core_ops.training.objective import BALANCED, FIXED
-from ...core_ops.training.spherical import KAPPA
+from ...core_ops.training.optimization import KAPPA
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
 from ..settings import choice, integer, like, number, switch, text

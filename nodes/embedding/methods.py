@@ -24,8 +24,7 @@ from ...core_ops.recipes.textual_inversion import TextualInversion
 from ...core_ops.recipes.vico_regularization import ViCoRegularization
 from ...core_ops.training.embedding_problem import EmbeddingProblem, spread_over_vectors
 from ...core_ops.training.objective import BALANCED, BalancedWeights, FixedWeights
-from ...core_ops.training.optimization import OptimizerFactory, adamw
-from ...core_ops.training.spherical import SphericalSGD
+from ...core_ops.training.optimization import OptimizerFactory, SphericalSGD, adamw
 from ...core_ops.training.training_loop import Recipe
 
 if TYPE_CHECKING:

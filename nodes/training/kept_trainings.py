@@ -144,8 +144,9 @@ class Beginning:
             return None
         if self.state is not None:
             return f"it goes on after step {self.state['loop']['step']}"
-        made = f" (that was made with {_listed(self.made_with)})" if self.made_with else ""
-        return f"it begins anew{made}"
+        if self.made_with:
+            return f"it begins anew (that was made with {_listed(self.made_with)})"
+        return "it begins anew"
 
 
 @dataclass(frozen=True)

@@ -147,13 +147,13 @@ def placed(caption: str, super_category: str) -> str:
 
 
 def told_of(captioned: CaptionedPictures, photos: PhotoFacts | None) -> str:
-    """For the card, such as "12 pictures, 2 skipped: notes.pdf (no picture); drawn 3, 1, 1, … times as often"."""
+    """For the card, such as "12 pictures, 2 skipped: notes.pdf (no picture); repeats 3, 1, 1, …"."""
     count = len(captioned.templates)
-    told = photos.summary if photos else f"{count} picture{'' if count == 1 else 's'}"
+    told = photos.summary if photos else "1 picture" if count == 1 else f"{count} pictures"
     if not captioned.repeats:
         return told
-    shown = ", ".join(map(str, captioned.repeats[:MOST_REPEATS_TOLD]))
-    return f"{told}; repeats {shown}{', …' if count > MOST_REPEATS_TOLD else ''}"
+    shown = [*map(str, captioned.repeats[:MOST_REPEATS_TOLD]), *(["…"] if count > MOST_REPEATS_TOLD else [])]
+    return f"{told}; repeats {', '.join(shown)}"
 
 
 ENOUGH_TO_HOLD_OUT = 5

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from core_personalization.core_ops.training.optimization import load_optimizer, optimizer_state
-from core_personalization.core_ops.training.spherical import SphericalSGD
+from core_personalization.core_ops.training.optimization import SphericalSGD, load_optimizer, optimizer_state
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import losses as oracle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 import uuid
@@ -69,7 +70,7 @@ def test_a_folder_of_all_kinds_of_files_says_what_was_taken_and_what_not(folder)
     first = report.splitlines()[0]
     assert first.startswith("5 pictures, 5 skipped: ")
     assert ".DS_Store, ._a.jpg, Thumbs.db (hidden)" in first and "notes.pdf (no picture)" in first
-    assert "f.heic (" in first
+    assert re.search(r"f\.heic[^()]*\(", first)  # without pillow-heif for another reason than with it
 
 
 def test_what_a_folder_holds_is_seen_before_the_run(folder):
