@@ -63,12 +63,13 @@ def template_with_category(template: str, super_category: str) -> str:
     return spaced(template).replace("{}", f"{{}} {super_category}")
 
 
-PROMPT_SETS = ("animate", "inanimate")
-EVALUATION_SETS = ("evaluation_animate", "evaluation_inanimate")
+PROMPT_SETS = ("animate", "inanimate", "person", "universal")
+EVALUATION_SETS = ("evaluation_animate", "evaluation_inanimate", "evaluation_person")
 
 
 def prompt_set(name: str) -> tuple[str, ...]:
-    """The templates of one of `PROMPT_SETS` (100 each) or `EVALUATION_SETS` (the 20 of CoRe's Table 4 each).
+    """The templates of one of `PROMPT_SETS` (100 each) or `EVALUATION_SETS` (20 each; those for
+    animate and inanimate are CoRe's Table 4).
 
     Raises ValueError for any other name.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...core_ops.pictures import Fit
-from ...core_ops.prompts.prompt_templates import parse_templates, prompt_set
+from ...core_ops.prompts.prompt_templates import PROMPT_SETS, parse_templates, prompt_set
 from ...core_ops.recipes.attndreambooth import AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import (
     ATTENTION,
@@ -52,8 +52,11 @@ class EmbeddingSettings:
         shows={name: method.inputs for name, method in METHODS.items()},
     )
     prompt_set: str = choice(
-        ("animate", "inanimate", OWN_PROMPTS),
-        help="Prompts that CoRe regularizes with: for living things and dolls, for objects, or your own.",
+        (*PROMPT_SETS, OWN_PROMPTS),
+        help=(
+            "Prompts that CoRe regularizes with: for living things and dolls, for objects, for people, for anything, "
+            "or your own."
+        ),
         shows={OWN_PROMPTS: ["own_prompts"]},
     )
     steps: int = integer(

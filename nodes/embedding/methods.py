@@ -127,7 +127,14 @@ def vico(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
 
 
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
-CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
+COPIES = 16
+"""Of every picture. Where a paper changes it anew each time that it is drawn, a pool of changed copies is made once."""
+CORE_VALUES = {
+    "steps": 300,
+    "batch_size": ContextRegularizationConfig.batch_size,
+    "learning_rate": 5e-3,
+    "augmentation": 0,
+}
 _PAPER = EmbeddingMethod(
     partial(context_regularization, formulation="paper"),
     "CoRe regularizes the words around the concept (default).",
@@ -141,14 +148,20 @@ _PAPER = EmbeddingMethod(
 )  # fmt: skip
 ADAMW_AND_NORM = ("weight_decay", "rescale_from", "rescale_to")
 DIRECTION: dict[str, Any] = {"start": words_of_mean_norm, "optimizer": spherical}
-DIRECTION["published"] = {"steps": 400, "batch_size": 4, "learning_rate": 0.04}  # the program's 0.01 times its batch
+DIRECTION["published"] = {
+    **CORE_VALUES,
+    "steps": 400,
+    "batch_size": 4,
+    "learning_rate": 0.04,
+}  # the program's 0.01 times its batch
 
 METHODS: Mapping[str, EmbeddingMethod] = {
     CORE: _PAPER,
     CORE_REFERENCE: replace(
         _PAPER,
         recipe=partial(context_regularization, formulation="reference_code"),
-        help="'Reference code' follows the authors' program where it differs.",
+        help="'Reference code' follows the authors' program where it differs, its augmentation too.",
+        published={**CORE_VALUES, "augmentation": COPIES},
     ),
     "CoRe + DTI": replace(
         _PAPER,
@@ -159,12 +172,11 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     ATTNDREAMBOOTH: EmbeddingMethod(
         attndreambooth,
         "AttnDreamBooth stage 1 learns a word before the super-category.",
-        # The paper changes every picture anew each time it is drawn; here a pool of changed copies is made once.
         published={
             "steps": 60,
             "batch_size": AttnDreamBoothConfig.batch_size,
             "learning_rate": 1e-3,
-            "augmentation": 16,
+            "augmentation": COPIES,
         },
         writes_category=True,
         attention="of the concept and its super-category",
@@ -173,7 +185,7 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     "Cross Initialization": EmbeddingMethod(
         cross_initialization,
         "Cross Initialization starts from the text encoder's output for the words, and stays near it.",
-        published={"steps": 320, "batch_size": 8, "learning_rate": 5e-3},
+        published={**CORE_VALUES, "steps": 320, "batch_size": 8},
         inputs=("anchor_weight", "weight_decay"),
         start=word_outputs,
     ),
@@ -186,7 +198,7 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     "TI + ViCo's regularizer": EmbeddingMethod(
         vico,
         "ViCo's regularizer lets the concept look where end-of-text looks.",
-        published={"steps": 400, "batch_size": 4, "learning_rate": 5e-3},
+        published={**CORE_VALUES, "steps": 400, "batch_size": 4},
         attention="of the concept and end-of-text",
         inputs=("end_weight", "weight_decay"),
     ),

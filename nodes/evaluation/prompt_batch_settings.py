@@ -15,8 +15,11 @@ class PromptBatchSettings:
     """Inputs of "Evaluation Prompts", in the order in which they are shown."""
 
     prompt_set: str = choice(
-        ("animate", "inanimate", OWN_PROMPTS),
-        help="The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; or your own.",
+        ("animate", "inanimate", "person", OWN_PROMPTS),
+        help=(
+            "The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; 20 of this "
+            "project's for people; or your own."
+        ),
         shows={OWN_PROMPTS: ["own_prompts"]},
     )
     seeds_per_prompt: int = integer(

@@ -17,6 +17,7 @@ _ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     CORE: {"scope": WHOLE, "form": FULL, **_CORE},
+    "CoRe stage 2 (reference code)": {"scope": WHOLE, "form": FULL, **_CORE, "augmentation": 16},
     "AttnDreamBooth stage 2": {
         **{"scope": CROSS_ATTENTION, "form": FULL, "steps": 100, "batch_size": 8, "learning_rate": 2e-5},
         **_ALIGNED,

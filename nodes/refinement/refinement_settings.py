@@ -25,7 +25,13 @@ class RefinementSettings:
     steps: int = integer(
         10, low=0, high=10_000, help="Optimizer steps. Paper: 10. 0: the plain prompt, and its figures."
     )
-    learning_rate: float = number(5e-4, low=1e-7, high=1.0, step=1e-4, help="AdamW's constant rate. Paper: 0.0005.")
+    learning_rate: float = number(
+        5e-4,
+        low=1e-7,
+        high=1.0,
+        step=1e-4,
+        help="AdamW's constant rate. The authors' program: 0.0005; the paper names none.",
+    )
     batch_size: int = integer(
         6, low=1, high=256, help="Noise samples that attention is compared on. Lower it to save memory."
     )

@@ -17,7 +17,8 @@ from core_personalization.core_ops.prompts.prompt_templates import (
 )
 
 SHARED_TYPES = ["background", "colour", "artistic style", "style composition"]
-TYPES = {"animate": [*SHARED_TYPES, "action", "outfit"], "inanimate": SHARED_TYPES}
+WITH_ACTIONS = [*SHARED_TYPES, "action", "outfit"]
+TYPES = {"animate": WITH_ACTIONS, "inanimate": SHARED_TYPES, "person": WITH_ACTIONS, "universal": SHARED_TYPES}
 
 
 def templates_by_type(name: str) -> dict[str, list[str]]:
@@ -48,7 +49,7 @@ def test_a_hundred_templates_none_of_them_for_evaluation(name):
 
 
 def test_twenty_evaluation_prompts_each():
-    assert [len(prompt_set(name)) for name in EVALUATION_SETS] == [20, 20]
+    assert [len(prompt_set(name)) for name in EVALUATION_SETS] == [20, 20, 20]
 
 
 @pytest.mark.parametrize("name", PROMPT_SETS)
@@ -75,8 +76,9 @@ def test_articles_fit_the_word_that_follows(name, word):
 
 
 def test_evaluation_files_name_their_source():
-    for name in EVALUATION_SETS:
+    for name in ("evaluation_animate", "evaluation_inanimate"):
         assert re.match(r"# Wu et al\. 2024, CoRe .*Table 4", file_text(name))
+    assert file_text("evaluation_person").startswith("# Evaluation prompts for people, of this project")
 
 
 TOUCHING = ["{}", "a {}, asleep", "a (red {}:1.2) asleep", "a ({}) asleep", "a (red {}) {x}", "the {}'s house", "{{}}"]
