@@ -10,8 +10,9 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -25,6 +26,9 @@ from PIL import Image
 from preparation.pack_link import PACK_FOLDER
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = [
     pytest.mark.long,
@@ -41,12 +45,10 @@ SHORT = {
     "EmptyLatentImage": {"batch_size": 1},
 }
 TEMPLATES = sorted(
-    (file.stem for file in quick_start.TEMPLATES.glob("*.json") if not file.stem.startswith("Score")),
+    (file.stem for file in quick_start.TEMPLATES.glob("*.json") if not file.stem.startswith(("Score", "Train SDXL"))),
     key=lambda name: (not name.startswith("Train"), name),
 )
 """Those that train first: the others use what they made. Scores need models that only the network has."""
-FAMILIES = {"SD15": 512, "SDXL": 1024}
-CASES = [("SDXL" if name.startswith("Train SDXL") else "SD15", name) for name in TEMPLATES]
 PATIENCE = 6_000
 """Seconds, of one template."""
 _SET = """([types, subgraphs]) => {
@@ -65,14 +67,14 @@ _SET = """([types, subgraphs]) => {
 
 
 @pytest.fixture(scope="module")
-def family(request) -> str:
-    return request.param
+def editor(window, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
+    with fresh_comfyui(window, comfyui_path, tmp_path_factory.mktemp("sd15"), "SD15") as opened:
+        yield opened
 
 
-@pytest.fixture(scope="module")
-def editor(window, family: str, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Editor]:
-    """A fresh ComfyUI with the archive unpacked in it, a checkpoint and a folder of photos; no mini world."""
-    folder = tmp_path_factory.mktemp("real")
+@contextmanager
+def fresh_comfyui(window: Page, comfyui_path: Path, folder: Path, family: str) -> Iterator[Editor]:
+    """With the archive unpacked in it, a checkpoint and a folder of photos; no mini world."""
     base = BaseFolder.make(folder / "comfyui", with_pack=False)
     save_checkpoint(family, base.checkpoints / MINE)
     photos = base.input / FOLDER
@@ -98,8 +100,17 @@ def save_checkpoint(family: str, path: Path) -> None:
     save_file(weights, path)
 
 
-@pytest.mark.parametrize(("family", "template"), CASES, indirect=["family"])
-def test_it_trains_and_draws_at_the_models_own_size(editor, family, template):
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_it_trains_and_draws_at_the_models_own_size(editor, template):
+    trains_and_draws(editor, template, 512)
+
+
+def test_sdxl_trains_and_draws_at_1024(window, comfyui_path, tmp_path_factory):
+    with fresh_comfyui(window, comfyui_path, tmp_path_factory.mktemp("sdxl"), "SDXL") as editor:
+        trains_and_draws(editor, "Train SDXL - word and LoRA", 1024)
+
+
+def trains_and_draws(editor: Editor, template: str, side: int) -> None:
     base: BaseFolder = editor.base
     editor.load(json.loads((quick_start.TEMPLATES / f"{template}.json").read_text(encoding="utf-8")), template)
     choices = {type: CHOSEN for type in ("CheckpointLoaderSimple", "CoReConceptImages")}
@@ -110,9 +121,9 @@ def test_it_trains_and_draws_at_the_models_own_size(editor, family, template):
     assert answer["node_errors"] == {}
     wait_until_done(editor, answer["prompt_id"])
     drawn = pictures_in(base) - before
-    assert {Image.open(picture).size for picture in drawn} == {(FAMILIES[family],) * 2}
+    assert {Image.open(picture).size for picture in drawn} == {(side, side)}
     for embedding in base.embeddings.glob("*.safetensors"):
-        assert resolution_of(embedding) == FAMILIES[family]
+        assert resolution_of(embedding) == side
     assert editor.errors == []
 
 
