@@ -17,6 +17,8 @@ WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
 AddedOutput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 """Such a module, its layer, and the layer's input → what the layer's output gains by it."""
+ChangedInput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
+"""The same → what the layer, and the added output, take in its place."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,13 @@ class TrainableWeights:
             parametrize.register_parametrization(owner, attribute, _Cast(self.dtype), unsafe=True)  # keeps the master
         self.parameters[name] = master
 
-    def add_adapter(self, name: str, form: WeightForm, added_output: AddedOutput | None = None) -> None:
+    def add_adapter(
+        self,
+        name: str,
+        form: WeightForm,
+        added_output: AddedOutput | None = None,
+        changed_input: ChangedInput | None = None,
+    ) -> None:
         """Trains an adapter of a weight, which stays as it is under it.
 
         added_output: the adapter works on the layer's input and output; without it, on the weight.
@@ -59,7 +67,9 @@ class TrainableWeights:
             def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
                 return output + added_output(adapter, layer, inputs[0])
 
-            owner.register_forward_hook(hook)
+            owner.register_forward_hook(hook)  # takes what the other hook makes of the input
+            if changed_input is not None:
+                owner.register_forward_pre_hook(lambda layer, inputs: changed_input(adapter, layer, inputs[0]))
         self.adapters[name] = adapter
         path = name.rpartition(".")[0]
         trained = {f"{path}.{key}": value for key, value in adapter.named_parameters() if value.requires_grad}
@@ -91,18 +101,20 @@ def make_trainable(
     compute: tuple[torch.device, torch.dtype],
     added_output: AddedOutput | None = None,
     stays: Callable[[Tensor], bool] | None = None,
+    changed_input: ChangedInput | None = None,
 ) -> TrainableWeights:
     """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in one number format.
 
-    form: the adapter; None trains the weights themselves. compute: the device and the format. added_output: as in
-    `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers stay as stored.
+    form: the adapter; None trains the weights themselves. compute: the device and the format. added_output,
+    changed_input: as in `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers
+    stay as stored.
     """
     weights = TrainableWeights(module, *compute)
     for name in names:
         if form is None:
             weights.add_full(name)
         else:
-            weights.add_adapter(name, form, added_output)
+            weights.add_adapter(name, form, added_output, changed_input)
     cast_frozen(module, weights.dtype, stays or (lambda _: False))
     return weights
 

@@ -38,8 +38,8 @@ class FinetuneSettings:
     form: str = choice(
         FORMS,
         help=(
-            "full weights: as published, largest file. LoRA, LoHa, LoKr, OFT: a small file, less memory. singular "
-            "values: SVDiff, the fewest numbers."
+            "full weights: as published, largest file. LoRA, DoRA, LoHa, LoKr, OFT: a small file; LoRA takes the least "
+            "memory, DoRA comes nearer to full weights. singular values: SVDiff, the fewest numbers."
         ),
         shows={form: ["alpha"] for form in ADAPTERS if form != OFT},
     )
@@ -47,7 +47,10 @@ class FinetuneSettings:
         16,
         low=1,
         high=1024,
-        help="Rank of LoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full weights.",
+        help=(
+            "Rank of LoRA, DoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full "
+            "weights."
+        ),
     )
     steps: int = integer(
         PAPER["steps"], low=1, high=1_000_000, help=f"Optimizer steps. CoRe stage 2: {PAPER['steps']}."
@@ -91,7 +94,7 @@ class FinetuneSettings:
         low=0.001,
         high=1024.0,
         step=1.0,
-        help="LoRA and LoHa: the change is scaled by alpha / rank.",
+        help="LoRA, DoRA and LoHa: the change is scaled by alpha / rank.",
         advanced=True,
     )
     train_embedding: bool = switch(
