@@ -100,6 +100,7 @@ LABELS = {
     "min_snr_gamma": "Min-SNR γ (0: off)",
     "ema_decay": "Moving average (0: off)",
     "caption_dropout": "Train without caption (part)",
+    "dropout": "Dropout",
     # While it runs.
     "preview_every": "Preview every … steps",
     "save_every": "Save every … steps",

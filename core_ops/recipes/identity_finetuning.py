@@ -14,7 +14,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -48,10 +48,13 @@ class IdentityFinetuningConfig:
 
 @dataclass(frozen=True)
 class FinetuningProblem(EmbeddingProblem):
-    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v."""
+    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v.
+    draw_dropout: what adapters of the denoiser leave out in the next step.
+    """
 
     weights: Sequence[Tensor] = ()
     class_latents: TrainingLatents | None = None
+    draw_dropout: Callable[[torch.Generator], object] = lambda _: None
 
 
 class IdentityFinetuning:
@@ -70,6 +73,7 @@ class IdentityFinetuning:
         return [*self.problem.weights, *trained_along]
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
+        self.problem.draw_dropout(random["prompts"])
         objective = self._identity(random)
         if self.problem.class_latents is not None:
             objective += self.weights[PRIOR] * term(PRIOR, lambda: self._prior_loss(random["prompts"]))

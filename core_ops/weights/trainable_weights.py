@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .adapter_dropout import AdapterDropout
 from .stored_weights import cast_frozen, fetched
 
 WeightForm = Callable[[Tensor], nn.Module]
@@ -25,7 +26,7 @@ ChangedInput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 class TrainableWeights:
     """parameters: every trained tensor by name, in fp32. adapters: by the path of the weight that they change.
 
-    device, dtype: where and in which format the module computes.
+    device, dtype: where and in which format the module computes. dropout: of the adapters.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class TrainableWeights:
     dtype: torch.dtype
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     adapters: dict[str, nn.Module] = field(default_factory=dict)
+    dropout: AdapterDropout = field(default_factory=AdapterDropout)
 
     def add_full(self, name: str) -> None:
         """Trains the weight itself: a master copy in fp32."""
@@ -119,17 +121,24 @@ def make_trainable(
     return weights
 
 
-def low_rank_output(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+def low_rank_output(
+    layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, dropout: AdapterDropout | None = None
+) -> Tensor:
     """up(down(x)) as `layer`, a linear one or a 2D convolution, would give it with the weight up · down, without making
     that product or taking a gradient of its size. x: the layer's input. up: [out, r]. down: [r, in] or [r, in·kh·kw].
 
     LoRA: Hu et al. 2021, arXiv 2106.09685, Eq. 3.
     """
     up, down = up.to(x.dtype), down.to(x.dtype)
-    if not isinstance(layer, nn.Conv2d):
-        return F.linear(F.linear(x, down), up)
-    kernels = down.unflatten(1, (-1, *layer.kernel_size))
-    return F.conv2d(F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation), up[:, :, None, None])
+    convolves = isinstance(layer, nn.Conv2d)
+    if convolves:
+        kernels = down.unflatten(1, (-1, *layer.kernel_size))
+        hidden = F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation)
+    else:
+        hidden = F.linear(x, down)
+    if dropout is not None:
+        hidden = dropout(hidden, layer)
+    return F.conv2d(hidden, up[:, :, None, None]) if convolves else F.linear(hidden, up)
 
 
 class _Cast(nn.Module):

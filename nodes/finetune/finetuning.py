@@ -203,6 +203,7 @@ def assembled(
         embedding,
         weights=weights,
         class_latents=latents[1],
+        draw_dropout=models.denoiser.trainable.dropout.draw,
         min_snr=settings.min_snr_gamma,
     )
     recipe = IdentityFinetuning(

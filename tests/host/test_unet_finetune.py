@@ -57,6 +57,19 @@ def test_dora_is_trained_as_it_is_drawn(sd1):
     torch.testing.assert_close(in_training, after, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("form", ["LoRA", "DoRA"])
+def test_dropout_trains_and_not_what_is_drawn_or_measured(sd1, form):
+    given = {"form": form, "scope": "cross-attention layers", "learning_rate": 1e-2, "steps": 3, "batch_size": 1}
+    runs = {p: finetune_run(sd1, **given, dropout=p) for p in (0.0, 0.5)}
+    losses = {p: [report.terms["diffusion"] for report in run.loop] for p, run in runs.items()}
+    assert losses[0.5][0] == losses[0.0][0], "while up or down is zero, nothing is there to be left out"
+    assert losses[0.5][2] != losses[0.0][2]
+    with torch.no_grad():
+        once, again = (prediction_of_unet(sd1[0], runs[0.5].denoiser.unet) for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, prediction_of_unet(sd1[0], runs[0.5].denoiser.unet))
+
+
 @pytest.mark.parametrize("form", ["LoHa", "LoKr", "OFT", "singular values"])
 def test_the_other_forms_say_the_same_in_model_and_file(sd1, form):
     given = {"form": form, "scope": "cross-attention layers", "learning_rate": 1e-2}

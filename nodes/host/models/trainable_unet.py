@@ -4,7 +4,7 @@ ours."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from comfy.weight_adapter import adapter_maps
 from torch import Tensor, nn
 
+from ....core_ops.weights.adapter_dropout import AdapterDropout
 from ....core_ops.weights.stored_weights import fetched
 from ....core_ops.weights.trainable_weights import (
     SingularValueShifts,
@@ -47,7 +48,8 @@ class WeightChoice:
     """What is trained, and in which form.
 
     rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA, DoRA and LoHa are scaled by alpha / rank. OFT's
-    rotation has no bound, as published. seed: of the adapters' first values.
+    rotation has no bound, as published. seed: of the adapters' first values. dropout: within LoRA and
+    DoRA, see `AdapterDropout`.
     """
 
     scope: str
@@ -55,6 +57,7 @@ class WeightChoice:
     rank: int
     alpha: float
     seed: int
+    dropout: float = 0.0
 
     def apply(
         self, unet: nn.Module, compute: tuple[torch.device, torch.dtype], stays: Callable[[Tensor], bool]
@@ -62,15 +65,17 @@ class WeightChoice:
         """Makes the chosen weights of a frozen copy trainable; compute, stays: as `make_trainable` takes them."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
-            return make_trainable(
+            dropout = AdapterDropout(self.dropout)
+            weights = make_trainable(
                 unet,
                 self.names(unet),
                 form=self._form(),
                 compute=compute,
-                added_output=_lora_output if self.keeps_weights else None,
+                added_output=partial(_lora_output, dropout) if self.keeps_weights else None,
                 stays=stays,
                 changed_input=_dora_input if self.form == DORA else None,
             )
+        return replace(weights, dropout=dropout)
 
     @property
     def keeps_weights(self) -> bool:
@@ -102,9 +107,9 @@ class WeightChoice:
         return adapter
 
 
-def _lora_output(adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
+def _lora_output(dropout: AdapterDropout, adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
     """Of DoRA's low-rank part, and of the host's LoRA, whose own `h` wants its weights in the precision of x."""
-    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight)
+    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight, dropout)
     return output * (adapter.alpha / adapter.rank).to(x.dtype)
 
 
