@@ -32,5 +32,10 @@ def refuse_together(settings: FinetuneSettings) -> None:
             "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
             "fp32, or switch fused_backward off."
         )
+    if settings.fused_backward and settings.preserves_semantics:
+        raise ValueError(
+            "fused_backward: semantic_weight makes a second backward pass in every step, which it cannot wait for; "
+            "set semantic_weight to 0, or switch fused_backward off."
+        )
     if "{}" in settings.class_caption:
         raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")

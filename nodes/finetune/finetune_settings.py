@@ -119,7 +119,7 @@ class FinetuneSettings:
             "saved under the name above."
         ),
         advanced=True,
-        shows={"true": ["embedding_rate"]},
+        shows={"true": ["embedding_rate", "semantic_weight"]},
     )
     embedding_rate: float = number(
         0.0,
@@ -155,6 +155,17 @@ class FinetuneSettings:
         high=1e6,
         step=0.1,
         help="AttnDreamBooth: weight of the maps' variance. Paper: 5. 0: off.",
+        advanced=True,
+    )
+    semantic_weight: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help=(
+            "ClassDiffusion, with the word trained too: weight of the term that has the word before its super-category "
+            "mean to the text encoder what the super-category alone means. Paper: 1. 0: off."
+        ),
         advanced=True,
     )
     fit: Fit = like(SharedSettings, "fit")
@@ -264,6 +275,10 @@ class FinetuneSettings:
     @property
     def aligned(self) -> bool:
         return self.alignment_mean > 0 or self.alignment_variance > 0
+
+    @property
+    def preserves_semantics(self) -> bool:
+        return self.train_embedding and self.semantic_weight > 0
 
     def unet_plan(self, model: Any, device: torch.device | None = None) -> UNetPlan:
         """How the copy of the MODEL's U-Net computes; device: its own, by default.

@@ -37,4 +37,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **{"scope": KEYS_VALUES, "form": FULL, "steps": 250, "batch_size": 8, "learning_rate": 8e-5},
         "train_embedding": True,
     },
+    "ClassDiffusion": {
+        **{"scope": KEYS_VALUES, "form": FULL, "steps": 500, "batch_size": 2, "learning_rate": 2e-5},
+        **{"train_embedding": True, "semantic_weight": 1.0},
+    },
 }

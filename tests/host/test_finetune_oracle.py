@@ -199,3 +199,30 @@ def test_one_step_of_an_adapter(form, scope):
         return changed
 
     assert_same_update(ours, stepped(reference, before, adapted))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_semantic_preservation(family):
+    """ClassDiffusion's term and its gradient on v, by transformers' CLIP."""
+    reference = prepare(family, scope="keys and values of cross-attention", train_embedding=True, semantic_weight=1.0)
+    recipe = reference.run.loop.recipe
+    passes = recipe.training_step(reference.run.loop.random).objective.passes
+    (own,) = (each for each in passes if each.names == ("semantic_preservation",))
+    (value,), vectors = own.compute(), recipe.problem.embedding.vectors
+    ours = torch.autograd.grad(value, list(vectors.values()))
+
+    ends = []
+    for row in recipe.problem.class_prompts:
+        ids, _ = reference.tokens(row)
+        put = {
+            name[-1]: {i: vectors[name][0] for i, token in enumerate(tokens) if not isinstance(token, int)}
+            for name, tokens in row.tokens.items()
+        }
+        context, _ = reference.text.encode(ids, put)
+        ends.append(context[:, row.end].split([v.shape[1] for v in vectors.values()], dim=-1))
+    distances = [oracle.semantic_preservation(*pair) for pair in zip(*ends, strict=True)]
+    expected = sum(distances) / len(distances)
+    theirs = torch.autograd.grad(expected, list(vectors.values()))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()
