@@ -17,10 +17,9 @@ from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS, PRODIGY
 from ..training.shared_settings import SharedSettings
 from .conflicts import refuse_together
-from .presets import CORE, DREAMBOOTH_LORA, PRESETS
+from .presets import CORE, DREAMBOOTH_LORA, PRESETS, SVDIFF
 
 PAPER = PRESETS[CORE]
-SVDIFF_RATE = 1e-3
 PRODIGY_RATE = 1.0
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
@@ -268,9 +267,10 @@ class FinetuneSettings:
         if self.optimizer == PRODIGY:
             return PRODIGY_RATE
         preset = PRESETS[self.preset]
-        rates = {FULL: PAPER["learning_rate"], SINGULAR_VALUES: SVDIFF_RATE}
-        own = rates.get(self.form, PRESETS[DREAMBOOTH_LORA]["learning_rate"])
-        return preset["learning_rate"] if preset["form"] == self.form else own
+        by_form = {FULL: CORE, SINGULAR_VALUES: SVDIFF, OFT: OFT}
+        if preset["form"] != self.form:
+            preset = PRESETS[by_form.get(self.form, DREAMBOOTH_LORA)]
+        return preset["learning_rate"]
 
     @property
     def aligned(self) -> bool:
