@@ -100,6 +100,8 @@ LABELS = {
     "min_snr_gamma": "Min-SNR γ (0: off)",
     "ema_decay": "Moving average (0: off)",
     "caption_dropout": "Train without caption (part)",
+    "dropout": "Dropout",
+    "semantic_weight": "Weight: word stays of its kind",
     # While it runs.
     "preview_every": "Preview every … steps",
     "save_every": "Save every … steps",

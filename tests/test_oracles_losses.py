@@ -14,6 +14,7 @@ from core_personalization.core_ops.losses.context_losses import (
 )
 from core_personalization.core_ops.losses.diffusion import diffusion_loss
 from core_personalization.core_ops.losses.embedding_anchor import embedding_anchor_loss
+from core_personalization.core_ops.losses.semantic_preservation import semantic_preservation_loss
 from core_personalization.core_ops.recipes.context_regularization import rescale_to_norm
 from oracles import losses as oracle
 
@@ -74,6 +75,12 @@ def test_attention_alignment():
     moments = torch.stack([span_moments(spans)(layer) for layer in maps])
     ours = attention_alignment_loss(moments, 2.0, 5.0)
     assert_same(ours, oracle.attention_regularizer(maps, concept, category, 2.0, 5.0), maps)
+
+
+def test_semantic_preservation():
+    texts = [random(2, 16, seed=seed).requires_grad_() for seed in (0, 1)]
+    assert_same(semantic_preservation_loss(*texts), oracle.semantic_preservation(*texts), texts)
+    assert semantic_preservation_loss(texts[0], 3 * texts[0]).abs() < 1e-6
 
 
 def test_attention_to_end():

@@ -1,5 +1,6 @@
 """Identity in the U-Net's weights: CoRe stage 2 (Wu et al. 2024), AttnDreamBooth stages 2 and 3 (Pang et al. 2024),
-DreamBooth (Ruiz et al. 2023) with its prior preservation, and Custom Diffusion (Kumari et al. 2023).
+DreamBooth (Ruiz et al. 2023) with its prior preservation, Custom Diffusion (Kumari et al. 2023), and ClassDiffusion
+(Huang et al. 2024), which is Custom Diffusion and a term.
 
 They differ in which weights are trained, in whether v is trained along, and in the terms beside the diffusion loss.
 
@@ -14,7 +15,7 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..conditioning import TextConditioning
+from ..losses.semantic_preservation import semantic_preservation_loss
 from ..prompts.token_rows import TokenRow
 from ..terms import Alignment, aligned_diffusion
 from ..training.embedding_problem import EmbeddingProblem
@@ -29,7 +31,7 @@ from ..training.objective import FixedWeights, Objective, TrainingStep, term
 from ..training.training_data import NoisedBatch, TrainingLatents, draw_batch
 from ..training.training_loop import RandomStreams
 
-PRIOR = "prior_preservation"
+PRIOR, SEMANTIC = "prior_preservation", "semantic_preservation"
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,28 @@ class IdentityFinetuningConfig:
     """Defaults of CoRe stage 2: the diffusion loss alone, v frozen.
 
     train_embedding: v is trained along with the weights. prior_weight: λ of prior preservation, where there are class
-    images. alignment: AttnDreamBooth's regularizer; its captions read "[V] <super-category>".
+    images. alignment: AttnDreamBooth's regularizer; its captions read "[V] <super-category>". semantic_weight: λ of
+    ClassDiffusion's semantic preservation, where there are prompts for it.
     """
 
     batch_size: int = 4
     train_embedding: bool = False
     prior_weight: float = 1.0
     alignment: Alignment | None = None
+    semantic_weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class FinetuningProblem(EmbeddingProblem):
-    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v."""
+    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v.
+    draw_dropout: what adapters of the denoiser leave out in the next step. class_prompts: for semantic preservation,
+    one with v before the super-category and one without v; only v is trained by it.
+    """
 
     weights: Sequence[Tensor] = ()
     class_latents: TrainingLatents | None = None
+    draw_dropout: Callable[[torch.Generator], object] = lambda _: None
+    class_prompts: tuple[TokenRow, TokenRow] | None = None
 
 
 class IdentityFinetuning:
@@ -59,10 +68,12 @@ class IdentityFinetuning:
 
     def __init__(self, config: IdentityFinetuningConfig, problem: FinetuningProblem) -> None:
         self.config, self.problem = config, problem
-        self.weights = FixedWeights({PRIOR: config.prior_weight})
+        semantic = {} if problem.class_prompts is None else {SEMANTIC: config.semantic_weight}
+        self.weights = FixedWeights({PRIOR: config.prior_weight, **semantic})
         with torch.no_grad():
             self._text = None if config.train_embedding else self._encode(problem.latents.captions)
             self._class_text = problem.class_latents and self._encode(problem.class_latents.captions)
+            self._class_ends = problem.class_prompts and self._ends(problem.class_prompts[1])
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -70,9 +81,12 @@ class IdentityFinetuning:
         return [*self.problem.weights, *trained_along]
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
+        self.problem.draw_dropout(random["prompts"])
         objective = self._identity(random)
         if self.problem.class_latents is not None:
             objective += self.weights[PRIOR] * term(PRIOR, lambda: self._prior_loss(random["prompts"]))
+        if self.problem.class_prompts is not None:
+            objective += self.weights[SEMANTIC] * term(SEMANTIC, self._semantic_loss)
         return TrainingStep(objective, self.parameters)
 
     def _identity(self, random: RandomStreams) -> Objective:
@@ -92,6 +106,16 @@ class IdentityFinetuning:
         denoiser, min_snr = self.problem.denoiser, self.problem.min_snr
         batch = draw_batch(self.problem.class_latents, denoiser.schedule, self.config.batch_size, generator, min_snr)
         return batch.diffusion_loss(denoiser, self._class_text[batch.drawn_captions])
+
+    def _semantic_loss(self) -> Tensor:
+        """With two text encoders (SDXL) the mean of both."""
+        assert self.problem.class_prompts is not None and self._class_ends is not None
+        ends = self._ends(self.problem.class_prompts[0])
+        return torch.stack([semantic_preservation_loss(ends[name], self._class_ends[name]) for name in ends]).mean()
+
+    def _ends(self, prompt: TokenRow) -> dict[str, Tensor]:
+        """A prompt's output at end of text, [1, D] by encoder."""
+        return {name: output[:, prompt.end] for name, output in self._encode([prompt]).outputs.items()}
 
     def update(self, step: int) -> AbstractContextManager[None]:
         return nullcontext()

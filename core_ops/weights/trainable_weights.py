@@ -11,19 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from .adapter_dropout import AdapterDropout
 from .stored_weights import cast_frozen, fetched
 
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
 AddedOutput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 """Such a module, its layer, and the layer's input → what the layer's output gains by it."""
+ChangedInput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
+"""The same → what the layer, and the added output, take in its place."""
 
 
 @dataclass(frozen=True)
 class TrainableWeights:
     """parameters: every trained tensor by name, in fp32. adapters: by the path of the weight that they change.
 
-    device, dtype: where and in which format the module computes.
+    device, dtype: where and in which format the module computes. dropout: of the adapters.
     """
 
     module: nn.Module
@@ -31,6 +34,7 @@ class TrainableWeights:
     dtype: torch.dtype
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     adapters: dict[str, nn.Module] = field(default_factory=dict)
+    dropout: AdapterDropout = field(default_factory=AdapterDropout)
 
     def add_full(self, name: str) -> None:
         """Trains the weight itself: a master copy in fp32."""
@@ -43,7 +47,13 @@ class TrainableWeights:
             parametrize.register_parametrization(owner, attribute, _Cast(self.dtype), unsafe=True)  # keeps the master
         self.parameters[name] = master
 
-    def add_adapter(self, name: str, form: WeightForm, added_output: AddedOutput | None = None) -> None:
+    def add_adapter(
+        self,
+        name: str,
+        form: WeightForm,
+        added_output: AddedOutput | None = None,
+        changed_input: ChangedInput | None = None,
+    ) -> None:
         """Trains an adapter of a weight, which stays as it is under it.
 
         added_output: the adapter works on the layer's input and output; without it, on the weight.
@@ -59,7 +69,9 @@ class TrainableWeights:
             def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
                 return output + added_output(adapter, layer, inputs[0])
 
-            owner.register_forward_hook(hook)
+            owner.register_forward_hook(hook)  # takes what the other hook makes of the input
+            if changed_input is not None:
+                owner.register_forward_pre_hook(lambda layer, inputs: changed_input(adapter, layer, inputs[0]))
         self.adapters[name] = adapter
         path = name.rpartition(".")[0]
         trained = {f"{path}.{key}": value for key, value in adapter.named_parameters() if value.requires_grad}
@@ -91,33 +103,42 @@ def make_trainable(
     compute: tuple[torch.device, torch.dtype],
     added_output: AddedOutput | None = None,
     stays: Callable[[Tensor], bool] | None = None,
+    changed_input: ChangedInput | None = None,
 ) -> TrainableWeights:
     """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in one number format.
 
-    form: the adapter; None trains the weights themselves. compute: the device and the format. added_output: as in
-    `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers stay as stored.
+    form: the adapter; None trains the weights themselves. compute: the device and the format. added_output,
+    changed_input: as in `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers
+    stay as stored.
     """
     weights = TrainableWeights(module, *compute)
     for name in names:
         if form is None:
             weights.add_full(name)
         else:
-            weights.add_adapter(name, form, added_output)
+            weights.add_adapter(name, form, added_output, changed_input)
     cast_frozen(module, weights.dtype, stays or (lambda _: False))
     return weights
 
 
-def low_rank_output(layer: nn.Module, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
+def low_rank_output(
+    layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, dropout: AdapterDropout | None = None
+) -> Tensor:
     """up(down(x)) as `layer`, a linear one or a 2D convolution, would give it with the weight up · down, without making
     that product or taking a gradient of its size. x: the layer's input. up: [out, r]. down: [r, in] or [r, in·kh·kw].
 
     LoRA: Hu et al. 2021, arXiv 2106.09685, Eq. 3.
     """
     up, down = up.to(x.dtype), down.to(x.dtype)
-    if not isinstance(layer, nn.Conv2d):
-        return F.linear(F.linear(x, down), up)
-    kernels = down.unflatten(1, (-1, *layer.kernel_size))
-    return F.conv2d(F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation), up[:, :, None, None])
+    convolves = isinstance(layer, nn.Conv2d)
+    if convolves:
+        kernels = down.unflatten(1, (-1, *layer.kernel_size))
+        hidden = F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation)
+    else:
+        hidden = F.linear(x, down)
+    if dropout is not None:
+        hidden = dropout(hidden, layer)
+    return F.conv2d(hidden, up[:, :, None, None]) if convolves else F.linear(hidden, up)
 
 
 class _Cast(nn.Module):

@@ -45,8 +45,9 @@ def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping
     ranks = [tensor.shape[0] for key, tensor in tensors.items() if key.endswith(".lora_down.weight")]
     if form == "lora" and ranks:  # as kohya's trainers say it; small layers may have a lower rank
         alphas = [float(tensor) for key, tensor in tensors.items() if key.endswith(".alpha")]
+        decomposed = any(key.endswith(".dora_scale") for key in tensors)
         specification |= {
-            "ss_network_module": "networks.lora",
+            "ss_network_module": "lycoris.kohya" if decomposed else "networks.lora",
             "ss_network_dim": str(max(ranks)),
             "ss_network_alpha": str(max(alphas, default=float(max(ranks)))),
         }

@@ -40,7 +40,7 @@ def validate_new_file(kind: Kind, name: str, overwrite: bool, parameter: str = "
 
 
 def save_adapter(name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any], overwrite: bool) -> Path:
-    """Writes LoRA, LoHa, LoKr or OFT weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them."""
+    """Writes an adapter's weights, keyed as in `lora_state_dict`, where core's Load LoRA lists them."""
     path = new_file_path("loras", name)
     metadata = file_metadata.metadata("lora", name=path.stem, tensors=tensors, card=card)
     safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)

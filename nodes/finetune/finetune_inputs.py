@@ -59,7 +59,7 @@ class CheckedFinetune:
 
     files: that it writes; U-Net or LoRA first. pictures: that are trained. held_out: one that is not, or None. notes:
     lines for the user. start: a LoRA that is trained further, by the U-Net's weights. told: of the pictures, for the
-    card.
+    card. class_prompts: as `FinetuningProblem` takes them.
     """
 
     settings: FinetuneSettings
@@ -69,6 +69,7 @@ class CheckedFinetune:
     held_out: CaptionedPictures | None
     class_pictures: CaptionedPictures | None
     alignment: Alignment | None
+    class_prompts: tuple[TokenRow, TokenRow] | None
     rows: PromptRows
     preview: PreviewPlan
     made_of: MadeOf
@@ -148,6 +149,7 @@ def check_finetune(
         held_out=held_out,
         class_pictures=class_pictures,
         alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
+        class_prompts=_class_prompts(settings, concept, rows=rows),
         rows=rows,
         preview=PreviewPlan.of(settings, concept, rows, pictures),
         start=start,
@@ -235,3 +237,12 @@ def _alignment(
                 f"'{{}} {concept.super_category}' in caption_template and captions, or set both alignment weights to 0."
             )
     return Alignment(settings.alignment_mean, settings.alignment_variance, len(category))
+
+
+def _class_prompts(settings: FinetuneSettings, concept: Concept, rows: PromptRows) -> tuple[TokenRow, TokenRow] | None:
+    """ClassDiffusion compares the concept before its super-category with the super-category alone."""
+    if not settings.preserves_semantics:
+        return None
+    template, kind = "a photo of a {}", concept.super_category
+    with naming("super_category"):
+        return rows.concept(f"{template} {kind}"), rows.text(template.format(kind))

@@ -11,15 +11,15 @@ from ...core_ops.pictures import Fit
 from ..files import unet_files
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..host.models.trainable_unet import ADAPTERS, FORMS, FULL, LORA, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
+from ..host.models.trainable_unet import ADAPTERS, DORA, FORMS, FULL, LORA, OFT, SCOPES, SINGULAR_VALUES, WeightChoice
 from ..settings import NO_FILE, choice, file, integer, like, number, switch, text
 from ..training.concept_preview import preview_templates
 from ..training.optimizers import OPTIMIZERS, PRODIGY
 from ..training.shared_settings import SharedSettings
-from .presets import CORE, DREAMBOOTH_LORA, PRESETS
+from .conflicts import refuse_together
+from .presets import CORE, DREAMBOOTH_LORA, PRESETS, SVDIFF
 
 PAPER = PRESETS[CORE]
-SVDIFF_RATE = 1e-3
 PRODIGY_RATE = 1.0
 SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH = "as trained", "whole U-Net", "LoRA", "whole U-Net and LoRA"
 
@@ -38,16 +38,22 @@ class FinetuneSettings:
     form: str = choice(
         FORMS,
         help=(
-            "full weights: as published, largest file. LoRA, LoHa, LoKr, OFT: a small file, less memory. singular "
-            "values: SVDiff, the fewest numbers."
+            "full weights: as published, largest file. LoRA, DoRA, LoHa, LoKr, OFT: a small file; LoRA takes the least "
+            "memory, DoRA comes nearer to full weights. singular values: SVDiff, the fewest numbers."
         ),
-        shows={form: ["alpha"] for form in ADAPTERS if form != OFT},
+        shows={
+            **{form: ["alpha"] for form in ADAPTERS if form != OFT},
+            **{form: ["alpha", "dropout"] for form in (LORA, DORA)},
+        },
     )
     rank: int = integer(
         16,
         low=1,
         high=1024,
-        help="Rank of LoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full weights.",
+        help=(
+            "Rank of LoRA, DoRA and LoHa, factor of LoKr and OFT, and rank of a LoRA that is extracted from full "
+            "weights."
+        ),
     )
     steps: int = integer(
         PAPER["steps"], low=1, high=1_000_000, help=f"Optimizer steps. CoRe stage 2: {PAPER['steps']}."
@@ -91,7 +97,18 @@ class FinetuneSettings:
         low=0.001,
         high=1024.0,
         step=1.0,
-        help="LoRA and LoHa: the change is scaled by alpha / rank.",
+        help="LoRA, DoRA and LoHa: the change is scaled by alpha / rank.",
+        advanced=True,
+    )
+    dropout: float = number(
+        0.0,
+        low=0.0,
+        high=0.9,
+        step=0.05,
+        help=(
+            "LoRA and DoRA: the part of the numbers between their two matrices that is left out in a step, against "
+            "learning the photos by heart; kohya's network_dropout, often 0.1 to 0.5. 0: off."
+        ),
         advanced=True,
     )
     train_embedding: bool = switch(
@@ -101,7 +118,7 @@ class FinetuneSettings:
             "saved under the name above."
         ),
         advanced=True,
-        shows={"true": ["embedding_rate"]},
+        shows={"true": ["embedding_rate", "semantic_weight"]},
     )
     embedding_rate: float = number(
         0.0,
@@ -137,6 +154,17 @@ class FinetuneSettings:
         high=1e6,
         step=0.1,
         help="AttnDreamBooth: weight of the maps' variance. Paper: 5. 0: off.",
+        advanced=True,
+    )
+    semantic_weight: float = number(
+        0.0,
+        low=0.0,
+        high=1e6,
+        step=0.1,
+        help=(
+            "ClassDiffusion, with the word trained too: weight of the term that has the word before its super-category "
+            "mean to the text encoder what the super-category alone means. Paper: 1. 0: off."
+        ),
         advanced=True,
     )
     fit: Fit = like(SharedSettings, "fit")
@@ -206,28 +234,7 @@ class FinetuneSettings:
     preview_prompts: str = like(SharedSettings, "preview_prompts")
 
     def __post_init__(self) -> None:
-        if self.fused_backward and (self.gradient_accumulation > 1 or self.max_gradient_norm > 0):
-            raise ValueError(
-                "fused_backward: it never has the whole gradient that gradient_accumulation above 1 and "
-                "max_gradient_norm above 0 need; set them to 1 and 0, or switch fused_backward off."
-            )
-        if self.fused_backward and self.optimizer == PRODIGY:
-            raise ValueError(
-                "fused_backward: Prodigy finds its rate from all gradients together; choose another optimizer, or "
-                "switch fused_backward off."
-            )
-        if self.caption_dropout and self.aligned:
-            raise ValueError(
-                "caption_dropout: AttnDreamBooth's alignment looks for the concept in every caption; set "
-                "caption_dropout, or alignment_mean and alignment_variance, to 0."
-            )
-        if self.fused_backward and self.precision == "fp16":
-            raise ValueError(
-                "fused_backward: fp16 scales the loss and looks at the whole gradient first; choose precision bf16 or "
-                "fp32, or switch fused_backward off."
-            )
-        if "{}" in self.class_caption:
-            raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")
+        refuse_together(self)
         if self.save in (SAVE_UNET, SAVE_BOTH) and not self.replaces_weights:
             raise ValueError(
                 f"save: {self.save!r} needs form {FULL!r} or 'singular values'; {self.form} is saved as a LoRA file: "
@@ -260,13 +267,18 @@ class FinetuneSettings:
         if self.optimizer == PRODIGY:
             return PRODIGY_RATE
         preset = PRESETS[self.preset]
-        rates = {FULL: PAPER["learning_rate"], SINGULAR_VALUES: SVDIFF_RATE}
-        own = rates.get(self.form, PRESETS[DREAMBOOTH_LORA]["learning_rate"])
-        return preset["learning_rate"] if preset["form"] == self.form else own
+        by_form = {FULL: CORE, SINGULAR_VALUES: SVDIFF, OFT: OFT}
+        if preset["form"] != self.form:
+            preset = PRESETS[by_form.get(self.form, DREAMBOOTH_LORA)]
+        return preset["learning_rate"]
 
     @property
     def aligned(self) -> bool:
         return self.alignment_mean > 0 or self.alignment_variance > 0
+
+    @property
+    def preserves_semantics(self) -> bool:
+        return self.train_embedding and self.semantic_weight > 0
 
     def unet_plan(self, model: Any, device: torch.device | None = None) -> UNetPlan:
         """How the copy of the MODEL's U-Net computes; device: its own, by default.
@@ -276,7 +288,9 @@ class FinetuneSettings:
         loaded = None if self.fused_backward else computed_dtype(model)
         return UNetPlan(
             dtype_for(self.precision, model.load_device, loaded),
-            trained=WeightChoice(self.scope, self.form, rank=self.rank, alpha=self.alpha, seed=self.seed),
+            trained=WeightChoice(
+                self.scope, self.form, rank=self.rank, alpha=self.alpha, seed=self.seed, dropout=self.dropout
+            ),
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,
             device=device,

@@ -203,6 +203,8 @@ def assembled(
         embedding,
         weights=weights,
         class_latents=latents[1],
+        class_prompts=checked.class_prompts,
+        draw_dropout=models.denoiser.trainable.dropout.draw,
         min_snr=settings.min_snr_gamma,
     )
     recipe = IdentityFinetuning(
@@ -211,10 +213,12 @@ def assembled(
             train_embedding=settings.train_embedding,
             prior_weight=settings.prior_weight,
             alignment=checked.alignment,
+            semantic_weight=settings.semantic_weight,
         ),
         problem,
     )
-    several_terms = checked.alignment is not None or problem.class_latents is not None
+    more_terms = checked.alignment, problem.class_latents, problem.class_prompts
+    several_terms = any(each is not None for each in more_terms)
     config = loop_config(
         settings,
         fp16=models.denoiser.dtype == torch.float16 and not rehearsal,

@@ -9,9 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core_ops.recipes.identity_finetuning import IdentityFinetuningConfig
-from ..host.models.trainable_unet import ATTENTION, CROSS_ATTENTION, FULL, KEYS_VALUES, LORA, WHOLE
+from ..host.models.trainable_unet import (
+    ATTENTION,
+    CROSS_ATTENTION,
+    FULL,
+    KEYS_VALUES,
+    LORA,
+    OFT,
+    SINGULAR_VALUES,
+    WHOLE,
+)
 
-CORE, DREAMBOOTH_LORA = "CoRe stage 2", "DreamBooth LoRA"
+CORE, DREAMBOOTH_LORA, SVDIFF = "CoRe stage 2", "DreamBooth LoRA", "SVDiff"
 _CORE = {"steps": 1000, "batch_size": IdentityFinetuningConfig.batch_size, "learning_rate": 2e-6}
 _ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 
@@ -37,4 +46,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **{"scope": KEYS_VALUES, "form": FULL, "steps": 250, "batch_size": 8, "learning_rate": 8e-5},
         "train_embedding": True,
     },
+    "ClassDiffusion": {
+        **{"scope": KEYS_VALUES, "form": FULL, "steps": 500, "batch_size": 2, "learning_rate": 2e-5},
+        **{"train_embedding": True, "semantic_weight": 1.0},
+    },
+    OFT: {"scope": ATTENTION, "form": OFT, "steps": 2005, "batch_size": 1, "learning_rate": 6e-5},
+    SVDIFF: {"scope": WHOLE, "form": SINGULAR_VALUES, "steps": 500, "batch_size": 1, "learning_rate": 1e-3},
 }

@@ -46,17 +46,21 @@ def prediction(model) -> torch.Tensor:
     """Of the host's own U-Net with the MODEL's patches applied."""
     import comfy.model_management
 
+    with torch.inference_mode():
+        comfy.model_management.load_models_gpu([model], force_patch_weights=True, force_full_load=True)
+        output = prediction_of_unet(model, model.model.diffusion_model)
+        comfy.model_management.unload_all_models()
+    return output.clone()
+
+
+def prediction_of_unet(model, unet) -> torch.Tensor:
+    """Of a U-Net of the MODEL's kind, on `prediction`'s inputs."""
     family = model.model.model_config.unet_config
     generator = torch.Generator().manual_seed(3)
     z = torch.randn(1, 4, 8, 8, generator=generator)
     context = torch.randn(1, 77, family["context_dim"], generator=generator)
     y = torch.randn(1, family["adm_in_channels"], generator=generator) if family.get("adm_in_channels") else None
-    with torch.inference_mode():
-        comfy.model_management.load_models_gpu([model], force_patch_weights=True, force_full_load=True)
-        unet = model.model.diffusion_model
-        output = unet(z, torch.tensor([500.0]), context=context, y=y, transformer_options={})
-        comfy.model_management.unload_all_models()
-    return output.clone()
+    return unet(z, torch.tensor([500.0]), context=context, y=y, transformer_options={})
 
 
 def from_core(kind: str, models, path: str):

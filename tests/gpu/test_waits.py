@@ -35,6 +35,7 @@ NEEDED = {
     "CoRe in fp16": ({"method": "CoRe", "precision": "fp16"}, EMBEDDING | {TOKENS: 9} | SCALE),
     "full weights": ({"form": "full weights"}, BATCH | TERMS),
     "LoRA": ({"form": "LoRA"}, BATCH | TERMS),
+    "DoRA": ({"form": "DoRA"}, BATCH | TERMS),
     "LoHa": ({"form": "LoHa"}, BATCH | TERMS),
     "LoKr": ({"form": "LoKr"}, BATCH | TERMS),
     "singular values": ({"form": "singular values"}, BATCH | TERMS),

@@ -68,7 +68,7 @@ CASES = [
     ),
     *(
         pytest.param("sd1", nodes.finetune, {"form": form}, LOSSES | batch(), id=form)
-        for form in ("full weights", "LoRA", "LoHa", "LoKr", "OFT", "singular values")
+        for form in ("full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values")
     ),
     pytest.param("sdxl", nodes.finetune, {"form": "LoRA"}, LOSSES | batch(), id="LoRA, SDXL"),
     pytest.param(

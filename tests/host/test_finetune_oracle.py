@@ -17,6 +17,7 @@ from families.load import load_family
 from families.prepared import Prepared
 from oracles import losses as oracle
 from oracles import text, unet
+from oracles.weights import dora_weight
 from torch import Tensor
 from torch.func import functional_call
 
@@ -174,22 +175,54 @@ def test_one_step_of_full_weights(family, given):
     assert_same_update(ours, theirs)
 
 
-def test_one_step_of_lora():
-    reference = prepare("sd1", form="LoRA", scope="attention layers")
+@pytest.mark.parametrize(("form", "scope"), [("LoRA", "attention layers"), ("DoRA", "cross-attention layers")])
+def test_one_step_of_an_adapter(form, scope):
+    reference = prepare("sd1", form=form, scope=scope)
     run, names = reference.run, names_in_diffusers("sd1")
     parameters = run.denoiser.trainable.parameters
     before = {name: value.detach().clone() for name, value in parameters.items()}
-    assert len(before) == 2 * len(run.denoiser.trainable.adapters)
+    assert len(before) == (3 if form == "DoRA" else 2) * len(run.denoiser.trainable.adapters)
     next(iter(run.loop))
     ours = {name: value.detach() - before[name] for name, value in parameters.items()}
     everything = dict(reference.unet.unet.named_parameters())
 
-    def with_lora(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapted(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
         changed = dict(everything)
         for name in run.denoiser.trainable.adapters:
-            path = name.removesuffix(".weight")
-            product = leaves[f"{path}.lora_up.weight"] @ leaves[f"{path}.lora_down.weight"]
-            changed[names[name]] = everything[names[name]] + 16.0 / RANK * product.view_as(everything[names[name]])
+            path, weight = name.removesuffix(".weight"), everything[names[name]]
+            up, down = leaves[f"{path}.lora_up.weight"], leaves[f"{path}.lora_down.weight"]
+            if form == "DoRA":
+                lengths = leaves[f"{path}.dora_scale"]
+                changed[names[name]] = dora_weight(weight, up, down, 16.0 / RANK, lengths).float()
+            else:
+                changed[names[name]] = weight + 16.0 / RANK * (up @ down).view_as(weight)
         return changed
 
-    assert_same_update(ours, stepped(reference, before, with_lora))
+    assert_same_update(ours, stepped(reference, before, adapted))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_semantic_preservation(family):
+    """ClassDiffusion's term and its gradient on v, by transformers' CLIP."""
+    reference = prepare(family, scope="keys and values of cross-attention", train_embedding=True, semantic_weight=1.0)
+    recipe = reference.run.loop.recipe
+    passes = recipe.training_step(reference.run.loop.random).objective.passes
+    (own,) = (each for each in passes if each.names == ("semantic_preservation",))
+    (value,), vectors = own.compute(), recipe.problem.embedding.vectors
+    ours = torch.autograd.grad(value, list(vectors.values()))
+
+    ends = []
+    for row in recipe.problem.class_prompts:
+        ids, _ = reference.tokens(row)
+        put = {
+            name[-1]: {i: vectors[name][0] for i, token in enumerate(tokens) if not isinstance(token, int)}
+            for name, tokens in row.tokens.items()
+        }
+        context, _ = reference.text.encode(ids, put)
+        ends.append(context[:, row.end].split([v.shape[1] for v in vectors.values()], dim=-1))
+    distances = [oracle.semantic_preservation(*pair) for pair in zip(*ends, strict=True)]
+    expected = sum(distances) / len(distances)
+    theirs = torch.autograd.grad(expected, list(vectors.values()))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one - other).norm() < 1e-3 * other.norm()

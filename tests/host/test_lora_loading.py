@@ -7,16 +7,18 @@ import torch
 from families.concepts import load, make_concept, sample, save
 
 
-@pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT"])
-def test_the_hosts_other_adapters_are_taken_too(sd1, adapter):
+@pytest.mark.parametrize("adapter", ["LoHa", "LoKr", "OFT", "DoRA"])
+def test_other_adapters_are_taken_too(sd1, adapter):
     from comfy.weight_adapter import adapter_maps
+    from core_personalization.core_ops.weights.weight_decomposition import WeightDecomposed
 
     from nodes import LoraLoader
 
     name = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
     path = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
     weight = sd1[0].model.diffusion_model.state_dict()[path]
-    trained = adapter_maps[adapter].create_train(weight, rank=4, alpha=0.5)
+    make = WeightDecomposed if adapter == "DoRA" else adapter_maps[adapter].create_train
+    trained = make(weight, rank=4, alpha=0.5)
     for parameter in filter(lambda parameter: parameter.requires_grad, trained.parameters()):
         parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     lora = {f"{name}.{key}": value.detach() for key, value in trained.state_dict().items()}

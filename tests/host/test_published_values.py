@@ -38,6 +38,8 @@ def test_the_presets_of_the_help_page_are_those_of_the_node():
             values["steps"], values["batch_size"], values["learning_rate"],
         )  # fmt: skip
         assert values.get("train_embedding", False) == ("`train_embedding`" in also)
+        semantic = re.search(r"semantic weight ([\d.]+)", also)
+        assert float(semantic.group(1) if semantic else 0) == values.get("semantic_weight", 0.0)
         alignment = re.search(r"mean ([\d.]+), variance ([\d.]+)", also)
         weights = [float(number) for number in alignment.groups()] if alignment else [0.0, 0.0]
         assert weights == [values.get("alignment_mean", 0.0), values.get("alignment_variance", 0.0)]

@@ -25,6 +25,8 @@ FORMS = [
     SMALL
     | {"form": "LoRA", "optimizer": "Prodigy", "learning_rate": 1.0, "schedule": "cosine", "warmup": 0.3}
     | {"min_snr_gamma": 5.0, "ema_decay": 0.9, "caption_dropout": 0.4, "weight_decay": 0.1},
+    SMALL | {"form": "LoRA", "train_embedding": True, "semantic_weight": 1.0},
+    SMALL | {"form": "LoRA", "dropout": 0.3, "gradient_checkpointing": True},
 ]
 
 
@@ -35,7 +37,7 @@ def sd1():
     return load_family("sd1", embedding_directory=folder_paths.get_folder_paths("embeddings")[0])
 
 
-@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned", "controls"])
+@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned", "controls", "semantic", "dropout"])
 def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
 

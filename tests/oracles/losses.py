@@ -128,6 +128,16 @@ def anchor_loss(vectors: Tensor, start: Tensor) -> Tensor:
     return sum(lengths) / len(lengths)
 
 
+def semantic_preservation(with_concept: Tensor, without: Tensor) -> Tensor:
+    """ClassDiffusion: mean over prompts of 1 − cos of two text features, [P, D] each."""
+    distances = []
+    for a, b in zip(with_concept.double(), without.double(), strict=True):
+        product = sum(x * y for x, y in zip(a, b, strict=True))
+        lengths = sum(x * x for x in a) ** 0.5 * sum(y * y for y in b) ** 0.5
+        distances.append(1 - product / lengths)
+    return sum(distances) / len(distances)
+
+
 def attention_to_end(maps: Sequence[Tensor], concept: Positions, end: int) -> Tensor:
     """ViCo: per layer and sample the mean over pixels of the squared difference of two maps, each over its highest."""
     total = torch.zeros((), dtype=torch.float64)

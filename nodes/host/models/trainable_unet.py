@@ -1,15 +1,19 @@
-"""Which of a host U-Net's weights are trained, and the host's own adapters (LoRA, LoHa, LoKr, OFT) as forms of them."""
+"""Which of a host U-Net's weights are trained, and in which form: the host's own adapters (LoRA, LoHa, LoKr, OFT), or
+ours."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from comfy.weight_adapter import adapter_maps
 from torch import Tensor, nn
 
+from ....core_ops.weights.adapter_dropout import AdapterDropout
+from ....core_ops.weights.stored_weights import fetched
 from ....core_ops.weights.trainable_weights import (
     SingularValueShifts,
     TrainableWeights,
@@ -17,6 +21,7 @@ from ....core_ops.weights.trainable_weights import (
     low_rank_output,
     make_trainable,
 )
+from ....core_ops.weights.weight_decomposition import WeightDecomposed
 
 WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
     "whole U-Net",
@@ -33,8 +38,8 @@ _MARKS: dict[str, tuple[str, ...]] = {
 SCOPES = tuple(_MARKS)
 
 FULL, SINGULAR_VALUES = "full weights", "singular values"
-LORA, OFT = "LoRA", "OFT"
-ADAPTERS = (LORA, "LoHa", "LoKr", OFT)
+LORA, DORA, OFT = "LoRA", "DoRA", "OFT"
+ADAPTERS = (LORA, DORA, "LoHa", "LoKr", OFT)
 FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
 
 
@@ -42,8 +47,9 @@ FORMS = (FULL, *ADAPTERS, SINGULAR_VALUES)
 class WeightChoice:
     """What is trained, and in which form.
 
-    rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA and LoHa are scaled by alpha / rank. OFT's rotation
-    has no bound, as published. seed: of the adapters' first values.
+    rank: of the adapter; LoKr and OFT: their factor. alpha: LoRA, DoRA and LoHa are scaled by alpha / rank. OFT's
+    rotation has no bound, as published. seed: of the adapters' first values. dropout: within LoRA and
+    DoRA, see `AdapterDropout`.
     """
 
     scope: str
@@ -51,6 +57,7 @@ class WeightChoice:
     rank: int
     alpha: float
     seed: int
+    dropout: float = 0.0
 
     def apply(
         self, unet: nn.Module, compute: tuple[torch.device, torch.dtype], stays: Callable[[Tensor], bool]
@@ -58,15 +65,22 @@ class WeightChoice:
         """Makes the chosen weights of a frozen copy trainable; compute, stays: as `make_trainable` takes them."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)  # the host's adapters draw from the global generator
-            added_output = _lora_output if self.form == LORA else None
-            return make_trainable(
-                unet, self.names(unet), form=self._form(), compute=compute, added_output=added_output, stays=stays
+            dropout = AdapterDropout(self.dropout)
+            weights = make_trainable(
+                unet,
+                self.names(unet),
+                form=self._form(),
+                compute=compute,
+                added_output=partial(_lora_output, dropout) if self.keeps_weights else None,
+                stays=stays,
+                changed_input=_dora_input if self.form == DORA else None,
             )
+        return replace(weights, dropout=dropout)
 
     @property
     def keeps_weights(self) -> bool:
         """Whether the chosen weights themselves stay frozen and as they are stored."""
-        return self.form == LORA
+        return self.form in (LORA, DORA)
 
     def names(self, unet: nn.Module) -> list[str]:
         """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
@@ -81,6 +95,8 @@ class WeightChoice:
             return None
         if self.form == SINGULAR_VALUES:
             return SingularValueShifts
+        if self.form == DORA:
+            return partial(WeightDecomposed, rank=self.rank, alpha=self.alpha)
         create: Callable[..., nn.Module] = adapter_maps[self.form].create_train
         alpha = 0.0 if self.form == OFT else self.alpha
 
@@ -91,7 +107,12 @@ class WeightChoice:
         return adapter
 
 
-def _lora_output(adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
-    """Of the host's LoRA, whose own `h` wants its weights in the precision of x."""
-    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight)
+def _lora_output(dropout: AdapterDropout, adapter: Any, layer: nn.Module, x: Tensor) -> Tensor:
+    """Of DoRA's low-rank part, and of the host's LoRA, whose own `h` wants its weights in the precision of x."""
+    output = low_rank_output(layer, x, adapter.lora_up.weight, adapter.lora_down.weight, dropout)
     return output * (adapter.alpha / adapter.rank).to(x.dtype)
+
+
+def _dora_input(adapter: Any, layer: Any, x: Tensor) -> Tensor:
+    """Rounded once it is multiplied, for the factors are near 1."""
+    return (x * adapter.stretch(fetched(layer.weight, x.device, torch.float32))).to(x.dtype)
