@@ -74,7 +74,7 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
     images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    saved = graph.node("SaveImage", (show, 0), (190, 290), images=images["IMAGE"], filename_prefix=NAME)
+    saved = graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=NAME)
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
     graph.group("3 · Use it in any prompt", prompt, latent, saved)
@@ -146,7 +146,7 @@ def _two_stages(
     )
     drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, stage_2)
     saved = graph.node(
-        *("CoReSaveConcept", (show, 690), (234, 180), "One file to share"),
+        *("CoReSaveConcept", (show, 690), (264, 180), "One file to share"),
         concept=stage_2["concept"],
         lora=stage_2["lora"],
         preview=drawings[-1]["images"],
