@@ -127,18 +127,18 @@ def _two_stages(
     graph: Graph, note: str, base: BaseModel, name: str, *, word: Mapping[str, Any], looks: Mapping[str, Any]
 ) -> Graph:
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
-    learn, tune, draw, show = 304, 672, 1060, 1342
+    learn, tune, draw, show = 304, 656, 1028, 1310
     graph.note((0, 820), (270, 130), note)
     loader = checkpoint(graph, (0, 0), 270, base)
     pictures, masks = photos_with_auto_masks(graph)
     stage_1 = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (336, TRAINING_HEIGHT), "Stage 1 · a word for it"),
+        *("CoReTrainEmbedding", (learn, 0), (320, TRAINING_HEIGHT), "Stage 1 · a word for it"),
         **models(loader),
         **pictures_of(pictures, masks),
         **{"concept_name": name, **word},
     )
     stage_2 = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 0), (336, TRAINING_HEIGHT), "Stage 2 · its looks"),
+        *("CoReUNetIdentityFinetune", (tune, 0), (320, TRAINING_HEIGHT), "Stage 2 · its looks"),
         **models(loader),
         **pictures_of(pictures, masks),
         concept=stage_1["concept"],
