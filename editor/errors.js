@@ -8,7 +8,7 @@ import { WIDGET, isOurs, path } from "./nodes.js";
 const MARK = "✖ ";
 const REFUSED = ["custom_validation_failed", "exception_during_validation", "exception_during_inner_validation"];
 const OF_AN_INPUT = "exception_during_inner_validation"; // Of these the editor shows input and sentence.
-const IDENTIFIER = /\b[a-z\d]+(_[a-z\d]+)+\b/g;
+const IDENTIFIER = /\b(?:[a-z\d]+(?:_[a-z\d]+)+|overwrite)\b/g;
 
 app.registerExtension({
   name: "CorePersonalization.Errors",
@@ -67,7 +67,7 @@ function showRefused(nodeErrors) {
       const [, name, rest] = error.details.match(/^(\w+): (.*)$/s) ?? [];
       show(nodeId, error.details);
       if (!node.inputs?.some((slot) => slot.name === name)) continue;
-      Object.assign(error, { type: OF_AN_INPUT, details: rest });
+      Object.assign(error, { type: OF_AN_INPUT, details: inWords(node, rest) });
       error.extra_info.input_name = name;
     }
   }

@@ -7,7 +7,7 @@ import { inputsOf, isOurs } from "./nodes.js";
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const BUTTON = "$$core-advanced";
-const ROOM_FOR_TEXT = 40;
+const ROOM_FOR_TEXT = 40, GAP = 4;
 const TEXTS = {
   en: ["Show advanced inputs", "Hide advanced inputs"],
   zh: ["显示高级输入", "隐藏高级输入"],
@@ -69,20 +69,20 @@ function addButton(node) {
 
 // The node grows and shrinks by what appears and goes; whatever room its user has given it stays.
 function keepFitting(node, inputs) {
-  let natural = node.computeSize()[1];
+  let shown = heightOf(node, inputs);
   const texts = node.widgets.filter((widget) => widget.type === "customtext" && !widget.hidden).length;
-  node.setSize([node.size[0], natural + ROOM_FOR_TEXT * texts]);
+  node.setSize([node.size[0], node.computeSize()[1] + ROOM_FOR_TEXT * texts]);
   const fitting = (object, name, fits = true) => {
     const called = object[name];
     object[name] = function (...args) {
       const height = node.size[1];
       const result = called?.apply(this, args);
-      const now = node.computeSize()[1];
-      if (fits && now !== natural && !app.configuringGraph && !LiteGraph.vueNodesMode) {
-        node.setSize([node.size[0], Math.max(height + now - natural, now)]);
+      const now = heightOf(node, inputs);
+      if (fits && now !== shown && !app.configuringGraph && !LiteGraph.vueNodesMode) {
+        node.setSize([node.size[0], Math.max(height + now - shown, node.computeSize()[1])]);
         node.setDirtyCanvas(true, true);
       }
-      natural = now;
+      shown = now;
       return result;
     };
   };
@@ -92,6 +92,13 @@ function keepFitting(node, inputs) {
   fitting(node, "toggleAdvanced");
   fitting(node, "onConnectionsChange");
   fitting(node, "onConfigure", false); // Its size came with it.
+}
+
+// Of its inputs' widgets; what a run shows below them comes and goes by itself.
+function heightOf(node, inputs) {
+  const visible = node.widgets.filter((widget) => widget.name in inputs && node.isWidgetVisible(widget));
+  const heights = visible.map((widget) => widget.computeSize?.()[1] ?? widget.computeLayoutSize?.(node).minHeight);
+  return heights.reduce((sum, height) => sum + (height ?? LiteGraph.NODE_WIDGET_HEIGHT) + GAP, 0);
 }
 
 function setting(name) {

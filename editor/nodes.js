@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js";
 export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 
 const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
+const GAP = 10;
 
 export function isOurs(node) {
   return Boolean(node?.comfyClass?.startsWith("CoRe"));
@@ -64,7 +65,7 @@ export async function showPicture(node, source) {
   const image = new Image();
   image.onload = () => {
     const height = Math.max(node.size[1], heightWithPicture(node));
-    if (height > node.size[1] && inTheWay(node, height)) return;
+    if (height > node.size[1] && height > roomBelow(node)) return;
     node.imgs = [image];
     node.setSize([node.size[0], height]);
     node.setDirtyCanvas(true, true);
@@ -77,10 +78,12 @@ function heightWithPicture(node) {
   return node.computeSize()[1] + (shown ? 0 : PREVIEW_HEIGHT);
 }
 
-function inTheWay(node, height) {
-  const [left, top] = node.pos, right = left + node.size[0], bottom = top + height;
-  return node.graph.nodes.some((other) => {
-    const [x, y, width, high] = other.boundingRect;
-    return other !== node && x < right && left < x + width && y < bottom && top < y + high;
-  });
+// How high a node may become before it lies over the next one below it.
+export function roomBelow(node) {
+  const [left, top] = node.pos, right = left + node.size[0];
+  const below = node.graph.nodes
+    .filter((other) => other !== node)
+    .map(({ boundingRect }) => boundingRect)
+    .filter(([x, y, width]) => x < right && left < x + width && y > top);
+  return Math.min(...below.map(([, y]) => y)) - top - GAP;
 }

@@ -2,7 +2,7 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, path } from "./nodes.js";
+import { WIDGET, isOurs, path, roomBelow } from "./nodes.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
@@ -24,13 +24,16 @@ app.registerExtension({
   },
 });
 
-// Height once taken is kept, so that nothing moves from step to step.
+// Height once taken is kept, so that nothing moves from step to step. Text that has no room above the next node is
+// scrolled.
 function makeRoom(node, text) {
   const widget = node.widgets?.find(({ name }) => name === WIDGET);
   if (!widget?.options) return;
   const letters = Math.max(node.size[0] / LETTER_WIDTH, 20);
   const lines = text.split("\n").reduce((sum, line) => sum + Math.max(Math.ceil(line.length / letters), 1), 0);
-  const height = PADDING + LINE_HEIGHT * Math.min(Math.max(lines, FEWEST_LINES), MOST_LINES);
+  const wanted = PADDING + LINE_HEIGHT * Math.min(Math.max(lines, FEWEST_LINES), MOST_LINES);
+  const others = node.computeSize()[1] - (widget.roomMade ?? widget.options.getMinHeight?.() ?? 0);
+  const height = Math.max(Math.min(wanted, roomBelow(node) - others), PADDING + LINE_HEIGHT * FEWEST_LINES);
   if (height <= (widget.roomMade ?? 0)) return;
   widget.roomMade = height;
   widget.options.getMinHeight = () => height;

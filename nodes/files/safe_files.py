@@ -30,6 +30,7 @@ from ...core_ops.quoting import quoted
 MOST_BYTES = 180
 """Of a name in UTF-8: disks take 255, and "-step1000.safetensors" is added."""
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+_ENDINGS = {".safetensors", ".pt", ".bin", ".ckpt"}
 _DIFFERS = "what was read back differs from what was written"
 _FULL = {errno.ENOSPC, errno.EFBIG, *(getattr(errno, name) for name in ("EDQUOT",) if hasattr(errno, name))}
 _LOCKED_WAITS = (0.1, 0.4, 1.0)
@@ -71,6 +72,8 @@ def validate_name(parameter: str, name: str) -> None:
             f"{parameter}: {quoted(name)} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
             f"(no folders, no spaces), at most 100 and {MOST_BYTES} bytes, for example 'my-cat'."
         )
+    if (ending := Path(name).suffix).lower() in _ENDINGS:
+        raise ValueError(f"{parameter}: {name!r} ends in {ending}, which is added by itself; leave it out.")
 
 
 def taken(path: Path) -> Path | None:

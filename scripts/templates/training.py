@@ -74,7 +74,7 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
     images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    saved = graph.node("SaveImage", (show, 0), (190, 290), images=images["IMAGE"], filename_prefix=NAME)
+    saved = graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=NAME)
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
     graph.group("3 · Use it in any prompt", prompt, latent, saved)
@@ -127,18 +127,18 @@ def _two_stages(
     graph: Graph, note: str, base: BaseModel, name: str, *, word: Mapping[str, Any], looks: Mapping[str, Any]
 ) -> Graph:
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
-    learn, tune, draw, show = 304, 672, 1060, 1342
+    learn, tune, draw, show = 304, 656, 1028, 1310
     graph.note((0, 820), (270, 130), note)
     loader = checkpoint(graph, (0, 0), 270, base)
     pictures, masks = photos_with_auto_masks(graph)
     stage_1 = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (336, TRAINING_HEIGHT), "Stage 1 · a word for it"),
+        *("CoReTrainEmbedding", (learn, 0), (320, TRAINING_HEIGHT), "Stage 1 · a word for it"),
         **models(loader),
         **pictures_of(pictures, masks),
         **{"concept_name": name, **word},
     )
     stage_2 = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 0), (336, TRAINING_HEIGHT), "Stage 2 · its looks"),
+        *("CoReUNetIdentityFinetune", (tune, 0), (320, TRAINING_HEIGHT), "Stage 2 · its looks"),
         **models(loader),
         **pictures_of(pictures, masks),
         concept=stage_1["concept"],
@@ -146,7 +146,7 @@ def _two_stages(
     )
     drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, stage_2)
     saved = graph.node(
-        *("CoReSaveConcept", (show, 690), (234, 180), "One file to share"),
+        *("CoReSaveConcept", (show, 690), (264, 180), "One file to share"),
         concept=stage_2["concept"],
         lora=stage_2["lora"],
         preview=drawings[-1]["images"],

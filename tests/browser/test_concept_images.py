@@ -83,3 +83,15 @@ def test_captions_that_were_made_are_edited_in_their_table(editor, node):
     assert editor.values(CAPTIONS)["own_captions"] == made
     assert len(made.splitlines()) == 3
     assert editor.errors == []
+
+
+def test_what_it_says_does_not_lie_over_the_node_below(editor, node):
+    below = {"id": 2, "type": "CoReConceptPrompt", "pos": [150, 620], "size": [270, 110]}
+    images = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [270, 490]}
+    editor.load({"nodes": [images, below], "links": [], "version": 0.4})
+    editor.set_value(NODE, "folder", "my-cat")
+    say = "([id, text]) => app.api.dispatchCustomEvent('progress_text', {nodeId: String(id), text})"
+    editor.evaluate(say, [NODE, "Note: a folder of which there is much to say.\n" * 14])
+    editor.page.wait_for_timeout(300)
+    bottom = editor.evaluate("(id) => { const n = app.graph.getNodeById(id); return n.pos[1] + n.size[1]; }", NODE)
+    assert 40 + 490 <= bottom < 620 - 30

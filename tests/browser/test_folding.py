@@ -187,3 +187,20 @@ def test_a_method_hides_and_shows_in_nodes_drawn_as_html(editor, as_html):
     names = editor.evaluate(_HTML_NAMES, NODE)
     assert "Practice prompts" not in names and "Steps" in names
     assert editor.values(NODE)["prompt_set"] == "animate"
+
+
+def test_a_choice_after_a_run_moves_nothing_but_its_own_inputs(editor):
+    new_node(editor, TRAIN)
+    before = height(editor)
+    change(editor, "method", "Textual Inversion")
+    rows = before - height(editor)
+    change(editor, "method", "CoRe")
+    say = "([id, text]) => app.api.dispatchCustomEvent('progress_text', {nodeId: String(id), text})"
+    editor.evaluate(say, [NODE, "Done.\n" * 14])
+    editor.page.wait_for_timeout(300)
+    size = height(editor)
+    assert size > before
+    change(editor, "method", "Textual Inversion")
+    assert rows > 0 and height(editor) == size - rows
+    change(editor, "method", "CoRe")
+    assert height(editor) == size

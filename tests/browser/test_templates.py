@@ -25,6 +25,10 @@ _OVERLAPS = """() => {
         .filter((b) => a.x < b.right && b.x < a.right && a.y < b.bottom && b.y < a.bottom)
         .map((b) => `${a.name} and ${b.name}`));
 }"""
+# Nodes that begin in a group and end beside it, with the widths that the editor gives them.
+_STICKING_OUT = """() => app.graph.nodes.filter(({boundingRect: [x, y, width]}) => app.graph.groups.some(
+    ({pos, size}) => pos[0] <= x && x < pos[0] + size[0] && pos[1] <= y && y < pos[1] + size[1]
+        && x + width > pos[0] + size[0])).map((node) => node.title)"""
 # As the notes of the workflows that score say it; nothing runs for long here.
 _ALLOW_DOWNLOADS = """() => app.graph.nodes.filter((node) => node.subgraph).flatMap((node) => node.widgets)
     .filter((widget) => widget.name === 'allow_downloads').forEach((widget) => { widget.value = true; })"""
@@ -73,6 +77,7 @@ def test_it_opens_whole_tidy_and_legible_and_can_be_queued(editor, name):
     states = editor.evaluate(_STATES)
     assert [state for state in states if state["red"] or not (state["known"] or "-" in state["type"])] == []
     assert editor.evaluate(_OVERLAPS) == []
+    assert editor.evaluate(_STICKING_OUT) == []
     assert editor.evaluate(_CROSSINGS) == []
     assert SMALLEST_LETTERS * editor.evaluate("() => app.canvas.ds.scale") >= LEAST_HEIGHT
     assert editor.complaints() == []

@@ -24,6 +24,8 @@ REFUSED = [
     ({"concept_name": "two words"}, "concept_name"),
     ({"concept_name": "con"}, "concept_name"),
     ({"concept_name": "2024"}, "concept_name: '2024' is a number, .* for example 'my-2024'"),
+    ({"concept_name": "my-dog.safetensors"}, "concept_name: 'my-dog.safetensors' ends in .safetensors"),
+    ({"super_category": "{}"}, "super_category: '{}' has a brace"),
     ({"concept_name": "1e5"}, "concept_name: '1e5' is a number"),
     ({"steps": 0}, "steps: 0"),
     ({"batch_size": 0}, "batch_size: 0"),

@@ -132,6 +132,8 @@ def validate_words(parameter: str, text: str) -> None:
     """Raises ValueError, beginning with `parameter`, for what is not words of the vocabulary."""
     if "embedding:" in text:
         raise ValueError(f"{parameter}: {quoted(text)} names an embedding; use plain words, such as 'dog'.")
+    if set(text) & set("{}"):
+        raise ValueError(f"{parameter}: {quoted(text)} has a brace; write the words alone, such as 'dog'.")
 
 
 class PromptRows:
