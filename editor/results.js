@@ -9,6 +9,16 @@ const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_
 app.registerExtension({
   name: "CorePersonalization.Results",
 
+  // Before messages.js, which so has each sentence as Python says it. Nodes drawn as HTML read text as Markdown, where
+  // two spaces end a line.
+  init() {
+    const dispatch = api.dispatchCustomEvent;
+    api.dispatchCustomEvent = function (type, detail) {
+      const ours = type === "progress_text" && LiteGraph.vueNodesMode && isOurs(path(String(detail.nodeId)).at(-1));
+      return dispatch.call(this, type, ours ? { ...detail, text: detail.text.replace(/ *\n/g, "  \n") } : detail);
+    };
+  },
+
   setup() {
     api.addEventListener("executed", ({ detail }) => {
       const nodeId = String(detail.display_node ?? detail.node);

@@ -137,3 +137,16 @@ LABELS = {
     "opacity": "Opacity",
     "columns": "Columns",
 }
+
+SYMBOLS = {
+    "diffusion": "L_diffusion",
+    "context_embedding": "L_emb",
+    "context_attention": "L_attn",
+    "attention_alignment": "L_align",
+    "embedding_anchor": "L_anchor",
+    "attention_to_end": "L_end",
+    "prior_preservation": "L_prior",
+    "semantic_preservation": "L_semantic",
+    "embedding_norm": "‖v‖",
+}
+"""What a training's curves are called where people see them, as in the help pages."""

@@ -70,7 +70,7 @@ def validate_name(parameter: str, name: str) -> None:
     if not plain or name.endswith(".") or name.split(".")[0].lower() in _RESERVED:
         raise ValueError(
             f"{parameter}: {quoted(name)} cannot be used as a name; take letters, digits, '-', '_' and '.' only "
-            f"(no folders, no spaces), at most 100 and {MOST_BYTES} bytes, for example 'my-cat'."
+            f"(no folders, no spaces), at most 100 characters and {MOST_BYTES} bytes, for example 'my-cat'."
         )
     if (ending := Path(name).suffix).lower() in _ENDINGS:
         raise ValueError(f"{parameter}: {name!r} ends in {ending}, which is added by itself; leave it out.")

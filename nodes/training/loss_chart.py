@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..charts import as_image, new_figure
+from ..labels import SYMBOLS
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def loss_chart(curves: Mapping[str, Sequence[float]], steady_steps: Sequence[int
     panels: Any = figure.subplots(2 if regularizers else 1, 1, squeeze=False, sharex=True)[:, 0]
     for name in DIFFUSION:
         if curves.get(name):
-            label, marker = f"{name}, smoothed", "o" if len(curves[name]) == 1 else None
+            label, marker = f"{SYMBOLS.get(name, name)}, smoothed", "o" if len(curves[name]) == 1 else None
             panels[0].plot(*_smoothed(curves[name], steps), label=label, marker=marker, linewidth=1.5, alpha=0.6)
     steady = curves.get(STEADY, ())
     if steady:
@@ -48,7 +49,7 @@ def loss_chart(curves: Mapping[str, Sequence[float]], steady_steps: Sequence[int
         panels[0].plot(steady_steps, steady, label=label, color="black", linewidth=3, marker="o", markersize=4)
     for name in regularizers:
         x, y = _smoothed(curves[name], steps)
-        label = f"{name} {y[-1]:.2g}" if len(y) else name
+        label = f"{SYMBOLS.get(name, name)} {y[-1]:.2g}" if len(y) else SYMBOLS.get(name, name)
         panels[1].plot(x, np.where(y > 0, y, np.nan), label=label, marker="o" if len(y) == 1 else None, linewidth=2.5)
         panels[1].set_yscale("log")
     for panel in panels:

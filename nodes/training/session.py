@@ -20,6 +20,7 @@ from ..files import concept_files, safe_files
 from ..files.concept_files import picture_beside
 from ..host.models.module_copy import autograd_mode
 from ..host.run_control import RunProgress, duration, jpeg, show_text
+from ..labels import SYMBOLS
 from .advice import advised, on_first_loss
 from .concept_preview import references
 from .kept_trainings import MadeOf
@@ -186,7 +187,9 @@ class Session:
     def summary(self, path: Path, phrase: str, *more: str) -> str:
         """Lines for the node when it is done. phrase: what the user writes in prompts."""
         terms = ", ".join(
-            f"{name} {values[-1]:.4g}" for name, values in self.losses.items() if "." not in name and name != STEADY
+            f"{SYMBOLS.get(name, name)} {values[-1]:.4g}"
+            for name, values in self.losses.items()
+            if "." not in name and name != STEADY
         )
         took = duration(time.monotonic() - self.plan.began)
         steps, before = f"{path.name}: {self.loop.step} steps", self._first_step

@@ -41,6 +41,7 @@ def test_nodes_drawn_as_html_show_it_too(editor, node):
         editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
         editor.wait_for_text(node, "^3 pictures")
         editor.page.locator("[data-node-id='1'] img[src^='blob:']").first.wait_for()
+        editor.page.locator("[data-node-id='1'] br").first.wait_for(state="attached")  # its lines stay lines
     finally:
         editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
     assert editor.errors == []

@@ -37,7 +37,7 @@ def test_a_run_shows_progress_then_words_pictures_and_curve(editor):
     assert live[0].startswith("blob:"), "no live preview"
     done = editor.wait_for_text(TRAINING, "embedding:watched")
     assert done.startswith("Done. Write embedding:watched in any prompt.\nwatched.safetensors: 3 steps, ")
-    assert re.search(r"\nSteady loss: \S+, now \S+\nLast step: .*diffusion", done)
+    assert re.search(r"\nSteady loss: \S+, now \S+\nLast step: .*L_diffusion", done)
     assert running != done
     editor.wait_for_pictures(PICTURES, 2)
     assert editor.pictures(TRAINING) != live, "the preview is still that of step 2"

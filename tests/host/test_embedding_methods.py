@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from core_personalization.core_ops.recipes.cross_initialization import CrossInitialization
+from core_personalization.nodes.labels import SYMBOLS
 from families.embedding import embedding_run, execute, host_conditioning
 from families.load import load_family
 from families.stopping import cancel_after
@@ -27,6 +28,7 @@ def test_what_it_learns_is_what_core_reads_from_its_file(family, embeddings, met
     drawn = host_conditioning(family[1], f"a (red:1.3) {token}, in the jungle")
     assert (trained - drawn).abs().max() < 1e-4 * drawn.abs().max()
     assert all(value == value for value in losses["loss"])
+    assert {name for name in losses if "." not in name} <= SYMBOLS.keys() | {"loss", "steady_loss"}
 
 
 @pytest.mark.parametrize("method", METHODS)

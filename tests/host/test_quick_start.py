@@ -63,7 +63,7 @@ def test_the_node_says_what_it_made_and_how_to_call_it(workflow, execution):
     assert call == f"Done. Write embedding:{name} in any prompt."
     assert re.fullmatch(rf"{name}\.safetensors: {STEPS} steps, (\d+ min )?\d+ s", made)
     assert re.fullmatch(r"Steady loss: \S+, now \S+", steady)
-    assert re.match(r"Last step: .*\bloss \S+, diffusion \S+, context_embedding \S+", terms)
+    assert re.match(r"Last step: .*\bloss \S+, L_diffusion \S+, L_emb \S+", terms)
     assert re.match(r"The training needs about \S+ GiB \(models and trained weights .* took \S+ GiB", memory)
 
 
