@@ -132,7 +132,8 @@ class Session:
                     self.save_state()
                     self._keep_step()
                 shown = self.shown()[0] if (measured or drawn) and self.node_id is not None else None
-                told = "\n".join([f"loss {self.losses[STEADY][-1]:.3g}", *self._first_loss_note()])
+                steady = f"loss {self.losses[STEADY][-1]:.3g} (step {self.steady_steps[-1]})"
+                told = "\n".join([steady, *self._first_loss_note()])
                 progress.update(report.step, told, shown)
 
     def finish(self, saved: Path, pictures: Pictures) -> Tensor:

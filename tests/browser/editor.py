@@ -175,9 +175,10 @@ class Editor:
         return self.pictures(node_id)
 
     def stop_all(self) -> None:
-        for path, body in (("queue", {"clear": True}), ("interrupt", {})):
-            self.page.request.post(f"http://{self.address}/api/{path}", data=body)
+        """What has only just begun passes over an interruption, so it is asked again and again."""
         while any(self.page.request.get(f"http://{self.address}/api/queue").json().values()):
+            for path, body in (("queue", {"clear": True}), ("interrupt", {})):
+                self.page.request.post(f"http://{self.address}/api/{path}", data=body)
             self.page.wait_for_timeout(100)
 
     def complaints(self) -> list[str]:

@@ -82,7 +82,7 @@ def test_every_sentence_is_translated_whatever_its_values_are(translate, values,
             "训练约需 4.25 GiB（模型和训练的权重 1.00 GiB、一步 3.25 GiB），可用 9.00 GiB，位于 cuda:0，实际占用 "
             "3.98 GiB。",
         ),
-        ("step 3/100 · 2 min left · loss 0.12", "第 3/100 步 · 剩余 2 分钟 · 损失 0.12"),
+        ("step 3/100 · 2 min left · loss 0.12 (step 2)", "第 3/100 步 · 剩余 2 分钟 · 损失 0.12（第 2 步）"),
         (
             "Done. Write embedding:rex in any prompt.\nrex.safetensors: 300 steps, 3 of them before it stopped, "
             "2 min 05 s",

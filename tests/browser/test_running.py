@@ -32,7 +32,7 @@ def text_is_in_view(editor) -> bool:
 def test_a_run_shows_progress_then_words_pictures_and_curve(editor):
     open_quick_start(editor, "watched", steps=3, rescale_from=0.3, rescale_to=0.7, preview_every=2, save_every=0)
     assert editor.run()["node_errors"] == {}
-    running = editor.wait_for_text(TRAINING, r"^step 2/3 · \d+ s left · loss [\d.]+$")
+    running = editor.wait_for_text(TRAINING, r"^step 2/3 · \d+ s left · loss [\d.]+ \(step \d\)$")
     live = editor.wait_for_pictures(TRAINING, 1)
     assert live[0].startswith("blob:"), "no live preview"
     done = editor.wait_for_text(TRAINING, "embedding:watched")
