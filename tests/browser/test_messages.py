@@ -24,8 +24,9 @@ _THERE_AND_BACK = """async ([catalogue, texts]) => {
     const there = texts.map(translator(catalogue));
     return [there, there.map(translator(back))];
 }"""
-ODD = st.text(alphabet="aZ9é狗🐶 _-/\\'\"{}$&()[]*+?^|<>@%#~`=!\t", min_size=1, max_size=12)
-"""All that a pattern, or a text that is put in its place, could take for its own."""
+ODD = st.text(alphabet="aZ9é狗🐶 _-/\\'\"{}$&[]*+?^|<>@%#~`=!\t", min_size=1, max_size=12)
+"""All that a pattern, or a text that is put in its place, could take for its own; without parentheses, by which
+sentences tell their values apart."""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,10 @@ def filled(template: str, values: list[str]) -> str:
     return PLACE.sub(lambda found: values[int(found[1])], template)
 
 
-@given(values=st.lists(ODD, min_size=6, max_size=6), number=st.integers(0, 10**9))
+@given(values=st.lists(ODD, min_size=6, max_size=6), number=st.integers(2, 10**9))
 @settings(max_examples=25)
 def test_every_sentence_is_translated_whatever_its_values_are(translate, values, number):
-    """And from its Chinese back: nothing is lost."""
+    """And from its Chinese back: nothing is lost. Of one thing there is a sentence of its own."""
     given_to = {known: [str(number)] if counts(known) else values for known in CATALOGUE}
     english = [filled(known, given_to[known]) for known in CATALOGUE]
     there, back = translate(english)
