@@ -113,7 +113,7 @@ def file_forgets_sampling(model: ModelPatcher) -> bool:
     if isinstance(model.model, comfy.model_base.SDXL):  # whose markers say the rest
         return prediction_of(model) == "epsilon" and getattr(sampling, "zsnr", False)
     own: Any = comfy.model_base.model_sampling(model.model.model_config, model.model.model_type)
-    return type(sampling).__bases__ != type(own).__bases__ or not torch.equal(sampling.sigmas, own.sigmas)
+    return type(sampling).__bases__ != type(own).__bases__ or not torch.equal(sampling.sigmas.cpu(), own.sigmas.cpu())
 
 
 def rounds_weights(model: ModelPatcher) -> bool:
