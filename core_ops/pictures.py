@@ -20,6 +20,10 @@ SIZE_STEP = 64
 """Pixels: a U-Net halves its latents three times."""
 MUCH_ENLARGED = 2
 """Times: more is learned as blur."""
+COPIES = 16
+"""Of every picture, where a paper changes it anew each time that it is drawn: a pool of changed copies is made once."""
+USUAL_SIDE = 512
+"""Pixels: what is said of pictures before the model's own side is known holds for this one."""
 LONGEST = 2
 """A side of what "keep" makes, in sides of the square of the same area."""
 

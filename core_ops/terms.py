@@ -17,7 +17,7 @@ from .conditioning import TextConditioning
 from .diffusion_process import Denoiser
 from .losses.attention_alignment import attention_alignment_loss, span_moments
 from .losses.context_losses import Formulation, context_attention_loss, context_embedding_loss
-from .prompts.token_rows import AlignedPair, TokenRow
+from .prompts.token_rows import AlignedPair, TokenRow, span_weights
 from .training.objective import Objective, terms
 from .training.training_data import NoisedBatch
 
@@ -71,9 +71,7 @@ def aligned_diffusion(
 
 def concept_and_category_spans(captions: Sequence[TokenRow], category_tokens: int) -> Tensor:
     """For `span_moments`: the concept's span and that of the super-category right after it, [captions, 2, N]."""
-    spans = torch.zeros(len(captions), 2, len(captions[0].weights))
-    for index, caption in enumerate(captions):
-        category = range(caption.span.stop, caption.span.stop + category_tokens)
-        for part, positions in enumerate((caption.span, category)):
-            spans[index, part, list(positions)] = 1 / len(positions)
-    return spans
+    length, following = len(captions[0].weights), [caption.span.stop for caption in captions]
+    categories = [range(start, start + category_tokens) for start in following]
+    concepts = [caption.span for caption in captions]
+    return torch.stack([span_weights(spans, length) for spans in (concepts, categories)], dim=1)

@@ -2,8 +2,7 @@
 // with {0}, {1} … where values stand. Values stay as they are; where one is a sentence of ours, or a list of such, it is
 // translated, too. What is known of none is left in English.
 import { app } from "../../scripts/app.js";
-import { api } from "../../scripts/api.js";
-import { isOurs, path } from "./nodes.js";
+import { isOurs, isSaid, path, rewriting } from "./nodes.js";
 
 const CATALOGUE = new URL("../personalization-locales/zh/messages.json", import.meta.url);
 const BLOCKED = "Execution Blocked: "; // Said by the node that has a blocked output of ours as its input.
@@ -20,10 +19,7 @@ app.registerExtension({
 
   async setup() {
     if (String(app.extensionManager?.setting?.get("Comfy.Locale")).split("-")[0] !== "zh") return;
-    const dispatch = api.dispatchCustomEvent;
-    api.dispatchCustomEvent = function (type, detail) {
-      return dispatch.call(this, type, inLanguage(type, detail));
-    };
+    rewriting(inLanguage);
     translate = translator(await (await fetch(CATALOGUE)).json());
   },
 });
@@ -33,9 +29,7 @@ export function translated(text) {
 }
 
 function inLanguage(type, detail) {
-  if (type === "progress_text" && isOurs(path(String(detail.nodeId)).at(-1))) {
-    return { ...detail, text: translate(detail.text) };
-  }
+  if (isSaid(type, detail)) return { ...detail, text: translate(detail.text) };
   if (type !== "execution_error") return detail;
   const message = detail.exception_message.trim(), blocked = message.startsWith(BLOCKED) ? BLOCKED : "";
   if (!blocked && !isOurs(path(String(detail.node_id)).at(-1))) return detail;

@@ -50,6 +50,19 @@ export function addButton(node, name, [en, zh], press) {
   return button;
 }
 
+// Changes what the editor's other parts are told, before they are: (type, detail) → detail. The last one given is first.
+export function rewriting(rewrite) {
+  const dispatch = api.dispatchCustomEvent;
+  api.dispatchCustomEvent = function (type, detail) {
+    return dispatch.call(this, type, rewrite(type, detail));
+  };
+}
+
+// Whether it is a text that a node of ours says.
+export function isSaid(type, detail) {
+  return type === "progress_text" && isOurs(path(String(detail.nodeId)).at(-1));
+}
+
 // On a node of the root graph: what goes by an id finds no other.
 export function showText(node, text) {
   api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });

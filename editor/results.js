@@ -2,7 +2,7 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, path, roomBelow } from "./nodes.js";
+import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow } from "./nodes.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
@@ -12,11 +12,10 @@ app.registerExtension({
   // Before messages.js, which so has each sentence as Python says it. Nodes drawn as HTML read text as Markdown, where
   // two spaces end a line.
   init() {
-    const dispatch = api.dispatchCustomEvent;
-    api.dispatchCustomEvent = function (type, detail) {
-      const ours = type === "progress_text" && LiteGraph.vueNodesMode && isOurs(path(String(detail.nodeId)).at(-1));
-      return dispatch.call(this, type, ours ? { ...detail, text: detail.text.replace(/ *\n/g, "  \n") } : detail);
-    };
+    rewriting((type, detail) =>
+      LiteGraph.vueNodesMode && isSaid(type, detail)
+        ? { ...detail, text: detail.text.replace(/ *\n/g, "  \n") }
+        : detail);
   },
 
   setup() {

@@ -13,14 +13,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..core_ops.pictures import Fit, fitted_size, part_kept
+from ..core_ops.pictures import USUAL_SIDE, Fit, fitted_size, part_kept
 
 CELL, GAP, LINE, MOST_LINES = 220, 12, 17, 4
 MOST_SHOWN = 24
 OUTSIDE = 0.25
 """How bright a picture is where its mask leaves it out."""
-USUAL_SIDE = 512
-"""In pixels: the proportions that "keep" has are nearly the same at others."""
 LEGEND: Mapping[Fit, str] = {"keep": "□ fit = keep", "crop": "□ crop"}
 """Of the frames. "pad" leaves out nothing."""
 _PAPER, _INK, _PALE = (24, 24, 27), (228, 228, 231), (161, 161, 170)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -40,6 +40,14 @@ class TokenRow:
         """Positions of the context tokens: start-of-text to the first end-of-text, both included, without the spans."""
         spans = (self.span, *self.other_spans)
         return tuple(position for position in range(self.end + 1) if not any(position in span for span in spans))
+
+
+def span_weights(spans: Sequence[range], length: int) -> Tensor:
+    """Which of `length` tokens make up each span, as the mean of them: [len(spans), length], each row sums to 1."""
+    weights = torch.zeros(len(spans), length)
+    for index, span in enumerate(spans):
+        weights[index, list(span)] = 1 / len(span)
+    return weights
 
 
 @dataclass(frozen=True)

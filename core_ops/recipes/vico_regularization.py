@@ -14,14 +14,12 @@ Example::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from ..conditioning import TextConditioning
 from ..losses.attention_to_end import attention_to_end_loss, distance_to_end
-from ..prompts.token_rows import TokenRow
+from ..prompts.token_rows import span_weights
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
 from ..training.objective import FixedWeights, Objective, TrainingStep, terms
 from ..training.training_data import NoisedBatch
@@ -43,7 +41,9 @@ class ViCoRegularization(EmbeddingRecipe):
         return cut.step(self.objective(batch, cut.text))
 
     def objective(self, batch: NoisedBatch, text: TextConditioning) -> Objective:
-        spans, ends = concept_spans_and_ends(batch.captions, text.context.device)
+        spans = span_weights([caption.span for caption in batch.captions], len(batch.captions[0].weights))
+        ends = torch.tensor([caption.end for caption in batch.captions])
+        spans, ends = spans.to(text.context.device), ends.to(text.context.device)
 
         def losses() -> tuple[Tensor, Tensor]:
             predictions, distances = batch.with_attention(
@@ -54,11 +54,3 @@ class ViCoRegularization(EmbeddingRecipe):
             return batch.loss_of(predictions), attention_to_end_loss(distances)
 
         return terms({"diffusion": 1.0, TO_END: self.weights[TO_END]}, losses)
-
-
-def concept_spans_and_ends(captions: Sequence[TokenRow], device: torch.device) -> tuple[Tensor, Tensor]:
-    """For `distance_to_end`: weights of each caption's concept [captions, N], and its first end-of-text [captions]."""
-    spans = torch.zeros(len(captions), len(captions[0].weights))
-    for index, caption in enumerate(captions):
-        spans[index, list(caption.span)] = 1 / len(caption.span)
-    return spans.to(device), torch.tensor([caption.end for caption in captions], device=device)

@@ -139,10 +139,10 @@ def assembled(
     """v as it starts, and the method that trains it."""
     settings, method = checked.settings, checked.settings.chosen_method
     start = method.start(models.encoder, checked)
-    further = checked.start and {name: checked.start[name].to(like.device) for name, like in start.items()}
-    embedding = ConceptEmbedding(
-        {name: spread_over_vectors(v, settings.vectors) for name, v in (further or start).items()}
-    )
+    further = checked.start and {
+        name: spread_over_vectors(checked.start[name].to(like.device), settings.vectors) for name, like in start.items()
+    }
+    embedding = ConceptEmbedding(further or start)
     problem = EmbeddingProblem(
         models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ...core_ops.losses.context_losses import Formulation
+from ...core_ops.pictures import COPIES
 from ...core_ops.recipes.attndreambooth import AttnDreamBooth, AttnDreamBoothConfig
 from ...core_ops.recipes.context_regularization import (
     ATTENTION,
@@ -127,14 +128,7 @@ def vico(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
 
 
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
-COPIES = 16
-"""Of every picture. Where a paper changes it anew each time that it is drawn, a pool of changed copies is made once."""
-CORE_VALUES = {
-    "steps": 300,
-    "batch_size": ContextRegularizationConfig.batch_size,
-    "learning_rate": 5e-3,
-    "augmentation": 0,
-}
+CORE_VALUES = {"steps": 300, "batch_size": ContextRegularizationConfig.batch_size, "learning_rate": 5e-3}
 _PAPER = EmbeddingMethod(
     partial(context_regularization, formulation="paper"),
     "CoRe regularizes the words around the concept (default).",
@@ -147,13 +141,12 @@ _PAPER = EmbeddingMethod(
     ),
 )  # fmt: skip
 ADAMW_AND_NORM = ("weight_decay", "rescale_from", "rescale_to")
-DIRECTION: dict[str, Any] = {"start": words_of_mean_norm, "optimizer": spherical}
-DIRECTION["published"] = {
-    **CORE_VALUES,
-    "steps": 400,
-    "batch_size": 4,
-    "learning_rate": 0.04,
-}  # the program's 0.01 times its batch
+DIRECTION: Mapping[str, Any] = {
+    "start": words_of_mean_norm,
+    "optimizer": spherical,
+    # The rate is the program's 0.01 times its batch.
+    "published": {"steps": 400, "batch_size": 4, "learning_rate": 0.04},
+}
 
 METHODS: Mapping[str, EmbeddingMethod] = {
     CORE: _PAPER,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...core_ops.pictures import COPIES
 from ...core_ops.recipes.identity_finetuning import IdentityFinetuningConfig
 from ..host.models.trainable_unet import (
     ATTENTION,
@@ -26,7 +27,7 @@ _ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     CORE: {"scope": WHOLE, "form": FULL, **_CORE},
-    "CoRe stage 2 (reference code)": {"scope": WHOLE, "form": FULL, **_CORE, "augmentation": 16},
+    "CoRe stage 2 (reference code)": {"scope": WHOLE, "form": FULL, **_CORE, "augmentation": COPIES},
     "AttnDreamBooth stage 2": {
         **{"scope": CROSS_ATTENTION, "form": FULL, "steps": 100, "batch_size": 8, "learning_rate": 2e-5},
         **_ALIGNED,

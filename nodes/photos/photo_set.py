@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from ...core_ops.pictures import MUCH_ENLARGED
+from ...core_ops.pictures import MUCH_ENLARGED, USUAL_SIDE
 from ...core_ops.quoting import quoted, shortened
 from ..files.caption_files import read_caption
 from ..files.picture_files import Picture, Unreadable, read_mask, read_picture, shrunk, size_of
@@ -22,7 +22,6 @@ from .photo_settings import PhotoSettings
 
 AT_ONCE = 4
 """Photos that are decoded at a time."""
-USUAL_SIDE = 512
 BYTES_PER_PIXEL = 12
 FEW = 3
 """Names that a sentence has room for."""
