@@ -51,7 +51,7 @@ class SphericalSGD(torch.optim.Optimizer):
         for group in self.param_groups:
             for vectors in group["params"]:
                 if vectors.grad is not None:
-                    m = self.state[vectors].setdefault("norm", vectors.norm(dim=-1, keepdim=True))
+                    m = vectors.norm(dim=-1, keepdim=True)
                     vectors.copy_(m * self._moved(vectors / m, m * vectors.grad, self._priors[vectors], group["lr"]))
 
     def _moved(self, direction: Tensor, gradient: Tensor, prior: Tensor, rate: float) -> Tensor:

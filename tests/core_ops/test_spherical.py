@@ -67,7 +67,7 @@ def test_without_a_gradient_the_prior_draws():
 
 @pytest.mark.parametrize("stopped", [1, 3])
 def test_what_goes_on_from_a_state_is_the_same_bit_for_bit(stopped):
-    """Norms are remembered: taken anew from v, they would drift by rounding."""
+    """There is nothing to remember but the vectors."""
     whole, prior = vectors_and_prior(0)
     optimizer = SphericalSGD([whole], 0.1, [prior])
     for step in range(6):
@@ -80,3 +80,13 @@ def test_what_goes_on_from_a_state_is_the_same_bit_for_bit(stopped):
     for _ in range(6 - stopped):
         again.step()
     assert torch.equal(resumed, whole)
+
+
+def test_norms_do_not_drift_over_a_long_training():
+    v, prior = vectors_and_prior(0)
+    before = v.detach().norm(dim=-1)
+    optimizer = SphericalSGD([v], 0.04, [prior])
+    for step in range(2000):
+        v.grad = torch.randn(v.shape, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+    torch.testing.assert_close(v.detach().norm(dim=-1), before, rtol=1e-4, atol=0)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot
+from core_personalization.core_ops.prompts.token_rows import AlignedPair, ConceptSlot, span_weights
 
 from .toy_models import BIG, DOG, pair, row
 
@@ -23,3 +23,9 @@ def test_spans_of_different_length_still_align(vectors, category):
 def test_rows_that_differ_around_the_span_are_refused():
     with pytest.raises(ValueError, match="super_category"):
         AlignedPair(row(3, ConceptSlot(0), 4, span=range(1, 2)), row(3, DOG, 5, span=range(1, 2)))
+
+
+def test_a_span_counts_with_the_mean_of_its_tokens():
+    weights = span_weights([range(1, 2), range(2, 5)], length=6)
+    third = pytest.approx(1 / 3)
+    assert weights.tolist() == [[0, 1, 0, 0, 0, 0], [0, 0, third, third, third, 0]]
