@@ -22,11 +22,13 @@ class TextConditioning:
     outputs: per encoder, the layer that the U-Net consumes, [R, N, width], prompt weights not applied.
     context: what cross-attention reads, [R, N, D].
     pooled: pooled text for SDXL, [R, D'], else None.
+    by_layer: what keys and values are made of in each of `L` attention blocks, [R, L, N, D] each; None: `context`.
     """
 
     outputs: Mapping[str, Tensor]
     context: Tensor
     pooled: Tensor | None = None
+    by_layer: tuple[Tensor, Tensor] | None = None
 
     def __getitem__(self, rows: slice | Tensor) -> TextConditioning:
         return self._map(lambda tensor: tensor[rows])
@@ -52,15 +54,24 @@ class TextConditioning:
             outputs={name: change(output) for name, output in self.outputs.items()},
             context=change(self.context),
             pooled=None if self.pooled is None else change(self.pooled),
+            by_layer=self.by_layer and (change(self.by_layer[0]), change(self.by_layer[1])),
         )
+
+    def in_layers(self, layers: int) -> tuple[Tensor, Tensor]:
+        """`by_layer` also of a text that is the same in all."""
+        same = self.context.unsqueeze(1).expand(-1, layers, -1, -1)
+        return self.by_layer or (same, same)
 
     @staticmethod
     def concatenate(parts: Sequence[TextConditioning]) -> TextConditioning:
         pooled = [part.pooled for part in parts if part.pooled is not None]
+        layers = next((part.by_layer[0].shape[1] for part in parts if part.by_layer), 0)
+        keys, values = zip(*(part.in_layers(layers) for part in parts), strict=True)
         return TextConditioning(
             outputs={name: torch.cat([part.outputs[name] for part in parts]) for name in parts[0].outputs},
             context=torch.cat([part.context for part in parts]),
             pooled=torch.cat(pooled) if pooled else None,
+            by_layer=(torch.cat(keys), torch.cat(values)) if layers else None,
         )
 
 
@@ -69,4 +80,10 @@ class TextEncoder(Protocol):
 
     def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
         """Output embeddings of the rows, with `embedding` in their concept slots; differentiable in it."""
+        ...
+
+    def encode_with_bypass(
+        self, rows: Sequence[TokenRow], embedding: Embedding, bypass: Embedding
+    ) -> tuple[Tensor, Tensor]:
+        """What keys are made of, and values: these with NeTI's `bypass` where the slots are; [R, N, D] each."""
         ...

@@ -96,18 +96,27 @@ class DDIMConfig:
     guidance: float = 3.0
 
 
+TextAt = Callable[[Tensor], TextConditioning]
+"""Text at timesteps [B]."""
+
+
 @torch.no_grad()
 def ddim_sample(
-    denoiser: Denoiser, text: TextConditioning, unconditional: TextConditioning, noise: Tensor, config: DDIMConfig
+    denoiser: Denoiser,
+    text: TextConditioning | TextAt,
+    unconditional: TextConditioning,
+    noise: Tensor,
+    config: DDIMConfig,
 ) -> Tensor:
     """Latents [B, C, h, w] from noise of that shape; `text` holds one row per sample, `unconditional` one row."""
     schedule = denoiser.schedule
     batch = noise.shape[0]
-    both = TextConditioning.concatenate([unconditional.expand(batch), text.expand(batch)])
     times = torch.linspace(schedule.timesteps - 1, 0, config.steps + 1).round().long().tolist()
     z = noise
     for now, following in pairwise(times):
         t = torch.full((2 * batch,), now, device=noise.device)
+        conditional = text if isinstance(text, TextConditioning) else text(t[:batch])
+        both = TextConditioning.concatenate([unconditional.expand(batch), conditional.expand(batch)])
         free, guided = denoiser(torch.cat([z, z]), t, both).chunk(2)
         prediction = free + config.guidance * (guided - free)
         x0 = schedule.x0(z, prediction, t[:batch])

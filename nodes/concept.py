@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core_ops.prompts.prompt_templates import template_with_category
 from ..core_ops.quoting import quoted
+from ..core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
 from .host.models.text_encoder import encoder_widths
 
 
@@ -22,7 +23,7 @@ class Concept:
 
     name: of the file, without suffix. vectors: per text encoder, [V, width] in fp32 on the CPU; none yet in what is to
     be learned. with_category: prompts read "[V] super-category" (AttnDreamBooth) and not "[V]" alone. words: what calls
-    it, where it has no file.
+    it, where it has no file. space_time: of a method that learns it by the U-Net's layers; `vectors` are its mean then.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Concept:
     path: Path
     with_category: bool = False
     words: str = ""
+    space_time: SpaceTimeEmbedding | None = None
 
     @property
     def token(self) -> str:
@@ -41,6 +43,11 @@ class Concept:
     def phrase(self) -> str:
         """What stands for the concept in a prompt."""
         return f"{self.token} {self.super_category}" if self.with_category else self.token
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What who draws it should know."""
+        return (BY_LAYER,) if self.space_time else ()
 
     @property
     def length(self) -> int:
@@ -62,6 +69,9 @@ class Concept:
     def caption(self, template: str) -> str:
         """A caption template as the concept's method writes it; {} stays."""
         return template_with_category(template, self.super_category) if self.with_category else template
+
+
+BY_LAYER = "Note: it differs by layer. Apply Concept draws it so; in other nodes and files its mean stands for it."
 
 
 class LoraModel(dict[str, Tensor]):

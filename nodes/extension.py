@@ -23,6 +23,7 @@ from .photos import photo_sheet
 from .photos.concept_images import ConceptImages
 from .refinement.optimize_prompt import OptimizePrompt
 from .sharing import concept_look
+from .sharing.apply_concept import ApplyConcept
 from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
@@ -48,6 +49,7 @@ class PersonalizationExtension(ComfyExtension):
             ConceptPrompt,
             SaveConcept,
             LoadConcept,
+            ApplyConcept,
             EvaluationPrompts,
             PersonalizationScorecard,
             SelectiveCaption,

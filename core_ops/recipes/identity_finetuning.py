@@ -100,6 +100,10 @@ class IdentityFinetuning:
         """The batch's captions with the concept as it is, one output row each."""
         return self._encode(batch.captions) if self._text is None else self._text[batch.drawn_captions]
 
+    def diffusion_loss(self, batch: NoisedBatch) -> Tensor:
+        """Eq. 1 on a batch with the concept and the weights as they are."""
+        return batch.diffusion_loss(self.problem.denoiser, self.text_of(batch))
+
     def _prior_loss(self, generator: torch.Generator) -> Tensor:
         """DreamBooth's prior preservation: the diffusion loss on pictures of the super-category."""
         assert self.problem.class_latents is not None and self._class_text is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,24 +19,21 @@ from .training_data import NoisedBatch, TrainingLatents, draw_batch
 from .training_loop import RandomStreams
 
 
-class ConceptEmbedding:
-    """v for every text encoder, [V, width] each, in fp32 whatever precision the models run in."""
-
-    def __init__(self, initial: Mapping[str, Tensor]) -> None:
-        self.vectors = {name: value.detach().clone().float().requires_grad_() for name, value in initial.items()}
+class TrainableEmbedding(ABC):
+    """What a concept is learned as."""
 
     @property
-    def parameters(self) -> list[Tensor]:
-        return list(self.vectors.values())
+    @abstractmethod
+    def parameters(self) -> list[Tensor]: ...
+
+    @property
+    @abstractmethod
+    def vectors(self) -> dict[str, Tensor]:
+        """v, or what stands for it in a plain embedding file: [V, width] per text encoder."""
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy on the CPU."""
+        """A copy of `vectors` on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.vectors.items()}
-
-    @torch.no_grad()
-    def set(self, vectors: Mapping[str, Tensor]) -> None:
-        for name, value in self.vectors.items():
-            value.copy_(vectors[name])
 
     def norms(self) -> dict[str, Tensor]:
         """Norm of each vector, [V, 1] per encoder."""
@@ -43,6 +41,26 @@ class ConceptEmbedding:
 
     def mean_norm(self) -> float:
         return float(torch.cat(list(self.norms().values())).mean())
+
+
+class ConceptEmbedding(TrainableEmbedding):
+    """v for every text encoder, [V, width] each, in fp32 whatever precision the models run in."""
+
+    def __init__(self, initial: Mapping[str, Tensor]) -> None:
+        self._vectors = {name: value.detach().clone().float().requires_grad_() for name, value in initial.items()}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return list(self._vectors.values())
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        return self._vectors
+
+    @torch.no_grad()
+    def set(self, vectors: Mapping[str, Tensor]) -> None:
+        for name, value in self.vectors.items():
+            value.copy_(vectors[name])
 
 
 def spread_over_vectors(word_embeddings: Tensor, vectors: int) -> Tensor:
@@ -63,7 +81,7 @@ class DetachedText:
     the text encoder once.
     """
 
-    def __init__(self, text: TextConditioning, embedding: ConceptEmbedding) -> None:
+    def __init__(self, text: TextConditioning, embedding: TrainableEmbedding) -> None:
         self._parameters = embedding.parameters
         self._encoded = [*text.outputs.values(), text.context, *([] if text.pooled is None else [text.pooled])]
         self.vectors = {name: v.detach().requires_grad_() for name, v in embedding.vectors.items()}
@@ -93,7 +111,7 @@ class EmbeddingProblem:
     encoder: TextEncoder
     denoiser: Denoiser
     latents: TrainingLatents
-    embedding: ConceptEmbedding
+    embedding: TrainableEmbedding
     min_snr: float = field(default=0.0, kw_only=True)
 
     def draw(self, batch_size: int, random: RandomStreams) -> NoisedBatch:
@@ -113,9 +131,10 @@ class EmbeddingRecipe:
     def parameters(self) -> list[Tensor]:
         return self.problem.embedding.parameters
 
-    def text_of(self, batch: NoisedBatch) -> TextConditioning:
-        """The batch's captions with v as it is, one output row each."""
-        return self.problem.encoder.encode(batch.captions, self.problem.embedding.vectors)
+    def diffusion_loss(self, batch: NoisedBatch) -> Tensor:
+        """Eq. 1 on a batch with v as it is."""
+        text = self.problem.encoder.encode(batch.captions, self.problem.embedding.vectors)
+        return batch.diffusion_loss(self.problem.denoiser, text)
 
     def update(self, step: int) -> AbstractContextManager[None]:
         return nullcontext()

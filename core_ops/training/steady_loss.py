@@ -5,7 +5,7 @@ A training's own loss is of other pictures, noise levels and noise in every step
 Example::
 
     plan = SteadyPlan.within(steps=300, batch_size=6)
-    steady = SteadyLoss(denoiser, latents, recipe.text_of, plan.samples)
+    steady = SteadyLoss(denoiser.schedule, latents, recipe.diffusion_loss, plan.samples)
     for report in TrainingLoop(recipe, config):
         if report.step % plan.every == 0:
             print(report.step, steady())
@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ..conditioning import TextConditioning
-from ..diffusion_process import Denoiser
+from ..diffusion_process import NoiseSchedule
 from .training_data import NoisedBatch, TrainingLatents, draw_noise, noised_batch
 
 PART_OF_TRAINING, PASSES = 0.05, 2
@@ -50,29 +50,29 @@ class SteadyPlan:
 class SteadyLoss:
     """Call it for L_diffusion as it is now: pictures in turn, t evenly over the schedule, ε of a generator of its own.
 
-    text_of: a batch → its captions' output, one row each. at_once: samples that go through the denoiser together.
+    loss_of: L_diffusion of a batch. at_once: samples that go through the denoiser together.
     """
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        schedule: NoiseSchedule,
         data: TrainingLatents,
-        text_of: Callable[[NoisedBatch], TextConditioning],
+        loss_of: Callable[[NoisedBatch], Tensor],
         samples: int,
         at_once: int = 1,
     ) -> None:
-        self._denoiser, self._text_of, self._samples = denoiser, text_of, samples
+        self._loss_of, self._samples = loss_of, samples
         random = torch.Generator().manual_seed(0)
         chosen = torch.linspace(0, len(data.latents) - 1, samples).round().long()
-        t = ((torch.arange(samples) + 0.5) * denoiser.schedule.timesteps / samples).long()
+        t = ((torch.arange(samples) + 0.5) * schedule.timesteps / samples).long()
         t = t[torch.randperm(samples, generator=random)]  # or the first picture would have the least noise
         noise = draw_noise(data, chosen, random)
         self._batches = [
-            noised_batch(data, denoiser.schedule, chosen[part], t[part], noise[part])
+            noised_batch(data, schedule, chosen[part], t[part], noise[part])
             for part in (slice(start, start + at_once) for start in range(0, samples, at_once))
         ]
 
     @torch.no_grad()
     def __call__(self) -> float:
-        losses = [batch.diffusion_loss(self._denoiser, self._text_of(batch)) * batch.samples for batch in self._batches]
+        losses = [self._loss_of(batch) * batch.samples for batch in self._batches]
         return float(torch.stack(losses).sum()) / self._samples

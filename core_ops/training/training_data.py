@@ -67,7 +67,7 @@ class TrainingLatents:
 @dataclass(frozen=True)
 class NoisedPictures:
     """Those of a batch that have one size. places: in the batch, in its order. caption_of_sample: [b]. weight: of each
-    in the loss, [b], or None for all the same.
+    in the loss, [b], or None for all the same. captions: of each.
     """
 
     places: Sequence[int]
@@ -77,6 +77,7 @@ class NoisedPictures:
     mask: Tensor | None
     caption_of_sample: Tensor
     weight: Tensor | None = None
+    captions: Sequence[TokenRow] = ()
 
     def text_of(self, text: TextConditioning) -> TextConditioning:
         """Of each picture; `text` holds one output row for each of the batch's captions, or one for all."""
@@ -96,6 +97,7 @@ class NoisedPictures:
             mask=None if self.mask is None else self.mask[kept],
             caption_of_sample=self.caption_of_sample[kept],
             weight=None if self.weight is None else self.weight[kept],
+            captions=self.captions[kept],
         )
 
 
@@ -194,6 +196,7 @@ def noised_batch(
     """
     caption_of = data.caption_of_latent[chosen] if captions is None else captions
     there, caption_of_sample = torch.unique(caption_of, return_inverse=True)
+    drawn = [data.captions[index] for index in there.tolist()]
     by_size: dict[torch.Size, list[int]] = {}
     for place, index in enumerate(chosen.tolist()):
         by_size.setdefault(data.latents[index].shape, []).append(place)
@@ -211,7 +214,7 @@ def noised_batch(
             mask=None if data.masks is None else torch.stack([data.masks[index] for index in indices]),
             caption_of_sample=caption_of_sample[places].to(z.device),
             weight=schedule.min_snr(at, min_snr) if min_snr else None,
+            captions=[drawn[index] for index in caption_of_sample[places].tolist()],
         )
         parts.append(part)
-    drawn = [data.captions[index] for index in there.tolist()]
     return NoisedBatch(parts, captions=drawn, drawn_captions=there.to(data.latents[0].device))

@@ -83,7 +83,7 @@ def check_inputs(
     captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows, photos)
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in settings.prompt_templates()]
-    start = starting_vectors(host, start_from)
+    start = starting_vectors(host, start_from, settings)
     made_of = what_decides(host, settings, captioned, start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
@@ -104,10 +104,14 @@ def check_inputs(
     )
 
 
-def starting_vectors(host: HostModels, start_from: Concept | None) -> Embedding | None:
+def starting_vectors(host: HostModels, start_from: Concept | None, settings: EmbeddingSettings) -> Embedding | None:
     """Of the concept that is trained further, if there is one; raises ValueError where it does not fit the model."""
     if start_from is None:
         return None
+    if not settings.chosen_method.starts_further:
+        raise ValueError(
+            f"start_from: {settings.method} begins with a new network; take start_from off, or choose another method."
+        )
     start_from.validate_for(host.clip, "start_from")
     return start_from.vectors
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem, spread_over_vectors
+from ...core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
+from ...core_ops.training.embedding_problem import EmbeddingProblem, TrainableEmbedding, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
 from ...core_ops.training.optimization import ADAMW_BYTES
 from ...core_ops.training.training_data import TrainingLatents
@@ -66,21 +67,21 @@ def train_embedding(host: HostModels, checked: CheckedInputs, node_id: str | Non
             concept = training.learned.save(checked.concept.name, checked.settings.overwrite, session.record())
         preview = session.finish(concept.path, checked.pictures.pictures)
     hardly = advised(on_shares(session.shares, checked.settings.fixed_regularizers))
-    summary = session.summary(concept.path, concept.phrase, *hardly)
+    summary = session.summary(concept.path, concept.phrase, *concept.notes, *hardly)
     return TrainedEmbedding(concept, session.losses, preview=preview, chart=session.chart(), summary=summary)
 
 
 def finished_embedding(host: HostModels, checked: CheckedInputs) -> TrainedEmbedding:
     """As its training left it."""
     concept = checked.concept
-    vectors = concept_files.read_embedding(concept.path, encoder_names(host.clip))
-    concept, before = replace(concept, vectors=vectors), FinishedTraining.read(concept.path)
+    vectors, space_time = concept_files.read_embedding(concept.path, encoder_names(host.clip))
+    concept, before = replace(concept, vectors=vectors, space_time=space_time), FinishedTraining.read(concept.path)
     return TrainedEmbedding(
         concept,
         before.losses,
         preview=before.preview(checked.pictures.pictures),
         chart=before.chart(),
-        summary=before.summary(concept.name, concept.phrase),
+        summary=before.summary(concept.name, concept.phrase, *concept.notes),
     )
 
 
@@ -114,7 +115,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         learned = LearnedEmbedding(host, checked, embedding)
         preview = ConceptPreview(host, models, checked.preview)
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
+            lambda: preview.draw(embedding, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )
@@ -135,14 +136,14 @@ def planned(host: HostModels, checked: CheckedInputs) -> MemoryPlan:
 
 def assembled(
     checked: CheckedInputs, models: TrainingModels, latents: TrainingLatents, rehearsal: bool = False
-) -> tuple[ConceptEmbedding, TrainingLoop]:
+) -> tuple[TrainableEmbedding, TrainingLoop]:
     """v as it starts, and the method that trains it."""
     settings, method = checked.settings, checked.settings.chosen_method
     start = method.start(models.encoder, checked)
     further = checked.start and {
         name: spread_over_vectors(checked.start[name].to(like.device), settings.vectors) for name, like in start.items()
     }
-    embedding = ConceptEmbedding(further or start)
+    embedding = method.learned(further or start, models.denoiser, settings.seed)
     problem = EmbeddingProblem(
         models.encoder, models.denoiser, latents=latents, embedding=embedding, min_snr=settings.min_snr_gamma
     )
@@ -159,12 +160,16 @@ class LearnedEmbedding:
 
     host: HostModels
     checked: CheckedInputs
-    embedding: ConceptEmbedding
+    embedding: TrainableEmbedding
 
     def save(self, name: str, overwrite: bool, record: Mapping[str, Any]) -> Concept:
         """Writes it under a name; record: of the training, for its card."""
         concept = replace(
-            self.checked.concept, name=name, vectors=self.embedding.snapshot(), path=concept_files.embedding_path(name)
+            self.checked.concept,
+            name=name,
+            vectors=self.embedding.snapshot(),
+            path=concept_files.embedding_path(name),
+            space_time=self.embedding if isinstance(self.embedding, SpaceTimeEmbedding) else None,
         )
         settings = self.checked.settings
         about = {
@@ -176,7 +181,9 @@ class LearnedEmbedding:
             "settings": asdict(settings),
             **record,
         }
-        concept_files.save_embedding(name, concept.vectors, card=self.host.card(about), overwrite=overwrite)
+        concept_files.save_embedding(
+            name, concept.vectors, card=self.host.card(about), overwrite=overwrite, space_time=concept.space_time
+        )
         return concept
 
     def keep(self, name: str, record: Mapping[str, Any]) -> str:

@@ -21,14 +21,23 @@ from ...core_ops.recipes.context_regularization import (
     ContextRegularizationConfig,
 )
 from ...core_ops.recipes.cross_initialization import CrossInitialization
+from ...core_ops.recipes.space_time_inversion import SpaceTimeInversion
 from ...core_ops.recipes.textual_inversion import TextualInversion
 from ...core_ops.recipes.vico_regularization import ViCoRegularization
-from ...core_ops.training.embedding_problem import EmbeddingProblem, spread_over_vectors
+from ...core_ops.space_time.layer_vectors import LayerVectors
+from ...core_ops.space_time.neural_mapper import NeuralMapper
+from ...core_ops.training.embedding_problem import (
+    ConceptEmbedding,
+    EmbeddingProblem,
+    TrainableEmbedding,
+    spread_over_vectors,
+)
 from ...core_ops.training.objective import BALANCED, BalancedWeights, FixedWeights
 from ...core_ops.training.optimization import OptimizerFactory, SphericalSGD, adamw
 from ...core_ops.training.training_loop import Recipe
 
 if TYPE_CHECKING:
+    from ..host.models.denoiser import HostDenoiser
     from ..host.models.text_encoder import HostTextEncoder
     from .embedding_inputs import CheckedInputs
 
@@ -65,10 +74,23 @@ def spherical(checked: CheckedInputs, start: Mapping[str, Tensor]) -> OptimizerF
     return partial(SphericalSGD, priors=priors, kappa=checked.settings.direction_prior)
 
 
+def vectors_alone(start: Mapping[str, Tensor], denoiser: HostDenoiser, seed: int) -> TrainableEmbedding:
+    return ConceptEmbedding(start)
+
+
+def layer_vectors(start: Mapping[str, Tensor], denoiser: HostDenoiser, seed: int) -> TrainableEmbedding:
+    return LayerVectors.starting_from(start, len(denoiser.blocks))
+
+
+def neural_mapper(start: Mapping[str, Tensor], denoiser: HostDenoiser, seed: int) -> TrainableEmbedding:
+    return NeuralMapper.starting_from(start, len(denoiser.blocks), seed)
+
+
 @dataclass(frozen=True)
 class EmbeddingMethod:
     """recipe: its recipe, from the problem and the node's checked inputs. help: a sentence for the input `method`.
-    start: v as it starts, [V, width] per encoder. optimizer: of v, given that start.
+    start: v as it starts, [V, width] per encoder. optimizer: of v, given that start. learned: what is trained, made of
+    it for a U-Net, by a seed. starts_further: it can go on from the vectors of another concept.
 
     published: values of inputs that choosing it fills in. writes_category: the super-category follows the concept in
     every caption and prompt. draws_prompts: it regularizes v in the prompts of prompt_set. attention: which
@@ -85,6 +107,8 @@ class EmbeddingMethod:
     inputs: tuple[str, ...] = ()
     start: Callable[[HostTextEncoder, CheckedInputs], dict[str, Tensor]] = words
     optimizer: Callable[[CheckedInputs, Mapping[str, Tensor]], OptimizerFactory] = decaying_adamw
+    learned: Callable[[Mapping[str, Tensor], HostDenoiser, int], TrainableEmbedding] = vectors_alone
+    starts_further: bool = True
 
 
 def context_regularization(problem: EmbeddingProblem, checked: CheckedInputs, formulation: Formulation) -> Recipe:
@@ -125,6 +149,10 @@ def cross_initialization(problem: EmbeddingProblem, checked: CheckedInputs) -> R
 
 def vico(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
     return ViCoRegularization(problem, checked.settings.batch_size, checked.settings.end_weight)
+
+
+def space_time(problem: EmbeddingProblem, checked: CheckedInputs) -> Recipe:
+    return SpaceTimeInversion(problem, checked.settings.batch_size)
 
 
 CORE, CORE_REFERENCE, ATTNDREAMBOOTH = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1"
@@ -194,6 +222,22 @@ METHODS: Mapping[str, EmbeddingMethod] = {
         published={**CORE_VALUES, "steps": 400, "batch_size": 4},
         attention="of the concept and end-of-text",
         inputs=("end_weight", "weight_decay"),
+    ),
+    "XTI (P+)": EmbeddingMethod(
+        space_time,
+        "XTI learns vectors of their own for each layer of the U-Net; Apply Concept draws them.",
+        published={"steps": 500, "batch_size": 8, "learning_rate": 5e-3},
+        inputs=("weight_decay",),
+        learned=layer_vectors,
+    ),
+    "NeTI": EmbeddingMethod(
+        space_time,
+        "NeTI learns a small network that gives them by layer and timestep; Apply Concept draws it.",
+        # The rate is the program's 0.001 times its batch of 2, accumulated over 4.
+        published={"steps": 1000, "batch_size": 2, "gradient_accumulation": 4, "learning_rate": 8e-3},
+        inputs=("weight_decay",),
+        learned=neural_mapper,
+        starts_further=False,
     ),
     # As CoRe, so that regularization is all that differs. Gal et al. train 5000 steps.
     "Textual Inversion": EmbeddingMethod(

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
 from ...core_ops.quoting import quoted
+from ...core_ops.space_time.reading import own_tensors
+from ...core_ops.space_time.space_time_embedding import PREFIX
 from . import file_metadata, foreign_files, safe_files
 from .concept_files import EMBEDDING_KEY
 from .unet_files import new_file_path
@@ -32,10 +34,14 @@ _SDXL = {"clip_l", "clip_g"}
 
 @dataclass(frozen=True)
 class ConceptFile:
-    """What a file holds: the embedding and its name, by key of an embedding file; the LoRA, perhaps none."""
+    """What a file holds: the embedding and its name, by key of an embedding file; the LoRA, perhaps none.
+
+    space_time: the tensors of one that differs by layer, perhaps none.
+    """
 
     embedding_name: str
     embedding: Mapping[str, Tensor]
+    space_time: Mapping[str, Tensor]
     lora: Mapping[str, Tensor]
     metadata: Mapping[str, str]
 
@@ -74,12 +80,13 @@ def save_concept(
     concept_name: str,
     embedding: Embedding,
     lora: Mapping[str, Tensor],
+    space_time: Mapping[str, Tensor],
     about: tuple[Mapping[str, Any], Mapping[str, str]],
     overwrite: bool,
 ) -> Path:
     """Writes the bundle where core's Load LoRA lists it. about: the card, and further metadata."""
     keys = {_SINGLE: next(iter(embedding.values()))} if len(embedding) == 1 else embedding
-    tensors = {**lora, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
+    tensors = {**lora, **space_time, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
     card, extra = about
     path = new_file_path("loras", name)
     metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card) | dict(extra)
@@ -98,8 +105,9 @@ def read_concept(path: Path, chosen: str = "") -> ConceptFile:
     if not any(map(_bundled, header.shapes)):
         embedding = {key: tensor.unsqueeze(0) if tensor.ndim == 1 else tensor for key, tensor in embedding.items()}
     _validate_shapes(path, embedding)
-    lora = {name: tensor for name, tensor in tensors.items() if not _bundled(name)}
-    return ConceptFile(outline.embedding_name, embedding=embedding, lora=lora, metadata=header.metadata)
+    space_time = own_tensors(tensors)
+    lora = {name: tensor for name, tensor in tensors.items() if not _bundled(name) and name not in space_time}
+    return ConceptFile(outline.embedding_name, embedding, space_time=space_time, lora=lora, metadata=header.metadata)
 
 
 @dataclass(frozen=True)
@@ -118,10 +126,11 @@ def outline_of(path: Path, chosen: str = "") -> ConceptOutline:
 
 
 def _outline(path: Path, header: foreign_files.Header, chosen: str) -> ConceptOutline:
-    if _is_embedding(header.shapes):
-        return ConceptOutline(path.stem, {key: key for key in header.shapes}, False, header.metadata)
+    shapes = {name: shape for name, shape in header.shapes.items() if not name.startswith(PREFIX)}
+    if _is_embedding(shapes):
+        return ConceptOutline(path.stem, {key: key for key in shapes}, False, header.metadata)
     embeddings: dict[str, dict[str, str]] = {}
-    for name in filter(_bundled, header.shapes):
+    for name in filter(_bundled, shapes):
         rest = name.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
         key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
         if key is None:
@@ -137,7 +146,7 @@ def _outline(path: Path, header: foreign_files.Header, chosen: str) -> ConceptOu
             "write the one that you want."
         )
     found = chosen if chosen in embeddings else next(iter(embeddings))
-    has_lora = not all(map(_bundled, header.shapes))
+    has_lora = not all(map(_bundled, shapes))
     return ConceptOutline(found, embeddings[found], has_lora, header.metadata)
 
 

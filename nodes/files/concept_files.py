@@ -22,6 +22,8 @@ from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
 from ...core_ops.prompts.prompt_templates import reads_as_weight
+from ...core_ops.space_time.reading import read_space_time
+from ...core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
 from . import file_metadata, safe_files
 
 logger = logging.getLogger(__name__)
@@ -56,35 +58,46 @@ def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept
     safe_files.validate_writable(parameter, embedding_path(name).parent)
 
 
-def embedding_tensors(vectors: Embedding) -> dict[str, Tensor]:
-    """The keys other programs expect: `emb_params` for one text encoder, `clip_l` and `clip_g` for SDXL."""
-    if len(vectors) == 1:
-        return {EMBEDDING_KEY: next(iter(vectors.values()))}
-    return dict(vectors)
+def embedding_tensors(vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> dict[str, Tensor]:
+    """The keys other programs expect: `emb_params` for one text encoder, `clip_l` and `clip_g` for SDXL.
+
+    What differs by layer and timestep comes after them: core reads the first.
+    """
+    keyed = {EMBEDDING_KEY: next(iter(vectors.values()))} if len(vectors) == 1 else dict(vectors)
+    return keyed | (space_time.tensors() if space_time else {})
 
 
-def save_embedding(name: str, vectors: Embedding, card: Mapping[str, Any], overwrite: bool) -> Path:
+def save_embedding(
+    name: str,
+    vectors: Embedding,
+    card: Mapping[str, Any],
+    overwrite: bool,
+    space_time: SpaceTimeEmbedding | None = None,
+) -> Path:
     """Writes the embedding with its card as metadata, and returns where."""
     path = embedding_path(name)
-    tensors = embedding_tensors(vectors)
+    tensors = embedding_tensors(vectors, space_time)
     metadata = file_metadata.metadata("textual-inversion", name=path.stem, tensors=tensors, card=card)
     safe_files.write(path, tensors, metadata=metadata, overwrite=overwrite)
     return path
 
 
-def read_embedding(path: Path, encoders: Sequence[str]) -> dict[str, Tensor]:
-    """The vectors of a file that `save_embedding` wrote, by text encoder."""
+def read_embedding(path: Path, encoders: Sequence[str]) -> tuple[dict[str, Tensor], SpaceTimeEmbedding | None]:
+    """What a file holds that `save_embedding` wrote: vectors by text encoder, and what they are the mean of."""
     tensors, _ = safe_files.read_own(path)
-    return {name: tensors[EMBEDDING_KEY if len(encoders) == 1 else name] for name in encoders}
+    vectors = {name: tensors[EMBEDDING_KEY if len(encoders) == 1 else name] for name in encoders}
+    return vectors, read_space_time(tensors, vectors)
 
 
-def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> Path:
+def place_embedding(
+    name: str, vectors: Embedding, card: Mapping[str, Any], space_time: SpaceTimeEmbedding | None = None
+) -> Path:
     """The file of this embedding where the host's tokenizer finds it by this name; written if there is none yet.
 
     Raises ValueError when the name is no plain file name, or belongs to another embedding in any embeddings folder.
     """
     safe_files.validate_name("embedding_name", name)
-    tensors = embedding_tensors(vectors)
+    tensors = embedding_tensors(vectors, space_time)
     listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
     found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
     present = sorted(path for path in found if path.exists())
@@ -98,7 +111,7 @@ def place_embedding(name: str, vectors: Embedding, card: Mapping[str, Any]) -> P
                 f"embedding_name: another embedding {name!r} is at {path}; it stays. "
                 "Give this one a name of its own in embedding_name."
             )
-    return present[0] if present else save_embedding(name, vectors, card, overwrite=False)
+    return present[0] if present else save_embedding(name, vectors, card, overwrite=False, space_time=space_time)
 
 
 def _is_same(found: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:

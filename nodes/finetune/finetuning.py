@@ -98,7 +98,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     files, concept = checked.files, checked.concept
     weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
     if files.embedding is not None:
-        vectors = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
+        vectors, _ = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
         concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding, words="")
     before = FinishedTraining.read(path)
     return Finetuned(
@@ -153,10 +153,10 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
         preview = ConceptPreview(host, models, checked.preview)
         if not settings.train_embedding:
-            preview.keep_prompts(embedding.vectors)
+            preview.keep_prompts(embedding)
             models.encoder.release()
         callbacks = SessionCallbacks(
-            lambda: preview.draw(embedding.vectors, len(latents.latents[0])),
+            lambda: preview.draw(embedding, len(latents.latents[0])),
             learned.keep,
             steady=steady_loss(loop, measured or latents, settings),
         )
@@ -261,7 +261,8 @@ class LearnedWeights:
         if not self.checked.settings.train_embedding:
             return concept
         vectors = self.embedding.snapshot()
-        refined = replace(concept, name=name, vectors=vectors, path=concept_files.embedding_path(name), words="")
+        path = concept_files.embedding_path(name)
+        refined = replace(concept, name=name, vectors=vectors, path=path, words="", space_time=None)
         concept_files.save_embedding(name, vectors, card={**card, "phrase": refined.phrase}, overwrite=overwrite)
         return refined
 

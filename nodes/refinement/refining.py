@@ -127,7 +127,7 @@ def save_refined(host: HostModels, checked: CheckedPrompt, refined: RefinedPromp
     place = checked.concepts.place(0)
     vectors = {encoder: value[place] for encoder, value in refined.vectors.items()}
     path = concept_files.embedding_path(settings.save_as)
-    concept = replace(original, name=settings.save_as, vectors=vectors, path=path)
+    concept = replace(original, name=settings.save_as, vectors=vectors, path=path, space_time=None)
     training = {
         "resolution": min(checked.size),
         "phrase": concept.phrase,

@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import LATENT_CELL
 from ...core_ops.quoting import quoted
+from ...core_ops.space_time.reading import read_space_time
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side
@@ -90,12 +91,13 @@ class LoadConcept(io.ComfyNode):
             vectors=vectors,
             path=concept_files.embedding_path(name),
             with_category=card.with_category,
+            space_time=read_space_time(stored.space_time, vectors),
         )
         # Where the host's tokenizer finds it: perhaps a file of another folder that holds the same already.
-        placed = concept_files.place_embedding(name, vectors, card.entries(concept.phrase))
+        placed = concept_files.place_embedding(name, vectors, card.entries(concept.phrase), concept.space_time)
         concept = dataclasses.replace(concept, path=placed)
         told = card.shown(concept.phrase)
-        text = "\n".join((f"Write {concept.phrase} in any prompt.", *notes))
+        text = "\n".join((f"Write {concept.phrase} in any prompt.", *concept.notes, *notes))
         shown = {**ui.PreviewImage(preview, cls=cls).as_dict(), **ui.PreviewText(text).as_dict()}
         return io.NodeOutput(model, clip, concept, concept.phrase, told, preview, card.resolution, ui=shown)
 

@@ -107,6 +107,7 @@ class SaveConcept(io.ComfyNode):
             concept_name=concept.name,
             embedding=concept.vectors,
             lora=weights,
+            space_time=concept.space_time.tensors() if concept.space_time else {},
             about=(card.entries(concept.phrase), extra),
             overwrite=overwrite,
         )
@@ -129,7 +130,7 @@ def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard
         )
     if not concept.path.is_file():
         raise ValueError(f"concept: its embedding file {quoted(str(concept.path))} is gone; train or load it again.")
-    if not safe_files.same_tensors(concept.path, concept_files.embedding_tensors(concept.vectors)):
+    if not safe_files.same_tensors(concept.path, concept_files.embedding_tensors(concept.vectors, concept.space_time)):
         raise ValueError(
             f"concept: {concept.path} holds another embedding by now, so its card is of another training; "
             "train or load the concept again."

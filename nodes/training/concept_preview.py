@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...core_ops.conditioning import Embedding, TextConditioning
-from ...core_ops.diffusion_process import DDIMConfig, ddim_sample
+from ...core_ops.conditioning import TextConditioning
+from ...core_ops.diffusion_process import DDIMConfig, TextAt, ddim_sample
 from ...core_ops.pictures import Pictures
 from ...core_ops.prompts.prompt_templates import validate_template
 from ...core_ops.prompts.token_rows import TokenRow
+from ...core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
+from ...core_ops.training.embedding_problem import TrainableEmbedding
 from ..concept import Concept
 from ..host.models import latents
 from ..host.models.host_models import HostModels, TrainingModels
@@ -62,34 +65,38 @@ def preview_templates(settings: Any) -> Sequence[str]:
 class ConceptPreview:
     def __init__(self, host: HostModels, models: TrainingModels, plan: PreviewPlan) -> None:
         self._host, self._models, self._plan = host, models, plan
-        self._kept: tuple[TextConditioning, TextConditioning] | None = None
+        self._kept: tuple[list[TextConditioning | TextAt], TextConditioning] | None = None
 
-    def keep_prompts(self, vectors: Embedding) -> None:
-        """Encodes the prompts once and for all with these vectors: it needs the encoder no more."""
-        self._kept = self._encoded(vectors)
+    def keep_prompts(self, embedding: TrainableEmbedding) -> None:
+        """Encodes the prompts once and for all with it as it is: it needs the encoder no more."""
+        self._kept = self._encoded(embedding)
 
-    def draw(self, vectors: Embedding, channels: int) -> Tensor:
+    def draw(self, embedding: TrainableEmbedding, channels: int) -> Tensor:
         """The reference and the pictures, [1, H, W, 3]; channels: of the latents. Changes no random state."""
         plan, cells = self._plan, self._plan.side // CELL
         noise = torch.randn(len(plan.prompts), channels, cells, cells, generator=torch.Generator().manual_seed(0))
         with autograd_mode(), torch.no_grad():
-            text, negative = self._kept or self._encoded(vectors)
+            texts, negative = self._kept or self._encoded(embedding)
             noise = noise.to(self._host.device)
             # One after another: together they would take more memory than the training.
             pictures = [
                 ddim_sample(
-                    self._models.denoiser, text[place], unconditional=negative, noise=noise[place], config=plan.sampler
+                    self._models.denoiser, text, unconditional=negative, noise=each.unsqueeze(0), config=plan.sampler
                 )
-                for place in (slice(index, index + 1) for index in range(len(plan.prompts)))
+                for text, each in zip(texts, noise, strict=True)
             ]
         drawn = latents.decode(self._host.model, self._host.vae, torch.cat(pictures))
         return in_rows([plan.reference.movedim(0, -1), *drawn])
 
     @torch.no_grad()
-    def _encoded(self, vectors: Embedding) -> tuple[TextConditioning, TextConditioning]:
-        """All prompts, and the negative one."""
-        encoder = self._models.encoder
-        return encoder.encode(self._plan.prompts, vectors), encoder.encode([self._plan.negative], {})
+    def _encoded(self, embedding: TrainableEmbedding) -> tuple[list[TextConditioning | TextAt], TextConditioning]:
+        """Each prompt, by timestep where it differs by that; and the negative one."""
+        encoder, prompts = self._models.encoder, self._plan.prompts
+        negative = encoder.encode([self._plan.negative], {})
+        if isinstance(embedding, SpaceTimeEmbedding):
+            return [partial(embedding.text, encoder, [prompt]) for prompt in prompts], negative
+        text = encoder.encode(prompts, embedding.vectors)
+        return [text[place : place + 1] for place in range(len(prompts))], negative
 
 
 def in_rows(pictures: Sequence[Tensor]) -> Tensor:

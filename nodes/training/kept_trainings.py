@@ -261,12 +261,13 @@ class FinishedTraining:
         drawn = read_picture(picture_beside(self.path))
         return references(pictures) if drawn is None else drawn
 
-    def summary(self, name: str, phrase: str) -> str:
+    def summary(self, name: str, phrase: str, *more: str) -> str:
         """Lines for the node. phrase: what the user writes in prompts."""
         return "\n".join(
             [
                 f"{name}: trained before with the same pictures and settings; loaded.",
                 f"Write {phrase} in any prompt.",
                 f"{self.path.name}: {self.card.get('steps_done')} steps",
+                *more,
             ]
         )

@@ -58,7 +58,9 @@ def steady_loss(loop: TrainingLoop, latents: TrainingLatents, settings: Any) -> 
     """Of a node's training, on these latents."""
     recipe: Any = loop.recipe
     samples = SteadyPlan.within(settings.steps, samples_per_step(settings)).samples
-    return SteadyLoss(recipe.problem.denoiser, latents, recipe.text_of, samples, at_once=settings.batch_size)
+    return SteadyLoss(
+        recipe.problem.denoiser.schedule, latents, recipe.diffusion_loss, samples, at_once=settings.batch_size
+    )
 
 
 @dataclass(frozen=True)

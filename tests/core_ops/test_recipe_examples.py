@@ -10,6 +10,7 @@ import pytest
 import torch
 from core_personalization.core_ops import recipes
 from core_personalization.core_ops.diffusion_process import NoiseSchedule
+from core_personalization.core_ops.space_time.layer_vectors import LayerVectors
 from core_personalization.core_ops.training.embedding_problem import ConceptEmbedding, EmbeddingProblem
 from core_personalization.core_ops.training.training_loop import LoopConfig, TrainingLoop
 
@@ -35,7 +36,7 @@ def test_the_example_of_a_recipe_trains(name, capsys):
     known = {
         **vars(module),
         **{"torch": torch, "TrainingLoop": TrainingLoop, "LoopConfig": few_steps},
-        **{"EmbeddingProblem": EmbeddingProblem, "ConceptEmbedding": ConceptEmbedding},
+        **{"EmbeddingProblem": EmbeddingProblem, "ConceptEmbedding": ConceptEmbedding, "LayerVectors": LayerVectors},
         **{"encoder": encoder, "denoiser": denoiser, "latents": latents, "prompts": prompts, "weights": weights},
         **{"initial": {"toy": encoder.vocabulary[[BIG]]}, "z": latents.latents, "range": range},
     }

@@ -17,7 +17,7 @@ def problem(masked: bool = False) -> EmbeddingProblem:
 
 
 def steady(of: EmbeddingProblem, samples: int = 6, at_once: int = 4) -> SteadyLoss:
-    return SteadyLoss(of.denoiser, of.latents, TextualInversion(of).text_of, samples, at_once)
+    return SteadyLoss(of.denoiser.schedule, of.latents, TextualInversion(of).diffusion_loss, samples, at_once)
 
 
 def test_it_is_the_same_each_time_however_it_is_divided():

@@ -70,13 +70,13 @@ class ToyDenoiser:
         return self.with_attention(z_t, t, text, lambda probabilities: None)[0]
 
     def with_attention(self, z_t, t, text, statistic):
-        context = text.expand(z_t.shape[0]).context
+        keys, values = text.expand(z_t.shape[0]).in_layers(2)
         pixels = z_t.flatten(2).mT  # [B, P, C]
         results = []
-        for query, value in zip(self.queries, self.values, strict=True):
-            probabilities = torch.softmax(pixels @ query @ context.mT, dim=-1)
+        for layer, (query, value) in enumerate(zip(self.queries, self.values, strict=True)):
+            probabilities = torch.softmax(pixels @ query @ keys[:, layer].mT, dim=-1)
             results.append(statistic(probabilities.unsqueeze(1)))
-            pixels = pixels + probabilities @ (context @ value) * (1 + t.reshape(-1, 1, 1) / TIMESTEPS)
+            pixels = pixels + probabilities @ (values[:, layer] @ value) * (1 + t.reshape(-1, 1, 1) / TIMESTEPS)
         return pixels.mT.reshape(z_t.shape), results
 
 

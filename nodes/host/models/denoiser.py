@@ -21,8 +21,9 @@ from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Pr
 from ....core_ops.pictures import LATENT_CELL
 from ....core_ops.weights.stored_weights import cast_frozen
 from ..attention.attention_replacement import AttentionTap, for_training, patch_names
+from ..attention.layer_contexts import Block, with_layer_contexts
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
-from .unet_layout import block_depths, block_of, cross_attention_layers, recomputable_blocks
+from .unet_layout import attention_blocks, block_depths, block_of, cross_attention_layers, recomputable_blocks
 
 if TYPE_CHECKING:
     from ....core_ops.weights.trainable_weights import TrainableWeights
@@ -111,6 +112,8 @@ class HostDenoiser:
 
     trainable: TrainableWeights
     """Of a plan that trains some."""
+    blocks: list[Block]
+    """With cross-attention, in forward order."""
 
     def __init__(self, model: ModelPatcher, plan: UNetPlan) -> None:
         validate_model(model)
@@ -131,7 +134,7 @@ class HostDenoiser:
         sigmas = autograd_tensor(model.get_model_object("model_sampling").sigmas)
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
-        self._layers = cross_attention_layers(self.unet)
+        self._layers, self.blocks = cross_attention_layers(self.unet), attention_blocks(self.unet)
         self._sigmas = sigmas.to(self.device)
         self._sample_sigmas = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
@@ -197,7 +200,7 @@ class HostDenoiser:
                 t.float(),
                 context=text.context.to(self.dtype),
                 y=added,
-                transformer_options={**options, **self._sampler_options(t)},
+                transformer_options={**self._layered(options, text), **self._sampler_options(t)},
             ).float()
         except KeyError as error:
             if not self._patches:
@@ -206,6 +209,9 @@ class HostDenoiser:
                 f"model: a patch on it, of {' or '.join(self._patches)}, looks for {error}, which a training has not; "
                 "connect the model as it is before that node."
             ) from error
+
+    def _layered(self, options: dict[str, Any], text: TextConditioning) -> dict[str, Any]:
+        return with_layer_contexts(options, self.blocks, text.by_layer) if text.by_layer else options
 
     def _sampler_options(self, t: Tensor) -> dict[str, Any]:
         """What the host's sampler says of a batch to patches: all of it is conditional, and at these noise levels."""

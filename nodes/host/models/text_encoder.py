@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ....core_ops.conditioning import Embedding, TextConditioning
 from ....core_ops.prompts.token_rows import ConceptSlot, TokenRow
+from ....core_ops.space_time.neural_mapper import with_bypass
 from ....core_ops.weights.stored_weights import cast_frozen
 from .module_copy import HostWeights, frozen_copy, stays_stored, validate_copyable
 
@@ -102,10 +103,11 @@ class HostTextEncoder:
         stays = partial(stays_stored, device=on_device or device, dtype=torch.float32)
         cast_frozen(model, torch.float32, stays=stays, untouched=vocabularies)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
+        self._norms = {name: _taken_apart(encoder) for name, encoder in self._encoders.items()}
 
     def release(self) -> None:
         """Gives its memory back, when every prompt has been encoded."""
-        self.module, self._encoders = nn.Module(), {}
+        self.module, self._encoders, self._norms = nn.Module(), {}, {}
 
     @property
     def widths(self) -> dict[str, int]:
@@ -122,31 +124,59 @@ class HostTextEncoder:
         return {name: norm.sum() / norm.count_nonzero() for name, norm in norms.items()}
 
     def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
-        outputs: dict[str, Tensor] = {}
-        contexts: list[Tensor] = []
+        hidden, pooled = self._hidden(rows, embedding)
+        outputs = {name: self._norms[name](each) for name, each in hidden.items()}
+        return TextConditioning(outputs, self._context(outputs, rows), pooled)
+
+    def encode_with_bypass(
+        self, rows: Sequence[TokenRow], embedding: Embedding, bypass: Embedding
+    ) -> tuple[Tensor, Tensor]:
+        """The rows' slots are those of `bypass` [S, width], in order."""
+        hidden, _ = self._hidden(rows, embedding)
+        slots = torch.tensor([(row, place) for row, each in enumerate(rows) for place in each.span], device=self.device)
+        moved = {name: with_bypass(each, bypass[name], slots) for name, each in hidden.items()}
+        keys, values = (
+            self._context({name: self._norms[name](each) for name, each in of.items()}, rows) for of in (hidden, moved)
+        )
+        return keys, values
+
+    def _hidden(self, rows: Sequence[TokenRow], embedding: Embedding) -> tuple[dict[str, Tensor], Tensor | None]:
+        """By encoder, its state [R, N, width] before the last norm; and the pooled text of SDXL's last encoder."""
+        hidden: dict[str, Tensor] = {}
         pooled: Tensor | None = None
         for name, encoder in self._encoders.items():
             filled = [_fill(row.tokens[name], embedding.get(name)) for row in rows]
-            outputs[name], pooled = encoder(filled)[:2]
-            contexts.append(self._weigh(outputs[name], rows, encoder))
-        shortest = min(context.shape[1] for context in contexts)  # LongCLIP's rows are longer: the host cuts them, too.
-        context = torch.cat([context[:, :shortest] for context in contexts], dim=-1)
-        # Only SDXL's U-Net reads a pooled text, that of its last encoder.
-        return TextConditioning(outputs, context, pooled if "clip_g" in self.names else None)
+            hidden[name], pooled = encoder(filled)[:2]
+        return hidden, pooled if "clip_g" in self.names else None
 
-    def _weigh(self, output: Tensor, rows: Sequence[TokenRow], encoder: SDClipModel) -> Tensor:
+    def _context(self, outputs: Mapping[str, Tensor], rows: Sequence[TokenRow]) -> Tensor:
+        """What cross-attention reads of the encoders' outputs."""
+        contexts = [self._weigh(name, output, rows) for name, output in outputs.items()]
+        shortest = min(context.shape[1] for context in contexts)  # LongCLIP's rows are longer: the host cuts them, too.
+        return torch.cat([context[:, :shortest] for context in contexts], dim=-1)
+
+    def _weigh(self, name: str, output: Tensor, rows: Sequence[TokenRow]) -> Tensor:
         """Prompt weights as the host applies them: away from, or towards, the output of an empty prompt."""
         if all(weight == 1 for row in rows for weight in row.weights):
             return output
-        length = output.shape[1]
+        encoder, length = self._encoders[name], output.shape[1]
         weights = torch.tensor([row.weights[:length] for row in rows], device=output.device).unsqueeze(-1)
         empty_row = [encoder.special_tokens["start"], encoder.special_tokens["end"]]
         empty_row += [encoder.special_tokens["pad"]] * (length - len(empty_row))
-        empty = encoder([empty_row])[0]
+        empty = self._norms[name](encoder([empty_row])[0])
         return torch.where(weights == 1, output, (output - empty) * weights + empty)
 
     def _vocabulary(self, name: str) -> Tensor:
         return self._encoders[name].transformer.get_input_embeddings().weight
+
+
+def _taken_apart(encoder: SDClipModel) -> Callable[[Tensor], Tensor]:
+    """The norm that the encoder's output is to be given, which the encoder itself gives it no more."""
+    normed = encoder.layer == "last" or encoder.layer_norm_hidden_state
+    if encoder.layer == "last":
+        encoder.layer, encoder.layer_idx = "hidden", -1
+    encoder.layer_norm_hidden_state = False
+    return encoder.transformer.text_model.final_layer_norm if normed else nn.Identity()
 
 
 def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:

@@ -25,6 +25,11 @@ def cross_attention_layers(unet: nn.Module) -> list[Layer]:
     return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
 
 
+def attention_blocks(unet: nn.Module) -> list[tuple[str, int]]:
+    """Blocks with cross-attention, in forward order: 16 of SD 1 and 2, one layer each; 11 of SDXL, up to ten layers."""
+    return list(dict.fromkeys(layer[:2] for layer in cross_attention_layers(unet)))
+
+
 def _cross_attention_blocks(unet: nn.Module) -> list[tuple[str, Any]]:
     return [
         (name, module)

@@ -1,0 +1,41 @@
+"""Textual Inversion of an embedding that differs by layer (XTI) or by layer and timestep (NeTI): L_diffusion alone.
+
+Example::
+
+    problem = EmbeddingProblem(encoder, denoiser, latents, LayerVectors.starting_from(initial, 16))
+    for report in TrainingLoop(SpaceTimeInversion(problem), LoopConfig(steps=500, learning_rate=5e-3)):
+        print(report.step, report.terms["diffusion"])
+    tensors = problem.embedding.tensors()
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..space_time.space_time_embedding import SpaceTimeEmbedding
+from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
+from ..training.objective import TrainingStep, term
+from ..training.training_data import NoisedBatch, NoisedPictures
+from ..training.training_loop import RandomStreams
+
+
+class SpaceTimeInversion(EmbeddingRecipe):
+    def __init__(self, problem: EmbeddingProblem, batch_size: int = 8) -> None:
+        super().__init__(problem)
+        self.batch_size = batch_size
+
+    def training_step(self, random: RandomStreams) -> TrainingStep:
+        batch = self.problem.draw(self.batch_size, random)
+        return TrainingStep(term("diffusion", lambda: self.diffusion_loss(batch, random["prompts"])), self.parameters)
+
+    def diffusion_loss(self, batch: NoisedBatch, random: torch.Generator | None = None) -> Tensor:
+        """random: of a training, for what the embedding draws there."""
+        return batch.loss_of([self._prediction(part, random) for part in batch.parts])
+
+    def _prediction(self, part: NoisedPictures, random: torch.Generator | None) -> Tensor:
+        """Each sample reads its caption at its own timestep."""
+        embedding = self.problem.embedding
+        assert isinstance(embedding, SpaceTimeEmbedding)
+        text = embedding.text(self.problem.encoder, part.captions, part.t, random)
+        return self.problem.denoiser(part.z_t, part.t, text)
