@@ -109,7 +109,7 @@ PRIVATE = {
     "comfy_attention": "unet_layout",
     "Downsample": "unet_layout",
     "preferred_attention": "attention_replacement",
-    "WrappersMP": "sampling_probe",
+    "WrappersMP": "sampling_wrappers",
     "model_conds": "watched_entries",
     "cached_patcher_init": "host_models",
     "is_within_directory": "caption_files",

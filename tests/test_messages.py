@@ -42,7 +42,7 @@ ELSEWHERE = {
 """Files whose texts, but for what they raise, are not shown on nodes, and what they are."""
 NOT_SAID = {
     "options, which are what a workflow saves": {
-        "Case 1: class only", "Case 2: classes of everything", "Case 3: selectively informative (SID)",
+        "XTI (P+)", "Case 1: class only", "Case 2: classes of everything", "Case 3: selectively informative (SID)",
         "Case 4: everything described", "AttnDreamBooth stage 1", "CoRe (reference code)", "Textual Inversion",
         "CoRe + DTI", "Cross Initialization", "Directional Textual Inversion", "TI + ViCo's regularizer",
         "CoRe stage 2", "CoRe stage 2 (reference code)", "DreamBooth LoRA", "AttnDreamBooth stage 2",
@@ -59,6 +59,8 @@ NOT_SAID = {
         "Cross Initialization starts from the text encoder's output for the words, and stays near it.",
         "Directional Textual Inversion learns the direction alone: the word cannot grow louder than others.",
         "ViCo's regularizer lets the concept look where end-of-text looks.",
+        "XTI learns vectors of their own for each layer of the U-Net; Apply Concept draws them.",
+        "NeTI learns a small network that gives them by layer and timestep; Apply Concept draws it.",
         "A folder of photos within ComfyUI's input folder; press r to refresh the list. Captions and masks are found "
         "by name: cat.jpg, cat.txt, cat.mask.png. Folders in it such as 3_portraits and 1_others say how often their "
         "pictures are drawn.",
@@ -120,7 +122,7 @@ def own_words(text: str) -> list[str]:
 
 def is_sentence(text: str) -> bool:
     """Words for a reader, more than a separator; no pattern of re or einops."""
-    return " " in text and bool(own_words(text)) and not re.search(r"^,? (?:and|or) $|^\^|\\|\|", text)
+    return " " in text and bool(own_words(text)) and not re.search(r"^,? (?:and|or) $|^\^|\\|\||->", text)
 
 
 def said(file: Path) -> set[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, WORD_AND_LORA, Runs
 from .sheet import Sheet
-from .thumbnails import CONCEPT, DREAMBOOTH, references
+from .thumbnails import CONCEPT, DREAMBOOTH, LAYERS, references
 
 WIDTH = 560
 
@@ -89,6 +89,12 @@ def concept_prompt(runs: Runs) -> Image.Image:
     return Sheet(WIDTH).row(run.pictures("SaveImage"), [template, ""]).image()
 
 
+def apply_concept(runs: Runs) -> Image.Image:
+    run = runs.of(LAYERS)
+    template = run.inputs("CoReApplyConcept")["template"]
+    return Sheet(WIDTH).row(run.pictures("SaveImage"), [template, ""]).image()
+
+
 def concept_from_words(runs: Runs) -> Image.Image:
     before, after = (runs.of(DREAMBOOTH).pictures(f"{when} (pictures)") for when in ("Before", "After"))
     return Sheet(WIDTH).row([*before, *after], ["“sks dog”, as the model knows it", "", "with its LoRA", ""]).image()
@@ -149,6 +155,7 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReSelectiveCaption": selective_caption,
     "CoReConceptImages": concept_images,
     "CoReConceptPrompt": concept_prompt,
+    "CoReApplyConcept": apply_concept,
     "CoReConceptFromWords": concept_from_words,
     "CoReSaveConcept": save_concept,
     "CoReLoadConcept": load_concept,

@@ -109,6 +109,7 @@ def sdxl(runs: Runs) -> Image.Image:
 
 WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth LoRA"
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
+LAYERS = "Train a word by layer - XTI and NeTI"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
     "Train my dog - form.app": form,
@@ -118,6 +119,7 @@ THUMBNAILS: Mapping[str, Drawn] = {
     DREAMBOOTH: compared(DREAMBOOTH, "sks dog, as a LoRA", ["without", "with the LoRA"]),
     CUSTOM: compared(CUSTOM, "keys, values and a word", ["before", "after"]),
     CAPTIONS: captions,
+    LAYERS: drawn(LAYERS, "a word for each layer"),
     "Use a shared concept": shared_concept,
     IGNORED: ignored_word,
     ATTENTION: attention,

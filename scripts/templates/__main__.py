@@ -20,11 +20,21 @@ from . import chinese
 from .blueprints import two_stages
 from .graph import Graph
 from .looking import attention, best_step, ignored_word, score, shared_concept
-from .training import captions, custom_diffusion, dreambooth_lora, form, quick_start, sdxl, three_stages, word_and_lora
+from .training import (
+    by_layer,
+    captions,
+    custom_diffusion,
+    dreambooth_lora,
+    form,
+    quick_start,
+    sdxl,
+    three_stages,
+    word_and_lora,
+)
 
 FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
     "example_workflows": (
-        *(quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions),
+        *(quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions, by_layer),
         *(shared_concept, ignored_word, attention, score, best_step),
     ),
     "subgraphs": (two_stages,),

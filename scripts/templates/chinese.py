@@ -124,6 +124,11 @@ NOTES: Mapping[str, str] = {
         "同一张沙发上的四张照片会把沙发也教给模型。描述说明您的狗*以外*的一切（SID，Kim et al. 2024）：每张照片一"
         "行，按照片的顺序。也可以连接视觉语言模型。"
     ),
+    "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a small "
+    "network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.": (
+        "一个词就更像，模型不变：U-Net 的每一层都有自己的词（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）。"
+        "由*应用概念*画出。"
+    ),
     "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then the "
     "file. **Run**.": (
         "将文件放入 ComfyUI 的 `models/loras`，按 `r`。选择它所对应的 Checkpoint，再选择该文件。**运行**。"

@@ -103,6 +103,51 @@ def form(known: Mapping[str, Any]) -> Graph:
     return graph
 
 
+def by_layer(known: Mapping[str, Any]) -> Graph:
+    """A word that the U-Net reads in its own way in each layer."""
+    graph = Graph("Train a word by layer - XTI and NeTI", known)
+    learn, prompts, sample, decode, show = 304, 648, 930, 1202, 1366
+    graph.note(
+        *((prompts, 690), (530, 110)),
+        "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a small "
+        "network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.",
+    )
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
+    train = graph.node(
+        *("CoReTrainEmbedding", (learn, 0), (310, TRAINING_HEIGHT)),
+        **models(loader),
+        **pictures_of(pictures),
+        **{"concept_name": f"{NAME}-layers", "method": "XTI (P+)", "steps": 500, "batch_size": 2},
+        **{"gradient_accumulation": 4, "gradient_checkpointing": True},
+    )
+    applied = graph.node(
+        *("CoReApplyConcept", (prompts, 0), (250, 170), "Your prompt"),
+        **{"model": loader["MODEL"], "clip": loader["CLIP"], "concept": train["concept"]},
+        template="a photo of a {} in the jungle",
+    )
+    negative = graph.node(
+        "CLIPTextEncode", (prompts, 250), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
+    )
+    side = train["resolution"]
+    latent = graph.node(
+        *("EmptyLatentImage", (prompts, 410), (250, 106)), width=side, height=side, batch_size=SD15.batch
+    )
+    sampler = graph.node(
+        *("KSampler", (sample, 0), (246, 262)),
+        model=applied["model"],
+        positive=applied["conditioning"],
+        negative=negative["CONDITIONING"],
+        latent_image=latent["LATENT"],
+        **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
+    )
+    images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
+    saved = graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=f"{NAME}-layers")
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · Learn it", train)
+    graph.group("3 · Use it in any prompt", applied, latent, saved)
+    return graph
+
+
 def word_and_lora(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my dog - word and LoRA", known)
     note = (

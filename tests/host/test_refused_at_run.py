@@ -44,6 +44,7 @@ REFUSED = [
     ("CoReSelectiveCaption", {"super_category": "dog, cat"}, "super_category"),
     ("CoReSelectiveCaption", {"save_to": "input", "save_folder": "../x"}, "save_folder"),
     ("CoReConceptPrompt", {"template": "a dog"}, "template"),
+    ("CoReApplyConcept", {"template": "a dog"}, "template"),
     ("CoReConceptFromWords", {"words": " "}, "words"),
     ("CoReConceptFromWords", {"super_category": "a {}"}, "super_category"),
     ("CoReSaveConcept", {"name": "a b"}, "name"),

@@ -3,8 +3,8 @@
 The CONDITIONING is that of the concept's mean, with a mark. Wrappers on the MODEL find the mark in what is sampled,
 encode the prompt for all layers and timesteps of a sampling before it begins, and patch each call of the U-Net.
 
-Leans on `comfy.patcher_extension` and on what `AttentionProbe` leans on; entries of a CONDITIONING keep their values
-where the host's nodes change them.
+Leans on entries of a CONDITIONING, which keep their values where the host's nodes change them, and on `uuids` of a
+batch, which name its chunks; the same in all hosts since 0.28.0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from comfy.sd import CLIP
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from ..models.module_copy import autograd_mode
 from ..models.text_encoder import HostTextEncoder
 from ..models.unet_layout import attention_blocks
 from .layer_contexts import with_layer_contexts
+from .sampling_wrappers import EVALUATION, SAMPLING, UNET_CALL, with_wrappers
 
 MARK = "core_concept"
 UNUSED = (
@@ -66,14 +66,8 @@ class LayeredSampling:
                 "base model that it was learned on."
             )
         self._blocks = blocks
-        layered = model.clone()
-        for kind, wrapper in (
-            (WrappersMP.OUTER_SAMPLE, self._sample),
-            (WrappersMP.CALC_COND_BATCH, self._evaluate),
-            (WrappersMP.DIFFUSION_MODEL, self._call_unet),
-        ):
-            layered.add_wrapper_with_key(kind, f"core_layers_{self._mark}", wrapper)
-        return layered
+        wrappers = {SAMPLING: self._sample, EVALUATION: self._evaluate, UNET_CALL: self._call_unet}
+        return with_wrappers(model, f"core_layers_{self._mark}", wrappers)
 
     def _sample(
         self, executor: Any, noise: Tensor, latent: Any, sampler: Any, sigmas: Tensor, *args: Any, **more: Any

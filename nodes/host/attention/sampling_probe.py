@@ -3,9 +3,6 @@
 The probe adds only wrappers to the MODEL, and puts its taps around the cross-attention anew for every call of the
 U-Net: so it finds patches that were set before it and after it, and leaves nothing behind. The host's own attention,
 or the patch that is there, makes the output; the probabilities are computed beside it.
-
-Leans on `comfy.patcher_extension`: four kinds of wrappers, what each is called with, and `executor.class_obj` (the
-guider of a sampling, the U-Net of a call); the same in all hosts since 0.28.0.
 """
 
 from __future__ import annotations
@@ -16,13 +13,13 @@ from typing import Any
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....core_ops.captured_attention import CapturedAttention
 from ..run_control import show_text
 from .attention_plan import WatchPlan
 from .attention_run import AttentionRun
+from .sampling_wrappers import EVALUATION, PREDICTION, SAMPLING, UNET_CALL, with_wrappers
 
 NOTHING_SAMPLED = (
     "no sampling has gone through this probe's model yet. Connect the probe's model output to the sampler whose latent "
@@ -46,16 +43,13 @@ class AttentionProbe:
 
     def attach(self, model: ModelPatcher) -> ModelPatcher:
         """A clone of the MODEL that fills this probe; the model itself and its weights stay as they are."""
-        probed = model.clone()
         stages: dict[str, Callable] = {
-            WrappersMP.PREDICT_NOISE: AttentionRun.predict,
-            WrappersMP.CALC_COND_BATCH: AttentionRun.evaluate,
-            WrappersMP.DIFFUSION_MODEL: AttentionRun.call_unet,
+            PREDICTION: AttentionRun.predict,
+            EVALUATION: AttentionRun.evaluate,
+            UNET_CALL: AttentionRun.call_unet,
         }
         wrappers = {kind: partial(self._follow, stage) for kind, stage in stages.items()}
-        for kind, wrapper in {WrappersMP.OUTER_SAMPLE: self._sample, **wrappers}.items():
-            probed.add_wrapper_with_key(kind, "core_attention_probe", wrapper)
-        return probed
+        return with_wrappers(model, "core_attention_probe", {SAMPLING: self._sample, **wrappers})
 
     def captured(self, latents: Tensor, where: str = "probe") -> CapturedAttention:
         """The maps of the sampling that made `latents`; raises ValueError when the probe holds no or other maps."""
