@@ -21,6 +21,7 @@ CORE_OPS = {
     "training": {"conditioning", "diffusion_process", "losses", "pictures", "prompts"},
     "terms": {"conditioning", "diffusion_process", "losses", "prompts", "training"},
     "scores": {"conditioning", "prompts", "quoting"},
+    "space_time": {"conditioning", "prompts", "training"},
     "recipes": {"conditioning", "diffusion_process", "losses", "prompts", "scores", "space_time", "terms", "training"},
 }
 """By wing of core_ops: what else of core_ops it imports."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..space_time.space_time_embedding import SpaceTimeEmbedding
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
 from ..training.objective import TrainingStep, term
-from ..training.training_data import NoisedBatch, NoisedPictures
+from ..training.training_data import NoisedBatch
 from ..training.training_loop import RandomStreams
 
 
@@ -31,11 +31,12 @@ class SpaceTimeInversion(EmbeddingRecipe):
 
     def diffusion_loss(self, batch: NoisedBatch, random: torch.Generator | None = None) -> Tensor:
         """random: of a training, for what the embedding draws there."""
-        return batch.loss_of([self._prediction(part, random) for part in batch.parts])
-
-    def _prediction(self, part: NoisedPictures, random: torch.Generator | None) -> Tensor:
-        """Each sample reads its caption at its own timestep."""
-        embedding = self.problem.embedding
+        embedding, encoder, denoiser = self.problem.embedding, self.problem.encoder, self.problem.denoiser
         assert isinstance(embedding, SpaceTimeEmbedding)
-        text = embedding.text(self.problem.encoder, part.captions, part.t, random)
-        return self.problem.denoiser(part.z_t, part.t, text)
+        if not embedding.timed:  # each caption is encoded once
+            t = batch.parts[0].t.new_zeros(len(batch.captions))
+            return batch.diffusion_loss(denoiser, embedding.text(encoder, batch.captions, t))
+        predictions = [
+            denoiser(part.z_t, part.t, embedding.text(encoder, part.captions, part.t, random)) for part in batch.parts
+        ]
+        return batch.loss_of(predictions)

@@ -16,7 +16,7 @@ EMBEDDING: dict[str, Any] = {
 }
 EMBEDDING_METHODS = (
     *("CoRe", "CoRe (reference code)", "CoRe + DTI", "AttnDreamBooth stage 1", "Cross Initialization"),
-    *("Directional Textual Inversion", "TI + ViCo's regularizer", "Textual Inversion"),
+    *("Directional Textual Inversion", "TI + ViCo's regularizer", "XTI (P+)", "NeTI", "Textual Inversion"),
 )
 FORMS = ("full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values")
 

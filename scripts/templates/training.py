@@ -109,8 +109,8 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     learn, prompts, sample, decode, show = 304, 648, 930, 1202, 1366
     graph.note(
         *((prompts, 690), (530, 110)),
-        "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a small "
-        "network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.",
+        "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a "
+        "small network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(

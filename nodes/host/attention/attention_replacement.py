@@ -10,13 +10,14 @@ There is room for one override; who sets his own leaves out one that is there. B
   the place of the host's choice, unless there is an override; overrides never see it.
 
 `transformer_options["patches_replace"]["attn2"]` has a function for single layers, which gets q, k and v as plain
-tensors [B, N, H·d] in all hosts since 0.28.0.
+tensors [B, N, H·d] in all hosts since 0.28.0. `["patches"]["attn2_patch"]` are functions of what queries, keys and
+values are made of, which `block` in their last argument tells where they are; the same in these hosts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -27,9 +28,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ....core_ops.diffusion_process import AttentionStatistic
 from ....core_ops.training.memory_estimate import rehearsed_attention
-from ..models.unet_layout import Layer
+from ..models.unet_layout import Block, Layer
 
-OVERRIDE = "optimized_attention_override"
+OVERRIDE, ATTN2 = "optimized_attention_override", "attn2_patch"
 
 
 def host_attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any], preferred: Any = None) -> Tensor:
@@ -87,6 +88,30 @@ def replace_attention(
     present = replace.get("attn2", {})
     replaced = {layer: replacement(layer, present.get(layer, present.get(layer[:2]))) for layer in layers}
     return {**options, "patches_replace": {**replace, "attn2": {**present, **replaced}}}
+
+
+def with_layer_contexts(
+    options: Mapping[str, Any], blocks: Sequence[Block], by_layer: tuple[Tensor, Tensor], rows: slice = slice(None)
+) -> dict[str, Any]:
+    """A copy of `transformer_options`, in which each block reads its own text in `rows` of a batch.
+
+    by_layer: of keys and of values, [B or 1, L, N, D]; what a row has after its first N tokens stays.
+    """
+    keys, values = by_layer
+    layers = {block: number for number, block in enumerate(blocks)}
+
+    def patch(queries: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        layer = layers[extra["block"]]
+        return queries, replaced(k, keys[:, layer]), replaced(v, values[:, layer])
+
+    def replaced(context: Tensor, own: Tensor) -> Tensor:
+        changed = torch.cat([own.to(context).expand(len(context[rows]), -1, -1), context[rows, own.shape[1] :]], dim=1)
+        if rows == slice(None):
+            return changed
+        return torch.cat([context[: rows.start], changed, context[rows.stop :]])
+
+    patches = options.get("patches", {})
+    return {**options, "patches": {**patches, ATTN2: [*patches.get(ATTN2, []), patch]}}
 
 
 class AttentionTap:

@@ -24,7 +24,7 @@ from ..models.denoiser import unet_of
 from ..models.module_copy import autograd_mode
 from ..models.text_encoder import HostTextEncoder
 from ..models.unet_layout import attention_blocks
-from .layer_contexts import with_layer_contexts
+from .attention_replacement import with_layer_contexts
 from .sampling_wrappers import EVALUATION, SAMPLING, UNET_CALL, with_wrappers
 
 MARK = "core_concept"

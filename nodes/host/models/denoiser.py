@@ -20,10 +20,9 @@ from ....core_ops.conditioning import TextConditioning
 from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Prediction
 from ....core_ops.pictures import LATENT_CELL
 from ....core_ops.weights.stored_weights import cast_frozen
-from ..attention.attention_replacement import AttentionTap, for_training, patch_names
-from ..attention.layer_contexts import Block, with_layer_contexts
+from ..attention.attention_replacement import AttentionTap, for_training, patch_names, with_layer_contexts
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
-from .unet_layout import attention_blocks, block_depths, block_of, cross_attention_layers, recomputable_blocks
+from .unet_layout import Block, attention_blocks, block_depths, block_of, cross_attention_layers, recomputable_blocks
 
 if TYPE_CHECKING:
     from ....core_ops.weights.trainable_weights import TrainableWeights

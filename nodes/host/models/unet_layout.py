@@ -20,12 +20,16 @@ Layer = tuple[str, int, int]
 """(block, number, index) as the host names cross-attention layers, such as ("input", 4, 0)."""
 
 
+Block = tuple[str, int]
+"""(block, number): where attention layers are, such as ("input", 4)."""
+
+
 def cross_attention_layers(unet: nn.Module) -> list[Layer]:
     """All cross-attention layers of a U-Net, in forward order."""
     return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
 
 
-def attention_blocks(unet: nn.Module) -> list[tuple[str, int]]:
+def attention_blocks(unet: nn.Module) -> list[Block]:
     """Blocks with cross-attention, in forward order: 16 of SD 1 and 2, one layer each; 11 of SDXL, up to ten layers."""
     return list(dict.fromkeys(layer[:2] for layer in cross_attention_layers(unet)))
 
