@@ -47,8 +47,14 @@ class Run:
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
     """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
     prompts, seeds = zip(*drawn_prompts(protocol, cell), strict=True)
+    sampling = protocol.sampling_steps, protocol.guidance
+    if trained.concept.space_time is not None:
+        applied = (host.applied(trained, prompt) for prompt in prompts)
+        return torch.cat(
+            [host.sample(model, [text], [seed], *sampling) for (model, text), seed in zip(applied, seeds, strict=True)]
+        )
     conditionings = (_conditioning(host, protocol, cell, trained, prompt) for prompt in prompts)
-    return host.sample(trained.model, conditionings, seeds, protocol.sampling_steps, protocol.guidance)
+    return host.sample(trained.model, conditionings, seeds, *sampling)
 
 
 def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:

@@ -80,6 +80,13 @@ class Host(HostSampler):
             concept = training.learned.save_concept(chosen.name, overwrite=True, card=card)
             return Trained(patched_model(before.model, weights), concept, seconds, _report(session))
 
+    def applied(self, trained: Trained, prompt: str) -> tuple[Any, Any]:
+        """MODEL and CONDITIONING of a prompt by Apply Concept."""
+        from core_personalization.nodes.sharing.apply_concept import ApplyConcept
+
+        with torch.inference_mode():
+            return ApplyConcept.execute(trained.model, self.clip, trained.concept, prompt).args
+
     def refined(self, trained: Trained, prompt: str, settings: Mapping[str, Any]) -> Any:
         """CONDITIONING of a prompt by CoRe Test-Time Optimize."""
         from core_personalization.nodes.refinement.optimize_prompt import OptimizePrompt

@@ -13,6 +13,16 @@ Settings = Mapping[str, Any]
 
 CEILING = "The thing itself"
 NONE = "CoRe, λ 0"
+OTHERS_ALONE: Mapping[str, Settings] = {
+    "AttnDreamBooth": {"method": "AttnDreamBooth stage 1", "augmentation": 8},
+    "CoRe + DTI": {"method": "CoRe + DTI", "weighting": "balanced", "learning_rate": 0.04},
+    "Directional Textual Inversion": {"method": "Directional Textual Inversion", "learning_rate": 0.04},
+    "Cross Initialization": {"method": "Cross Initialization"},
+    "TI + ViCo's regularizer": {"method": "TI + ViCo's regularizer"},
+    "XTI (P+)": {"method": "XTI (P+)"},
+    "NeTI": {"method": "NeTI", "learning_rate": 8e-3},
+}
+"""Words alone, at their published rates."""
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED: Settings = {"weighting": "balanced"}
 """With the shares that are the node's defaults."""
@@ -69,6 +79,15 @@ STRENGTHS = {
        for share in (0.05, 0.1, 0.15, 0.2, 0.3)},
 }  # fmt: skip
 """Of the regularizers, from none upwards."""
+TURNED = {"adjustment": "TEA", "steps": 0}
+PRESERVING = Finetune({**KEYS_VALUES.settings, "semantic_weight": 1.0}, rate=10.0)
+LOOKS: Mapping[str, Finetune] = {
+    "LoRA": Finetune({"form": "LoRA"}, rate=5.0),
+    "DoRA": Finetune({"form": "DoRA"}, rate=5.0),
+    "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}),
+    "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}),
+}
+"""Forms of the U-Net's finetune, after the same word."""
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -99,5 +118,9 @@ METHODS: dict[str, Method] = {
         _core("CoRe, reference code", method=REFERENCE),
         replace(_TI_DREAMBOOTH, name="TI + DreamBooth, SID captions", sid_captions=True),
         replace(_FULL, name="CoRe, SID captions", sid_captions=True),
+        *(Method(f"{name}{ALONE}", settings) for name, settings in OTHERS_ALONE.items()),
+        replace(_core(f"CoRe + TEA{ALONE}", ()), test_time=TURNED),
+        *(_core(f"CoRe, {name}", (finetune,)) for name, finetune in LOOKS.items()),
+        Method("ClassDiffusion", {"method": ATTN}, (PRESERVING,), rare_word="ktn"),
     )
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, METHODS, STRENGTHS, Method
+from .methods import ALONE, CEILING, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -166,6 +166,22 @@ COAT = replace(
     references=(DIVERSE,),
 )
 """Whether the word alone keeps the thing's coat, over all the world's concepts."""
+EVERY_METHOD = replace(
+    REDUCED,
+    name="methods",
+    tiers=(
+        ("Textual Inversion", "CoRe, stage 1", *(f"{name}{ALONE}" for name in OTHERS_ALONE)),
+        ("CoRe", f"CoRe + TEA{ALONE}", "Custom Diffusion", "ClassDiffusion"),
+        tuple(f"CoRe, {name}" for name in LOOKS),
+    ),
+    references=(DIVERSE,),
+    embedding_steps=100,
+    embedding_batch=4,
+    finetune_steps=60,
+    regularization_batch=0,
+    shown=("Textual Inversion", "CoRe, stage 1", *(f"{name}{ALONE}" for name in OTHERS_ALONE)),
+)
+"""Every method of both training nodes, in few steps."""
 SMOKE = replace(
     REDUCED,
     name="smoke",
@@ -181,4 +197,6 @@ SMOKE = replace(
     sampling_steps=1,
 )
 """Runs everything once; its results mean nothing."""
-PROTOCOLS = {protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, SMOKE)}
+PROTOCOLS = {
+    protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
+}

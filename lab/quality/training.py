@@ -54,12 +54,14 @@ class Trainer:
 
     def _stored(self, name: str, settings: Mapping[str, Any], note: Mapping[str, Any]) -> Trained:
         from core_personalization.nodes.concept import Concept
-        from core_personalization.nodes.files import concept_bundles, concept_files
-        from core_personalization.nodes.host.models.text_encoder import encoder_widths
+        from core_personalization.nodes.files import concept_files
+        from core_personalization.nodes.host.models.text_encoder import encoder_names
 
         path = concept_files.embedding_path(name)
-        vectors = concept_bundles.vectors_for(concept_bundles.read_concept(path), encoder_widths(self.host.clip))
-        concept = Concept(name, settings["super_category"], vectors, path, settings["method"] == ATTN)
+        vectors, space_time = concept_files.read_embedding(path, encoder_names(self.host.clip))
+        concept = Concept(
+            name, settings["super_category"], vectors, path, settings["method"] == ATTN, space_time=space_time
+        )
         return Trained(self.host.model, concept, note["seconds"], note["report"])
 
     def _finetune(

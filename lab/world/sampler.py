@@ -50,7 +50,9 @@ class HostSampler:
 
     def _batch(self, model: Any, pairs: Sequence[tuple[Any, int]], steps: int, guidance: float) -> Tensor:
         conditionings, seeds = zip(*pairs, strict=True)
-        positive = [[torch.cat([conditioning[0][0] for conditioning in conditionings]), {}]]
+        text = torch.cat([conditioning[0][0] for conditioning in conditionings])
+        options = {name: value for name, value in conditionings[0][0][1].items() if name != "pooled_output"}
+        positive = [[text, options]]
         one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
         noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])
         z = self._sample.sample(
