@@ -36,6 +36,7 @@ GROUPS: Mapping[str, str] = {
 TITLES: Mapping[str, str] = {
     "What to do": "操作说明",
     "Your photos": "您的照片",
+    "A word for each layer": "每层一个词",
     "Masks by themselves (Ctrl+B)": "自动生成蒙版（Ctrl+B）",
     "Scores of the last one": "最后一个的评分",
     "Your prompt": "您的提示词",

@@ -114,7 +114,7 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(
-        *("CoReTrainEmbedding", (learn, 0), (310, TRAINING_HEIGHT)),
+        *("CoReTrainEmbedding", (learn, 0), (310, TRAINING_HEIGHT), "A word for each layer"),
         **models(loader),
         **pictures_of(pictures),
         **{"concept_name": f"{NAME}-layers", "method": "XTI (P+)", "steps": 500, "batch_size": 2},
