@@ -50,7 +50,7 @@ NOT_SAID = {
         "AttnDreamBooth stage 3 (fast)", "TI + DreamBooth", "Custom Diffusion", "as trained", "whole U-Net",
         "whole U-Net and LoRA", "attention layers", "cross-attention layers", "keys and values of cross-attention",
         "full weights", "singular values", "all words", "each word", "reference code", "go on where it stopped",
-        "AdamW 8-bit",
+        "AdamW 8-bit", "complex animate", "complex inanimate", "own numbers",
     },
     "made into tooltips": {
         "CoRe regularizes the words around the concept (default).", "of the words around the concept",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, checkpoint, drawing, photos, scored_drawing, watched_drawing
+from .parts import NAME, checkpoint, drawing, photos, scored_drawing, scored_prompts, watched_drawing
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
@@ -138,7 +138,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
 
 def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
-    look, draw, show, table = 290, 594, 944, 1344
+    look, draw, show, table = 290, 616, 966, 1346
     graph.note(
         *((look, 690), (270, 130)),
         "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
@@ -147,19 +147,24 @@ def score(known: Mapping[str, Any]) -> Graph:
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (0, 190), 256)
     pictures = photos(graph, (look, 0))
+    prompts = graph.node(
+        *("CoReEvaluationPrompts", (draw, 0), (310, 270)), concept=concept["concept"], seeds_per_prompt=1, seed=7
+    )
     drawn = graph.place(
-        *(scored_drawing(known), (draw, 0), (310, 420)),
+        *(scored_prompts(known), (draw, 350), (310, 400), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
+        **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
+        cfg=prompts["guidance"],
         vae=loader["VAE"],
         references=pictures["images"],
     )
-    saved = graph.node("SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored")
-    chart = graph.node("PreviewImage", (show, 0), (360, 380), "Scores", images=drawn["chart"])
-    pareto = graph.node("PreviewImage", (show, 450), (360, 380), "Concept against prompt", images=drawn["pareto"])
+    saved = graph.node("SaveImage", (show, 0), (340, 230), images=drawn["images"], filename_prefix=f"{NAME}/scored")
+    chart = graph.node("PreviewImage", (show, 300), (340, 230), "Scores", images=drawn["chart"])
+    pareto = graph.node("PreviewImage", (show, 600), (340, 230), "Concept against prompt", images=drawn["pareto"])
     told = graph.node("PreviewAny", (table, 0), (230, 830), "Table", source=drawn["table"])
     graph.group("1 · Model, concept and photos", loader, concept, pictures)
-    graph.group("2 · Draw and score", drawn, saved)
-    graph.group("3 · How good is it?", chart, pareto, told)
+    graph.group("2 · Draw and score", prompts, drawn)
+    graph.group("3 · How good is it?", saved, chart, pareto, told)
     return graph
 
 
