@@ -123,6 +123,13 @@ LABELS = {
     "resamples": "Bootstrap resamples",
     "pareto_identity": "Pareto: identity score",
     "pareto_text": "Pareto: text score",
+    # Votes.
+    "vote_name": "Name of the vote",
+    "first_name": "Name of the first method",
+    "second_name": "Name of the second method",
+    "most_pairs": "Pairs to show (0: all)",
+    "picture_side": "Longer side of pictures",
+    "vote": "Vote",
     # Attention.
     "part": "Part to watch",
     "layers": "Layers",

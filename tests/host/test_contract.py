@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODE_IDS = (
     "CoReApplyConcept",
     "CoReAttentionMaps",
+    "CoReBlindVote",
     "CoReConceptFromWords",
     "CoReConceptImages",
     "CoReConceptPrompt",
@@ -33,6 +34,7 @@ NODE_IDS = (
     "CoReTestTimeOptimize",
     "CoReTrainEmbedding",
     "CoReUNetIdentityFinetune",
+    "CoReVoteResults",
 )
 MOST_WIDGETS = 12
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
@@ -69,6 +71,7 @@ SEARCHED = {
     "share concept": {"CoReSaveConcept"},
     "load concept": {"CoReLoadConcept"},
     "evaluation": {"CoReEvaluationPrompts"},
+    "user study": {"CoReBlindVote", "CoReVoteResults"},
     "load folder": {"CoReConceptImages"},
     "load dataset": {"CoReConceptImages"},
     "upload images": {"CoReConceptImages"},
@@ -99,9 +102,11 @@ def settings() -> dict[str, type]:
     from core_personalization.nodes.insight.context_similarity import SimilaritySettings
     from core_personalization.nodes.photos.photo_settings import PhotoSettings
     from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
+    from core_personalization.nodes.votes.ballot_settings import BallotSettings, ResultSettings
 
     return {
         "CoReAttentionMaps": MapSettings,
+        "CoReBlindVote": BallotSettings,
         "CoReConceptImages": PhotoSettings,
         "CoReContextAttentionProbe": ProbeSettings,
         "CoReContextSimilarity": SimilaritySettings,
@@ -111,6 +116,7 @@ def settings() -> dict[str, type]:
         "CoReTestTimeOptimize": RefinementSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
         "CoReUNetIdentityFinetune": FinetuneSettings,
+        "CoReVoteResults": ResultSettings,
     }
 
 
