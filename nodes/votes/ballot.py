@@ -61,9 +61,9 @@ def drawn_pairs(prompts: Sequence[str], most: int, seed: int) -> tuple[Pair, ...
     The first method is on the left in half of them.
     """
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(prompts), generator=generator).tolist()
+    order: list[int] = torch.randperm(len(prompts), generator=generator).tolist()
     seen: Counter[str] = Counter()
-    turns = {}
+    turns: dict[int, int] = {}
     for picture in order:
         turns[picture] = seen[prompts[picture]]
         seen[prompts[picture]] += 1

@@ -66,8 +66,8 @@ class BlindVote(RefusingNode):
         firsts, seconds = single_pictures("first", first), single_pictures("second", second)
         if len(firsts) != len(seconds):
             raise ValueError(
-                f"second: got {len(seconds)} for {len(firsts)} pictures of first; draw both with the same prompts and "
-                "seeds."
+                f"second: got {len(seconds)} for {len(firsts)} pictures of first; connect as many, drawn with the same "
+                "prompts and seeds."
             )
         known_as = settings.super_category.strip() or "[this]"
         texts = [

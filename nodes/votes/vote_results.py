@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io, ui
-from torch import Tensor
 
-from ..charts import as_image, new_figure
 from ..files.vote_files import read_key, state_of_tables, tables
 from ..settings import NO_FILE, RefusingNode, schema_inputs, validated
-from ..tables import markdown_table
 from .ballot import Key
 from .ballot_settings import ResultSettings
 from .vote_counting import BOTH, Count, counted
+from .vote_report import vote_chart, vote_table
 
-TITLES = {"concept": "shows the concept better", "prompt": "follows the prompt better", BOTH: "both questions"}
-WIDTH, HEIGHT = 720, 260
+SAID = {
+    "concept": "Shows the concept better: {0} {1}, {2} {3}",
+    "prompt": "Follows the prompt better: {0} {1}, {2} {3}",
+    BOTH: "Both questions: {0} {1}, {2} {3}",
+}
+"""On the node: each method with its share."""
 
 
 class VoteResults(RefusingNode):
@@ -61,48 +63,15 @@ class VoteResults(RefusingNode):
                 "voters saved."
             )
         chart = vote_chart(key, count)
-        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(one_line(key, count)).as_dict()}
+        shown = {**ui.PreviewImage(chart, cls=cls).as_dict(), **ui.PreviewText(told(key, count)).as_dict()}
         return io.NodeOutput(vote_table(key, count), chart, ui=shown)
 
 
-def one_line(key: Key, count: Count) -> str:
+def told(key: Key, count: Count) -> str:
     """The shares alone, to be shown on the node."""
-    shares = " · ".join(f"{TITLES[question]} {share.part:.0%}" for question, share in count.shares.items())
-    return f"{key.names[0]}: {shares} · voters: {count.voters}"
-
-
-def vote_table(key: Key, count: Count) -> str:
-    """Markdown: a row per question, and what to know about it."""
     first, second = key.names
-    rows = []
-    for question, share in count.shares.items():
-        low, high = share.interval()
-        parts = (f"{share.part:.1%}", f"{low:.1%} to {high:.1%}", f"{1 - share.part:.1%}", str(share.n))
-        rows.append((TITLES[question], *parts))
-    notes = [
-        f"Voters: {count.voters}, pairs: {len(key.pairs)}. Intervals: 95%, Wilson, of {first}'s share.",
-        f"The left picture was chosen in {count.left.part:.0%} of the answers, whoever drew it.",
-        *(f"Left out: {reason}." for reason in count.skipped),
+    shares = [
+        SAID[question].format(first, f"{share.part:.0%}", second, f"{1 - share.part:.0%}")
+        for question, share in count.shares.items()
     ]
-    table = markdown_table(("Which …", first, "95% interval", second, "answers"), rows)
-    return "\n\n".join([table, "\n".join(f"- {note}" for note in notes)]) + "\n"
-
-
-def vote_chart(key: Key, count: Count) -> Tensor:
-    """A bar per question, the first method's part from the left, its interval over it, [1, H, W, 3]."""
-    figure = new_figure(WIDTH, HEIGHT)
-    axes = figure.subplots()
-    for row, share in enumerate(count.shares.values()):
-        low, high = share.interval()
-        named = {"label": key.names[0]}, {"label": key.names[1]}
-        axes.barh(row, share.part, color="tab:blue", **(named[0] if row == 0 else {}))
-        axes.barh(row, 1 - share.part, left=share.part, color="tab:orange", **(named[1] if row == 0 else {}))
-        arms = [[share.part - low], [high - share.part]]
-        axes.errorbar(share.part, row, xerr=arms, color="black", capsize=4)
-        axes.text(0.01, row, f"{share.part:.0%} of {share.n}", va="center", color="white")
-    axes.axvline(0.5, color="black", linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(count.shares)), [TITLES[question] for question in count.shares])
-    axes.set(xlim=(0, 1), ylim=(len(count.shares) - 0.5, -0.5), xlabel="share of the answers, 95% interval")
-    for entry in axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.25), ncols=2).get_texts():
-        entry.set_parse_math(False)
-    return as_image(figure)
+    return "\n".join([*shares, f"Voters: {count.voters}"])

@@ -111,7 +111,7 @@ def test_from_the_node_to_the_results(server, opened, tmp_path_factory, tmp_path
     (table,) = execution.outputs["2"]["text"]
     assert re.search(rf"shows the concept better \| 100\.0% .*\| {PAIRS} \|", table)
     assert re.search(rf"follows the prompt better \| 0\.0% .*\| {PAIRS} \|", table)
-    assert execution.outputs["1"]["text"][0].startswith("Method A: shows the concept better 100%")
+    assert execution.outputs["1"]["text"][0].startswith("Shows the concept better: Method A 100%")
     assert len(execution.outputs["1"]["images"]) == 1
     file.unlink()
 

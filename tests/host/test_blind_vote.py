@@ -157,7 +157,7 @@ def test_votes_are_counted_with_wilsons_interval(votes):
         cells = [cell.strip() for cell in row.split("|")[2:-1]]
         assert cells == [f"{won / n:.1%}", f"{low:.1%} to {high:.1%}", f"{1 - won / n:.1%}", str(n)]
     assert "Voters: 2, pairs: 6." in text and chart.ndim == 4
-    assert found.ui["text"][0].startswith("CoRe: shows the concept better 67%")
+    assert found.ui["text"][0].startswith("Shows the concept better: CoRe 67%, Textual Inversion 33%\n")
 
 
 def test_a_voter_counts_once_with_the_fullest_file_and_a_spreadsheets_form_is_read(votes):

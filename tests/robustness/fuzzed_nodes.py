@@ -125,6 +125,14 @@ FUZZED = (
         ("model", "clip"),
     ),
     FuzzedNode("photos.concept_images", "ConceptImages", "sheet_of", {"folder": "fuzzed"}),
+    FuzzedNode(
+        "votes.blind_vote",
+        "BlindVote",
+        "drawn_pairs",
+        {"prompts": "a dog in the jungle", "overwrite": True},
+        ("first", "second", "references"),
+        lists=True,
+    ),
     FuzzedNode("evaluation.prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),
 )
 
