@@ -19,6 +19,7 @@ from .finetune.unet_identity_finetune import UNetIdentityFinetune
 from .host import editor_routes, editor_scripts
 from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
+from .insight.attention_sheet import AttentionSheet
 from .insight.context_similarity import ContextSimilarity
 from .photos import photo_sheet
 from .photos.concept_images import ConceptImages
@@ -60,6 +61,7 @@ class PersonalizationExtension(ComfyExtension):
             SelectiveCaption,
             ContextAttentionProbe,
             AttentionMaps,
+            AttentionSheet,
             ContextSimilarity,
             OptimizePrompt,
         ]

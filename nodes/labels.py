@@ -145,6 +145,8 @@ LABELS = {
     "color_map": "Colours",
     "opacity": "Opacity",
     "columns": "Columns",
+    "row_name": "Name of the row",
+    "picture": "Which picture",
 }
 
 SYMBOLS = {

@@ -14,7 +14,7 @@ from PIL import Image
 from preparation.by_place import ROOT, load_package
 from torch import Tensor
 
-from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, WORD_AND_LORA, Runs
+from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, SIDE_BY_SIDE, WORD_AND_LORA, Runs
 from .sheet import Sheet
 from .thumbnails import CONCEPT, DREAMBOOTH, LAYERS, references
 
@@ -56,6 +56,10 @@ def context_attention_probe(runs: Runs) -> Image.Image:
 
 def attention_maps(runs: Runs) -> Image.Image:
     return Sheet(WIDTH).wide(runs.of(ATTENTION).pictures("Concept above, its kind below")[0]).image()
+
+
+def attention_sheet(runs: Runs) -> Image.Image:
+    return runs.of(SIDE_BY_SIDE).pictures("Side by side")[0]
 
 
 def context_similarity(runs: Runs) -> Image.Image:
@@ -196,6 +200,7 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReTestTimeOptimize": test_time_optimize,
     "CoReContextAttentionProbe": context_attention_probe,
     "CoReAttentionMaps": attention_maps,
+    "CoReAttentionSheet": attention_sheet,
     "CoReContextSimilarity": context_similarity,
     "CoReSelectiveCaption": selective_caption,
     "CoReConceptImages": concept_images,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, checkpoint, drawing, photos, scored_drawing, scored_prompts, watched_drawing
+from .parts import NAME, checkpoint, drawing, photos, scored_drawing, scored_prompts, sheet_row, watched_drawing
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
@@ -81,6 +81,46 @@ def attention(known: Mapping[str, Any]) -> Graph:
     graph.group("2 · Two prompts", prompt, kind_words)
     graph.group("3 · Draw both, watched", *drawings)
     graph.group("4 · What they attend to", maps, shares, steps)
+    return graph
+
+
+def side_by_side(known: Mapping[str, Any]) -> Graph:
+    """CoRe's Figure 2, with one's own concept."""
+    graph = Graph("See side by side - dog, puppy, my dog", known)
+    below, rows = 520, (292, 570, 848)
+    graph.note(
+        *((rows[2], below), (250, 190)),
+        "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's "
+        "row differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (0, 190), 256, height=WITH_TEXT)
+    template = "a photo of a {} wearing a hat on the beach"
+    filled = graph.node(
+        *("CoReConceptPrompt", (0, 660), (256, 110), "With your concept"), concept=concept["concept"], template=template
+    )
+    shared = {"vae": loader["VAE"], "resolution": concept["resolution"]}
+    plain = {"model": loader["MODEL"], "clip": loader["CLIP"]}
+    learned = {"model": concept["model"], "clip": concept["clip"], "prompt": filled["prompt"]}
+    given = (
+        ("Its kind", "dog", {**plain, "prompt": template.format("dog")}),
+        ("A near word", "puppy", {**plain, "prompt": template.format("puppy")}),
+        ("Your concept", NAME, learned),
+    )
+    drawn: list[Node] = []
+    for left, (title, name, own) in zip(rows, given, strict=True):
+        above = {"above": drawn[-1]["rows"]} if drawn else {}
+        words = "dog, wearing, hat, beach" if own is learned else ""
+        drawn.append(
+            graph.place(
+                *(sheet_row(known), (left, 0), (250, 440), title),
+                **{**shared, **own, **above, "row_name": name, "words": words},
+            )
+        )
+    shown = graph.node("PreviewImage", (rows[0], below), (528, 380), "Side by side", images=drawn[-1]["sheet"])
+    graph.group("1 · Model and concept", loader, concept, filled)
+    graph.group("2 · Three words, drawn and watched", *drawn)
+    graph.group("3 · What they attend to", shown)
     return graph
 
 

@@ -132,6 +132,38 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
     return graph
 
 
+def sheet_row(known: Mapping[str, Any]) -> Subgraph:
+    """A prompt drawn while a probe looks on, as a row of an attention sheet."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "above": "CORE_ATTENTION_ROWS"}
+    sampling = _sampling(SD15)
+    del sampling["batch_size"]
+    graph = Subgraph(
+        "Draw a row, watched",
+        known,
+        {
+            **{name: (kind, None) for name, kind in sockets.items()},
+            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **sampling},
+            **{"row_name": ("STRING", ""), "words": ("STRING", "")},
+        },
+        "Draws a prompt, and shows where each of its words acts, below the rows above.",
+        optional=("above",),
+    )
+    words = graph.node("CLIPTextEncode", (-360, 0), (300, 90), clip=graph["clip"], text=graph["prompt"])
+    probe = graph.node(
+        *("CoReContextAttentionProbe", (0, 0), (320, 300)),
+        **{name: graph[name] for name in ("model", "clip", "prompt")},
+        conditioning=words["CONDITIONING"],
+    )
+    latent, image = _sampled(graph, words["CONDITIONING"], probe["model"], seed=graph["seed"])
+    sheet = graph.node(
+        *("CoReAttentionSheet", (1250, 0), (320, 240)),
+        **{name: graph[name] for name in ("above", "row_name", "words")},
+        **{"probe": probe["probe"], "latent": latent, "images": image},
+    )
+    graph.outputs |= {name: sheet[name] for name in ("sheet", "rows")}
+    return graph
+
+
 def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
     """A concept in the paper's prompts, and how near the pictures come to references and prompts."""
     sampling = _sampling(SD15)

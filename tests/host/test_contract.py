@@ -20,6 +20,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODE_IDS = (
     "CoReApplyConcept",
     "CoReAttentionMaps",
+    "CoReAttentionSheet",
     "CoReBlindVote",
     "CoReConceptFromWords",
     "CoReConceptImages",
@@ -98,7 +99,7 @@ def settings() -> dict[str, type]:
     from core_personalization.nodes.evaluation.evaluation_settings import ScorecardSettings
     from core_personalization.nodes.evaluation.prompt_batch_settings import PromptBatchSettings
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings
+    from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings, SheetSettings
     from core_personalization.nodes.insight.context_similarity import SimilaritySettings
     from core_personalization.nodes.photos.photo_settings import PhotoSettings
     from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
@@ -106,6 +107,7 @@ def settings() -> dict[str, type]:
 
     return {
         "CoReAttentionMaps": MapSettings,
+        "CoReAttentionSheet": SheetSettings,
         "CoReBlindVote": BallotSettings,
         "CoReConceptImages": PhotoSettings,
         "CoReContextAttentionProbe": ProbeSettings,
