@@ -117,6 +117,7 @@ LABELS = {
     # Scores.
     "clip_model": "CLIP model",
     "dino_model": "DINO model",
+    "style_model": "Style model",
     "allow_downloads": "Allow downloads",
     "identifier": "Concept's word in prompts",
     "appearance_words": "Words that restyle",
