@@ -87,9 +87,9 @@ def attention(known: Mapping[str, Any]) -> Graph:
 def side_by_side(known: Mapping[str, Any]) -> Graph:
     """CoRe's Figure 2, with one's own concept."""
     graph = Graph("See side by side - dog, puppy, my dog", known)
-    below, rows = 520, (292, 570, 848)
+    rows, show = (300, 590, 880), 1172
     graph.note(
-        *((rows[2], below), (250, 190)),
+        *((show, 520), (400, 130)),
         "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's "
         "row differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.",
     )
@@ -117,7 +117,7 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
                 **{**shared, **own, **above, "row_name": name, "words": words},
             )
         )
-    shown = graph.node("PreviewImage", (rows[0], below), (528, 380), "Side by side", images=drawn[-1]["sheet"])
+    shown = graph.node("PreviewImage", (show, 0), (400, 440), "Side by side", images=drawn[-1]["sheet"])
     graph.group("1 · Model and concept", loader, concept, filled)
     graph.group("2 · Three words, drawn and watched", *drawn)
     graph.group("3 · What they attend to", shown)
