@@ -188,10 +188,10 @@ def score(known: Mapping[str, Any]) -> Graph:
     concept = _concept(graph, loader, (0, 190), 256)
     pictures = photos(graph, (look, 0))
     prompts = graph.node(
-        *("CoReEvaluationPrompts", (draw, 0), (310, 270)), concept=concept["concept"], seeds_per_prompt=1, seed=7
+        *("CoReEvaluationPrompts", (draw, 0), (310, 360)), concept=concept["concept"], seeds_per_prompt=1, seed=7
     )
     drawn = graph.place(
-        *(scored_prompts(known), (draw, 350), (310, 400), "Draw and score"),
+        *(scored_prompts(known), (draw, 430), (310, 400), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
         **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
         cfg=prompts["guidance"],
