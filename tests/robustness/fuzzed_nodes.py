@@ -86,6 +86,7 @@ FUZZED = (
         ("model", "clip"),
     ),
     FuzzedNode("insight.attention_maps", "AttentionMaps", "draw_pages", {}, ("probe", "latent", "images")),
+    FuzzedNode("insight.attention_sheet", "AttentionSheet", "draw_sheet", {}, ("probe", "latent", "images")),
     FuzzedNode(
         "insight.context_similarity",
         "ContextSimilarity",
