@@ -60,6 +60,8 @@ def counted(key: Key, tables: Iterable[tuple[str, str]]) -> Count | None:
                     of_voters[voter] = answers
         except ValueError as error:
             skipped.append(f"{name}: {error}")
+        except csv.Error:  # A field without end, or NUL: no table of ours.
+            continue
     given = [each for answers in of_voters.values() for each in answers.items()]
     if not given:
         return None
@@ -84,7 +86,7 @@ def _answers(key: Key, text: str) -> dict[str, dict[Answer, str]]:
         if row["vote"] != key.vote:
             continue
         pair, question, choice = row["pair"] or "", row["question"], row["choice"]
-        known = pair.isascii() and pair.isdigit() and 1 <= int(pair) <= len(key.pairs)
+        known = pair.isascii() and pair.isdigit() and len(pair) < 10 and 1 <= int(pair) <= len(key.pairs)
         if not known or question not in QUESTIONS or choice not in ("left", "right"):
             raise ValueError(f"line {line} is no answer")
         found.setdefault(row["voter"] or "", {})[int(pair), question] = choice

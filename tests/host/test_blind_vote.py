@@ -174,10 +174,13 @@ def test_what_is_no_vote_of_this_one_is_passed_over_or_named(votes):
     place(table({"vote": "another"}, answered(key, first=0), "b"), "another.csv")
     place("a,b\n1,2\n", "table.csv")
     place("\x00\xff", "binary.csv", encoding="latin-1")
+    place("vote,voter,pair,question,choice\n" + "x" * 200_000, "endless.csv")
+    place(table(key, [(int("9" * 4000), "concept", "left")], "d"), "far.csv")
     place(table(key, [(7, "concept", "left")], "c"), "broken.csv")
     text = results().args[0]
     assert "| shows the concept better | 100.0% |" in text and "Voters: 1," in text
     assert "Left out: broken.csv: line 2 is no answer." in text and "another.csv" not in text
+    assert "Left out: far.csv: line 2 is no answer." in text and "endless.csv" not in text
 
 
 def test_it_is_counted_again_when_a_file_comes(votes):
