@@ -14,10 +14,12 @@ from .files.concept_files import embedding_path, state_path
 from .files.safe_files import sweep
 from .files.score_files import score_folder
 from .files.unet_files import new_file_path
+from .files.vote_files import vote_folder
 from .finetune.unet_identity_finetune import UNetIdentityFinetune
 from .host import editor_routes, editor_scripts
 from .insight.attention_maps import AttentionMaps
 from .insight.attention_probe import ContextAttentionProbe
+from .insight.attention_sheet import AttentionSheet
 from .insight.context_similarity import ContextSimilarity
 from .photos import photo_sheet
 from .photos.concept_images import ConceptImages
@@ -28,6 +30,8 @@ from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
 from .sharing.save_concept import SaveConcept
+from .votes.blind_vote import BlindVote
+from .votes.vote_results import VoteResults
 
 EDITOR_SCRIPTS, LOCALES = (Path(__file__).parents[1] / name for name in ("editor", "locales"))
 
@@ -52,9 +56,12 @@ class PersonalizationExtension(ComfyExtension):
             ApplyConcept,
             EvaluationPrompts,
             PersonalizationScorecard,
+            BlindVote,
+            VoteResults,
             SelectiveCaption,
             ContextAttentionProbe,
             AttentionMaps,
+            AttentionSheet,
             ContextSimilarity,
             OptimizePrompt,
         ]
@@ -64,4 +71,4 @@ def sweep_output_folders() -> None:
     """Removes what killed processes left; folders that a user names for captions are swept when written to again."""
     files = [embedding_path("_"), state_path("_"), new_file_path("loras", "_"), new_file_path("diffusion_models", "_")]
     folders = [file.parent for file in files]
-    sweep([*folders, *(saved for folder in folders for saved in folder.glob("*-steps")), score_folder()])
+    sweep([*folders, *(saved for folder in folders for saved in folder.glob("*-steps")), score_folder(), vote_folder()])

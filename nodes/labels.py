@@ -76,7 +76,9 @@ LABELS = {
     "prompt": "Prompt",
     "template": "Prompt",
     "words": "Words",
+    "protocol": "As a paper does (fills in)",
     "seeds_per_prompt": "Pictures per prompt",
+    "guidance": "Guidance",
     "concept_text": "Concept, if none is connected",
     "case": "What captions tell",
     "facial_expression": "Tell the expression",
@@ -115,12 +117,20 @@ LABELS = {
     # Scores.
     "clip_model": "CLIP model",
     "dino_model": "DINO model",
+    "style_model": "Style model",
     "allow_downloads": "Allow downloads",
     "identifier": "Concept's word in prompts",
     "appearance_words": "Words that restyle",
     "resamples": "Bootstrap resamples",
     "pareto_identity": "Pareto: identity score",
     "pareto_text": "Pareto: text score",
+    # Votes.
+    "vote_name": "Name of the vote",
+    "first_name": "Name of the first method",
+    "second_name": "Name of the second method",
+    "most_pairs": "Pairs to show (0: all)",
+    "picture_side": "Longer side of pictures",
+    "vote": "Vote",
     # Attention.
     "part": "Part to watch",
     "layers": "Layers",
@@ -136,6 +146,8 @@ LABELS = {
     "color_map": "Colours",
     "opacity": "Opacity",
     "columns": "Columns",
+    "row_name": "Name of the row",
+    "picture": "Which picture",
 }
 
 SYMBOLS = {

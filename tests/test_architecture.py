@@ -38,6 +38,7 @@ NODES = {
     "sharing": {"concept", "files", "host", "labels", "settings", "tables"},
     "insight": {"charts", "concept", "host", "settings", "tables"},
     "evaluation": {"charts", "concept", "files", "host", "settings", "sharing", "tables"},
+    "votes": {"charts", "evaluation", "files", "host", "settings", "tables"},
 }
 """By part of the nodes: what else of the nodes it imports."""
 

@@ -38,6 +38,7 @@ ELSEWHERE = {
     "nodes/refinement/refinement_report.py": "in the report, an output",
     "nodes/tables.py": "in tables, outputs",
     "nodes/training/loss_chart.py": "drawn",
+    "nodes/votes/vote_report.py": "in the table and the chart, outputs",
 }
 """Files whose texts, but for what they raise, are not shown on nodes, and what they are."""
 NOT_SAID = {
@@ -50,7 +51,7 @@ NOT_SAID = {
         "AttnDreamBooth stage 3 (fast)", "TI + DreamBooth", "Custom Diffusion", "as trained", "whole U-Net",
         "whole U-Net and LoRA", "attention layers", "cross-attention layers", "keys and values of cross-attention",
         "full weights", "singular values", "all words", "each word", "reference code", "go on where it stopped",
-        "AdamW 8-bit",
+        "AdamW 8-bit", "complex animate", "complex inanimate", "own numbers",
     },
     "made into tooltips": {
         "CoRe regularizes the words around the concept (default).", "of the words around the concept",
@@ -74,7 +75,10 @@ NOT_SAID = {
         "a photo of a {}", "a photo of a {0}", "a photo of a dog", "a {} in the snow", "a {} on the beach",
         "a painting of a {}", "a photo of a {} in the jungle",
     },
-    "in files": {"core-personalization scorecards 1", "Write {0} in a prompt where the concept goes."},
+    "in files": {
+        "core-personalization scorecards 1", "core-personalization vote key 1",
+        "Write {0} in a prompt where the concept goes.",
+    },
     "in tables and pictures": {
         "Text alignment", "(other tokens)", "image {0}", "Share of attention, “{0}”", "(start of text)",
         "(end and padding)", "(end of text)", "□ fit = keep", "□ crop", "{0} · head {1}", "… and {0} more",

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "https://github.com/someone/core-personalization"
 FOLDERS = {"core_ops", "editor", "example_workflows", "locales", "nodes", "subgraphs", "web"}
 FILES = {"__init__.py", "pyproject.toml", "requirements.txt", "README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE"}
-KINDS = {".py", ".js", ".json", ".jpg", ".md", ".txt", ".toml", ""}
+KINDS = {".py", ".js", ".html", ".json", ".jpg", ".md", ".txt", ".toml", ""}
 LARGEST_ARCHIVE = 3 * 2**20
 LARGEST_FILE = 500 * 2**10
 
@@ -50,6 +50,7 @@ def test_every_file_that_a_node_needs_is_in_the_archive(archive):
     needed = [ROOT / name for name in ("__init__.py", "pyproject.toml", "requirements.txt", "LICENSE", "README.md")]
     for folder, pattern in {
         "nodes": "**/*.py",
+        "nodes/votes": "*.html",
         "core_ops": "**/*.py",
         "core_ops/prompts/prompt_sets": "*.txt",
         "web": "**/*.md",

@@ -64,12 +64,15 @@ def template_with_category(template: str, super_category: str) -> str:
 
 
 PROMPT_SETS = ("animate", "inanimate", "person", "universal")
-EVALUATION_SETS = ("evaluation_animate", "evaluation_inanimate", "evaluation_person")
+EVALUATION_SETS = (
+    *("evaluation_animate", "evaluation_inanimate", "evaluation_person"),
+    *("evaluation_complex_animate", "evaluation_complex_inanimate"),
+)
 
 
 def prompt_set(name: str) -> tuple[str, ...]:
-    """The templates of one of `PROMPT_SETS` (100 each) or `EVALUATION_SETS` (20 each; those for
-    animate and inanimate are CoRe's Table 4).
+    """The templates of one of `PROMPT_SETS` (100 each) or `EVALUATION_SETS` (20 each; those for animate and inanimate
+    are CoRe's Table 4, the complex ones of the kinds of its figures).
 
     Raises ValueError for any other name.
     """

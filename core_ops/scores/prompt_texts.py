@@ -10,6 +10,8 @@ from ..prompts.prompt_templates import spaced
 APPEARANCE_PHRASES = (
     *("style", "painting", "painted", "depicted", "drawing", "sketch", "illustration", "cartoon", "brushstrokes"),
     *("carvings", "shaped like", "reimagined", "wearing", "dressed", "costume", "outfit"),
+    *("as a", "as an", "shape of", "made of", "patterns of", "armor", "boots", "uniform", "robe"),
+    *("steampunk", "adorned"),
 )
 """What prompts say that stylize the concept or change its outfit. CoRe leaves those out of the identity scores, without
 listing them; of its Table 4 these words find the style compositions, styles and outfits, and not the colours."""

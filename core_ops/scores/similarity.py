@@ -29,6 +29,12 @@ def dino(pictures: Tensor, references: Tensor) -> Tensor:
     return _mean_cosine(pictures, references)
 
 
+def style(pictures: Tensor, references: Tensor) -> Tensor:
+    """Mean cosine of whole pictures with whole references in a space of styles, such as CSD's (Somepalli et al. 2024,
+    arXiv 2404.01292)."""
+    return _mean_cosine(pictures, references)
+
+
 def subject_alignment(pictures: Tensor, subject_segments: Tensor) -> Tensor:
     """Mean cosine of whole pictures with the references' subject segments in CLIP's space (SID, Eq. 1)."""
     return _mean_cosine(pictures, subject_segments)

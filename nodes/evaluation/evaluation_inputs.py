@@ -133,9 +133,10 @@ def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings
     """The other scorecards, each once. Raises ValueError when one was made with other models."""
     cards = [card for text in texts or () for card in from_json(text)]
     for card in cards:
-        for name in ("clip_model", "dino_model"):
-            theirs, ours = (Path(model).name for model in (card.facts[name], getattr(settings, name)))
-            if theirs != ours:
+        for name in ("clip_model", "dino_model", "style_model"):
+            # Scorecards of earlier versions have no style.
+            theirs, ours = (Path(model).name for model in (card.facts.get(name, ""), getattr(settings, name)))
+            if theirs != ours and (name != "style_model" or (theirs and ours)):
                 raise ValueError(
                     f"compare_with: {quoted(card.name)} was scored with {name} {quoted(theirs)}, this one with "
                     f"{quoted(ours)}; scores of different models cannot be compared; use the same for both."
@@ -149,7 +150,8 @@ def check_settings(settings: ScorecardSettings) -> None:
         validate_name("scorecard_name", settings.scorecard_name)
     if settings.allow_downloads:  # what can be fetched is known when it is
         return
-    for source, encoder in ((settings.clip, ClipEncoder), (settings.dino, DinoEncoder)):
+    sources = ((settings.clip, ClipEncoder), (settings.dino, DinoEncoder), (settings.style, ClipEncoder))
+    for source, encoder in sources:
         if source is not None:
             validate_source(source, encoder.model_types)
 

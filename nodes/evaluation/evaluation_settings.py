@@ -9,7 +9,7 @@ from ..host.models.vision_models import VisionSource
 from ..settings import choice, integer, switch, text
 from .score_data import TEXT_SCORES
 
-IDENTITY_AXES = ("dino", "clip_i", "subject_alignment")
+IDENTITY_AXES = ("dino", "clip_i", "subject_alignment", "style")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class ScorecardSettings:
     dino_model: str = text(
         "facebook/dino-vits16",
         help="A DINO, DINOv2 or DINOv3 likewise; empty to leave DINO out. DreamBooth's evaluation takes ViT-S/16.",
+    )
+    style_model: str = text(
+        "",
+        help="For style concepts: a CLIP likewise, in whose space the style score compares whole pictures; CSD's "
+        "weights as the help page says. Empty: no style score.",
     )
     allow_downloads: bool = switch(
         False,
@@ -95,6 +100,10 @@ class ScorecardSettings:
     @property
     def dino(self) -> VisionSource | None:
         return self._source("dino_model") if self.dino_model.strip() else None
+
+    @property
+    def style(self) -> VisionSource | None:
+        return self._source("style_model") if self.style_model.strip() else None
 
     def _source(self, input_name: str) -> VisionSource:
         return VisionSource(

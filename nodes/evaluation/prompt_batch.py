@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ...core_ops.prompts.prompt_templates import fill
 from ...core_ops.scores import with_category
@@ -50,6 +50,11 @@ class EvaluationPrompts(RefusingNode):
                 io.Int.Output(
                     "seeds", display_name="seeds", is_output_list=True, tooltip="One per prompt: for the sampler."
                 ),
+                io.Int.Output("steps", display_name="steps", tooltip="For the sampler."),
+                io.Float.Output("guidance", display_name="guidance", tooltip="For the sampler's cfg."),
+                io.String.Output(
+                    "about", display_name="about", tooltip="How many pictures, and what the paper draws them with."
+                ),
             ],
         )
 
@@ -72,4 +77,8 @@ class EvaluationPrompts(RefusingNode):
             [fill(template, [phrase]) for template in repeated],
             [with_category(template, "", category) for template in repeated],
             [*seeds] * (len(repeated) // len(seeds)),
+            settings.steps,
+            settings.guidance,
+            settings.about(),
+            ui=ui.PreviewText(settings.about()),
         )

@@ -16,10 +16,13 @@ TITLES = {
     "dino": "DINO",
     "subject_alignment": "SA",
     "non_subject_disentanglement": "NSD",
+    "style": "Style",
 }
 """Every score's name in files, in the order of tables, and in writing. Higher is better in all of them."""
 
 TEXT_SCORES = ("clip_t", "text_alignment")
+OF_ALL_PICTURES = (*TEXT_SCORES, "style")
+"""Scores in which pictures with a restyling prompt count, too."""
 FORMAT = "core-personalization scorecards 1"
 
 

@@ -16,7 +16,7 @@ def notes_on_scores(checked: CheckedScorecard, computed: Collection[str], cut: S
     restyled = {p for p, keeps in zip(prompts.prompts, prompts.keeps_appearance, strict=True) if not keeps}
     if restyled:
         notes.append(f"{len(restyled)} prompts restyle the concept or its outfit; they count in the text scores only.")
-    missing = [title for name, title in TITLES.items() if name not in computed]
+    missing = [title for name, title in TITLES.items() if name not in computed and name != "style"]
     if missing:
         notes.append(f"Not computed: {', '.join(missing)}. {why_missing(checked)}")
     if not checked.masked and "clip_i" in computed:

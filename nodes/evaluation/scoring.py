@@ -17,7 +17,7 @@ from ..files.file_metadata import pack_version
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, VisionEncoder
 from ..host.run_control import RunProgress
 from .evaluation_inputs import CheckedScorecard, PictureSet
-from .score_data import TEXT_SCORES, Scorecard
+from .score_data import OF_ALL_PICTURES, Scorecard
 from .score_notes import notes_on_comparison, notes_on_scores
 
 T = TypeVar("T")
@@ -39,8 +39,9 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
     prompts, settings = checked.prompts.prompts, checked.settings
     clip = ClipEncoder(checked.settings.clip)
     dino = DinoEncoder(checked.settings.dino) if checked.settings.dino else None
-    values = _values(checked, _features(checked, clip=clip, dino=dino, node_id=node_id))
-    pictures = {name: range(len(prompts)) if name in TEXT_SCORES else checked.counted for name in values}
+    style = ClipEncoder(checked.settings.style) if checked.settings.style else None
+    values = _values(checked, _features(checked, clip, dino, style, node_id))
+    pictures = {name: range(len(prompts)) if name in OF_ALL_PICTURES else checked.counted for name in values}
     value_of = {name: dict(zip(pictures[name], part.tolist(), strict=True)) for name, part in values.items()}
     cut = [text for text in dict.fromkeys(checked.prompts.read) if clip.is_cut(text)]
     return Scorecard(
@@ -58,6 +59,7 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
             "masked": checked.masked,
             "clip_model": settings.clip_model,
             "dino_model": settings.dino_model,
+            "style_model": settings.style_model,
             "precision": settings.precision,
             "resamples": settings.resamples,
             "seed": settings.seed,
@@ -70,7 +72,11 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
 
 
 def _features(
-    checked: CheckedScorecard, clip: ClipEncoder, dino: DinoEncoder | None, node_id: str | None
+    checked: CheckedScorecard,
+    clip: ClipEncoder,
+    dino: DinoEncoder | None,
+    style: ClipEncoder | None,
+    node_id: str | None,
 ) -> dict[str, Tensor]:
     """Features [n, D] of texts, every different one being encoded once, and of each job's pictures.
 
@@ -82,6 +88,9 @@ def _features(
     encoded = torch.cat([clip.texts(batch) for batch in _batches(different, size)])
     features = {name: encoded[[different.index(text) for text in each]] for name, each in texts.items()}
     jobs = _jobs(checked, clip, dino)
+    if style:
+        whole = {"style_references": checked.references, "style_generated": checked.generated}
+        jobs |= {name: Job(style, _pictures(pictures), "style") for name, pictures in whole.items()}
     progress = RunProgress(sum(len(job.pictures) for job in jobs.values()), node_id)
     done = 0
     for name, job in jobs.items():
@@ -153,4 +162,6 @@ def _values(checked: CheckedScorecard, features: Mapping[str, Tensor]) -> dict[s
         found["subject_alignment"] = scores.subject_alignment(counted, features["subjects"])
     if "surroundings" in features:
         found["non_subject_disentanglement"] = scores.non_subject_disentanglement(counted, features["surroundings"])
+    if "style_generated" in features:
+        found["style"] = scores.style(features["style_generated"], features["style_references"])
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +19,10 @@ from ..settings import schema_inputs, validated
 from ..tables import markdown_table
 from .attention_pages import Panel, draw_frames, draw_pages
 from .attention_probe import ProbeIO
-from .attention_settings import THRESHOLD, MapSettings
+from .attention_settings import OCCURRENCE, THRESHOLD, MapSettings
 
 SMALLEST_REST = 5e-5
 """What four decimals would show as 0."""
-_OCCURRENCE = re.compile(r" \(\d+\)$")
 
 
 class AttentionMaps(io.ComfyNode):
@@ -97,7 +95,7 @@ def shown_words(captured: CapturedAttention, names: Sequence[str]) -> tuple[int,
     found = []
     for name in names:
         wanted = name.casefold()
-        numbers = [i for i, label in enumerate(labels) if label == wanted or _OCCURRENCE.sub("", label) == wanted]
+        numbers = [i for i, label in enumerate(labels) if label == wanted or OCCURRENCE.sub("", label) == wanted]
         if not numbers:
             there = ", ".join(word.label for word in captured.words)
             raise ValueError(
@@ -127,11 +125,16 @@ def share_table(captured: CapturedAttention) -> str:
 def _panel(where: str, probe: AttentionProbe, latent: Any, images: Tensor, names: Sequence[str]) -> Panel:
     """One probe's maps and pictures; `where` is its input. Raises ValueError when they do not belong together."""
     captured = probe.captured(latent["samples"], where)
-    input_name = where.replace("probe", "images")
-    if len(images) != captured.images:
-        raise ValueError(f"{input_name}: got {len(images)} for {captured.images} latents; connect the decoded latents.")
+    pictures = decoded_pictures(where.replace("probe", "images"), images, captured.images)
+    return Panel(pictures, captured, shown_words(captured, names))
+
+
+def decoded_pictures(input_name: str, images: Tensor, count: int) -> Tensor:
+    """As RGB on the CPU, [count, H, W, 3]. Raises ValueError unless there is one for each latent."""
+    if len(images) != count:
+        raise ValueError(f"{input_name}: got {len(images)} for {count} latents; connect the decoded latents.")
     pictures = torch.stack([rgb(picture) for picture in single_pictures(input_name, [images.cpu()])])
-    return Panel(rearrange(pictures, "B C H W -> B H W C"), captured, shown_words(captured, names))
+    return rearrange(pictures, "B C H W -> B H W C")
 
 
 def _second_panel(probe: AttentionProbe, latent: Any, images: Any, names: Sequence[str], count: int) -> Panel:

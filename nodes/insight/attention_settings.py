@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from ..settings import choice, integer, number, switch, text
+from ..settings import choice, integer, like, number, switch, text
 
+OCCURRENCE = re.compile(r" \(\d+\)$")
+"""What a word is called beyond itself that stands in a prompt again."""
 ALL_LAYERS, LISTED_LAYERS = "all", "listed"
 RESOLUTIONS = ("1/1", "1/2", "1/4", "1/8")
 """Side of a layer's attention as part of the latent's side, finest first: position = number of halvings."""
@@ -112,3 +115,22 @@ class MapSettings:
         0.6, low=0.0, high=1.0, step=0.05, help="How much the colours cover the picture; 1 hides it.", advanced=True
     )
     columns: int = integer(6, low=1, high=32, help="Pictures in one line of the grid.", advanced=True)
+
+
+@dataclass(frozen=True)
+class SheetSettings:
+    """Inputs of "Attention Sheet", in the order in which they are shown."""
+
+    row_name: str = text("", help="At the row's left: dog, Textual Inversion, CoRe. Empty: the prompt.")
+    words: str = text(
+        "",
+        help="Words to show, of any row, separated by commas. Empty: all words of the prompts. The last of "
+        "several sheets decides.",
+    )
+    picture: int = integer(1, low=1, high=4096, help="Which picture of the batch, 1 being the first.")
+    scale: str = choice(
+        ("each word", ALL_WORDS),
+        help="Full colour is the maximum of each word over all rows, so that a column can be compared, or of the whole "
+        "sheet.",
+    )
+    color_map: str = like(MapSettings, "color_map")

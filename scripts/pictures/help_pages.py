@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +14,7 @@ from PIL import Image
 from preparation.by_place import ROOT, load_package
 from torch import Tensor
 
-from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, WORD_AND_LORA, Runs
+from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, SIDE_BY_SIDE, WORD_AND_LORA, Runs
 from .sheet import Sheet
 from .thumbnails import CONCEPT, DREAMBOOTH, LAYERS, references
 
@@ -54,6 +56,10 @@ def context_attention_probe(runs: Runs) -> Image.Image:
 
 def attention_maps(runs: Runs) -> Image.Image:
     return Sheet(WIDTH).wide(runs.of(ATTENTION).pictures("Concept above, its kind below")[0]).image()
+
+
+def attention_sheet(runs: Runs) -> Image.Image:
+    return runs.of(SIDE_BY_SIDE).pictures("Side by side")[0]
 
 
 def context_similarity(runs: Runs) -> Image.Image:
@@ -145,12 +151,56 @@ def evaluation_prompts(runs: Runs) -> Image.Image:
     return sheet.image()
 
 
+def blind_vote(_: Runs) -> Image.Image:
+    """The page as a browser shows it, with two pictures of the mini world."""
+    load_package("core_personalization", ROOT)
+    load_package("lab", ROOT / "lab")
+    from core_personalization.nodes.votes.ballot import Pair
+    from core_personalization.nodes.votes.ballot_page import jpeg_of, page
+    from playwright.sync_api import sync_playwright
+
+    from lab.world.drawing.concepts import CONCEPTS
+    from lab.world.drawing.render import Scene, render
+
+    kind, appearance = CONCEPTS[CONCEPT.name]
+    scenes = (
+        Scene(kind, appearance, "on the beach", seed=7),
+        Scene(kind, CONCEPTS["split-dog"][1], "on the beach", "hat"),
+    )
+    left, right, *shown = (
+        jpeg_of(torch.from_numpy(np.array(picture.resize((256, 256), Image.Resampling.BICUBIC)) / 255), 512)
+        for picture in (*(render(scene).image for scene in scenes), *references())
+    )
+    pair = Pair(0, "a photo of a dog wearing a hat on the beach", "left")
+    content = page("0" * 16, shown, [pair], [(left, right)])
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        window = browser.new_page(viewport={"width": 800, "height": 672}, locale="en")
+        window.set_content(content)
+        window.get_by_role("button", name="Left", exact=True).first.click()
+        drawn = window.screenshot()
+    return Image.open(io.BytesIO(drawn)).convert("RGB")
+
+
+def vote_results(_: Runs) -> Image.Image:
+    """The chart, of votes that nobody gave."""
+    load_package("core_personalization", ROOT)
+    from core_personalization.nodes.votes.ballot import Key, Pair
+    from core_personalization.nodes.votes.vote_counting import Count, Share
+    from core_personalization.nodes.votes.vote_report import vote_chart
+
+    shares = {"concept": Share(57, 80), "prompt": Share(46, 80), "both": Share(103, 160)}
+    chart = vote_chart(Key("", ("method A", "method B"), (Pair(0, "", "left"),)), Count(shares, Share(1, 2), 4, []))
+    return Image.fromarray((chart[0].numpy() * 255).round().astype(np.uint8))
+
+
 HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReTrainEmbedding": train_embedding,
     "CoReUNetIdentityFinetune": unet_identity_finetune,
     "CoReTestTimeOptimize": test_time_optimize,
     "CoReContextAttentionProbe": context_attention_probe,
     "CoReAttentionMaps": attention_maps,
+    "CoReAttentionSheet": attention_sheet,
     "CoReContextSimilarity": context_similarity,
     "CoReSelectiveCaption": selective_caption,
     "CoReConceptImages": concept_images,
@@ -161,4 +211,6 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReLoadConcept": load_concept,
     "CoReEvaluationPrompts": evaluation_prompts,
     "CoReScorecard": scorecard,
+    "CoReBlindVote": blind_vote,
+    "CoReVoteResults": vote_results,
 }

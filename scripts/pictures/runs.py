@@ -23,8 +23,8 @@ PROMPTS = ROOT / "lab" / "world" / "drawing" / "prompts" / "animate.txt"
 QUICK_START, WORD_AND_LORA = "Train my dog - quick start", "Train my dog - word and LoRA"
 CAPTIONS, IGNORED = "Train with captions - say everything but the dog", "Why is my word ignored"
 ATTENTION, SCORE = "See where a word acts - attention maps", "Score my concept - 20 prompts"
-SHARED = "Use a shared concept"
-BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SCORE), QUICK_START), SHARED: WORD_AND_LORA}
+SHARED, SIDE_BY_SIDE = "Use a shared concept", "See side by side - dog, puppy, my dog"
+BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SIDE_BY_SIDE, SCORE), QUICK_START), SHARED: WORD_AND_LORA}
 """Workflows that open what another leaves."""
 LEFT_OUT = {SCORE: "CoReScorecard"}
 """A node that needs models which the project has not, such as CLIP and DINO; what it feeds is left out as well."""

@@ -8,7 +8,7 @@ from PIL import Image
 from preparation.installation import ROOT
 from templates.parts import NAME
 
-from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, Runs
+from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SIDE_BY_SIDE, Runs
 from .sheet import Sheet
 
 Drawn = Callable[[Runs], Image.Image]
@@ -76,6 +76,11 @@ def attention(runs: Runs) -> Image.Image:
     return Sheet(SIDE).line("where does it look?", accent=True).wide(page, 380).image(SIDE)
 
 
+def side_by_side(runs: Runs) -> Image.Image:
+    sheet = runs.of(SIDE_BY_SIDE).pictures("Side by side")[0]
+    return Sheet(SIDE).line("the other words, side by side", accent=True).wide(sheet, 330).image(SIDE)
+
+
 def ignored_word(runs: Runs) -> Image.Image:
     run = runs.of(IGNORED)
     pictures = [run.pictures(f"{title} (pictures)")[0] for title in ("As it is", "Mended")]
@@ -123,6 +128,7 @@ THUMBNAILS: Mapping[str, Drawn] = {
     "Use a shared concept": shared_concept,
     IGNORED: ignored_word,
     ATTENTION: attention,
+    SIDE_BY_SIDE: side_by_side,
     SCORE: score,
     "Score saved steps - which is best": best_step,
 }

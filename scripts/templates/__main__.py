@@ -19,7 +19,7 @@ from preparation.installation import ROOT
 from . import chinese
 from .blueprints import two_stages
 from .graph import Graph
-from .looking import attention, best_step, ignored_word, score, shared_concept
+from .looking import attention, best_step, ignored_word, score, shared_concept, side_by_side
 from .training import (
     by_layer,
     captions,
@@ -35,7 +35,7 @@ from .training import (
 FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
     "example_workflows": (
         *(quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions, by_layer),
-        *(shared_concept, ignored_word, attention, score, best_step),
+        *(shared_concept, ignored_word, attention, side_by_side, score, best_step),
     ),
     "subgraphs": (two_stages,),
 }

@@ -20,6 +20,7 @@ GROUPS: Mapping[str, str] = {
     "2 · Draw and score": "2 · 绘制并评分",
     "2 · Three saved steps, drawn and scored": "2 · 绘制三个已保存的步骤并评分",
     "2 · Two prompts": "2 · 两个提示词",
+    "2 · Three words, drawn and watched": "2 · 绘制三个词并观察",
     "2 · Your prompt": "2 · 您的提示词",
     "3 · Learn it": "3 · 学习",
     "3 · Learn its looks": "3 · 学习外观",
@@ -28,6 +29,7 @@ GROUPS: Mapping[str, str] = {
     "3 · Which is best?": "3 · 哪个最好？",
     "3 · Draw both, watched": "3 · 绘制两者并观察",
     "3 · Mend it": "3 · 修复",
+    "3 · What they attend to": "3 · 它们关注什么",
     "4 · Use it in any prompt": "4 · 用于任意提示词",
     "4 · What they attend to": "4 · 它们关注什么",
     "4 · Draw both, watched": "4 · 绘制两者并观察",
@@ -61,6 +63,8 @@ TITLES: Mapping[str, str] = {
     "With its kind": "使用其类别",
     "Your concept": "您的概念",
     "Its kind": "其类别",
+    "A near word": "相近的词",
+    "Side by side": "并排比较",
     "Concept above, its kind below": "上为概念，下为其类别",
     "Share of each token": "各词元的占比",
     "Step by step": "逐步画面",
@@ -86,6 +90,11 @@ TITLES: Mapping[str, str] = {
 }
 FIELDS: Mapping[str, str] = {"Checkpoint": "Checkpoint（模型文件）", "Folder of photos": "照片文件夹"}
 NOTES: Mapping[str, str] = {
+    "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's row "
+    "differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.": (
+        "提示词和种子相同，换用三个词。*其他*词的列应当相似；您的概念那一行若有不同，那个词就被忽略了。要加另一个"
+        "概念？复制一行，将 `rows` 连接到它的 `above`。"
+    ),
     "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
     "2. Name it, and say what it is.\n"
     "3. **Run**. Then write `embedding:my-dog` in any prompt.": (

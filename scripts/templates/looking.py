@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, checkpoint, drawing, photos, scored_drawing, watched_drawing
+from .parts import NAME, checkpoint, drawing, photos, scored_drawing, scored_prompts, sheet_row, watched_drawing
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
@@ -84,6 +84,46 @@ def attention(known: Mapping[str, Any]) -> Graph:
     return graph
 
 
+def side_by_side(known: Mapping[str, Any]) -> Graph:
+    """CoRe's Figure 2, with one's own concept."""
+    graph = Graph("See side by side - dog, puppy, my dog", known)
+    rows, show = (300, 590, 880), 1172
+    graph.note(
+        *((show, 520), (400, 130)),
+        "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's "
+        "row differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.",
+    )
+    loader = checkpoint(graph, (0, 0), 256)
+    concept = _concept(graph, loader, (0, 190), 256, height=WITH_TEXT)
+    template = "a photo of a {} wearing a hat on the beach"
+    filled = graph.node(
+        *("CoReConceptPrompt", (0, 660), (256, 110), "With your concept"), concept=concept["concept"], template=template
+    )
+    shared = {"vae": loader["VAE"], "resolution": concept["resolution"]}
+    plain = {"model": loader["MODEL"], "clip": loader["CLIP"]}
+    learned = {"model": concept["model"], "clip": concept["clip"], "prompt": filled["prompt"]}
+    given = (
+        ("Its kind", "dog", {**plain, "prompt": template.format("dog")}),
+        ("A near word", "puppy", {**plain, "prompt": template.format("puppy")}),
+        ("Your concept", NAME, learned),
+    )
+    drawn: list[Node] = []
+    for left, (title, name, own) in zip(rows, given, strict=True):
+        above = {"above": drawn[-1]["rows"]} if drawn else {}
+        words = "dog, wearing, hat, beach" if own is learned else ""
+        drawn.append(
+            graph.place(
+                *(sheet_row(known), (left, 0), (250, 440), title),
+                **{**shared, **own, **above, "row_name": name, "words": words},
+            )
+        )
+    shown = graph.node("PreviewImage", (show, 0), (400, 440), "Side by side", images=drawn[-1]["sheet"])
+    graph.group("1 · Model and concept", loader, concept, filled)
+    graph.group("2 · Three words, drawn and watched", *drawn)
+    graph.group("3 · What they attend to", shown)
+    return graph
+
+
 def ignored_word(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Why is my word ignored", known)
     write, mend, draw, look = 292, 596, 904, 1202
@@ -138,7 +178,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
 
 def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
-    look, draw, show, table = 290, 594, 944, 1344
+    look, draw, show, table = 290, 616, 966, 1346
     graph.note(
         *((look, 690), (270, 130)),
         "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
@@ -147,19 +187,24 @@ def score(known: Mapping[str, Any]) -> Graph:
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (0, 190), 256)
     pictures = photos(graph, (look, 0))
+    prompts = graph.node(
+        *("CoReEvaluationPrompts", (draw, 0), (310, 360)), concept=concept["concept"], seeds_per_prompt=1, seed=7
+    )
     drawn = graph.place(
-        *(scored_drawing(known), (draw, 0), (310, 420)),
+        *(scored_prompts(known), (draw, 430), (310, 400), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
+        **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
+        cfg=prompts["guidance"],
         vae=loader["VAE"],
         references=pictures["images"],
     )
-    saved = graph.node("SaveImage", (draw, 490), (310, 300), images=drawn["images"], filename_prefix=f"{NAME}/scored")
-    chart = graph.node("PreviewImage", (show, 0), (360, 380), "Scores", images=drawn["chart"])
-    pareto = graph.node("PreviewImage", (show, 450), (360, 380), "Concept against prompt", images=drawn["pareto"])
+    saved = graph.node("SaveImage", (show, 0), (340, 230), images=drawn["images"], filename_prefix=f"{NAME}/scored")
+    chart = graph.node("PreviewImage", (show, 300), (340, 230), "Scores", images=drawn["chart"])
+    pareto = graph.node("PreviewImage", (show, 600), (340, 230), "Concept against prompt", images=drawn["pareto"])
     told = graph.node("PreviewAny", (table, 0), (230, 830), "Table", source=drawn["table"])
     graph.group("1 · Model, concept and photos", loader, concept, pictures)
-    graph.group("2 · Draw and score", drawn, saved)
-    graph.group("3 · How good is it?", chart, pareto, told)
+    graph.group("2 · Draw and score", prompts, drawn)
+    graph.group("3 · How good is it?", saved, chart, pareto, told)
     return graph
 
 

@@ -132,38 +132,86 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
     return graph
 
 
+def sheet_row(known: Mapping[str, Any]) -> Subgraph:
+    """A prompt drawn while a probe looks on, as a row of an attention sheet."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "above": "CORE_ATTENTION_ROWS"}
+    sampling = _sampling(SD15)
+    del sampling["batch_size"]
+    graph = Subgraph(
+        "Draw a row, watched",
+        known,
+        {
+            **{name: (kind, None) for name, kind in sockets.items()},
+            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **sampling},
+            **{"row_name": ("STRING", ""), "words": ("STRING", "")},
+        },
+        "Draws a prompt, and shows where each of its words acts, below the rows above.",
+        optional=("above",),
+    )
+    words = graph.node("CLIPTextEncode", (-360, 0), (300, 90), clip=graph["clip"], text=graph["prompt"])
+    probe = graph.node(
+        *("CoReContextAttentionProbe", (0, 0), (320, 300)),
+        **{name: graph[name] for name in ("model", "clip", "prompt")},
+        conditioning=words["CONDITIONING"],
+    )
+    latent, image = _sampled(graph, words["CONDITIONING"], probe["model"], seed=graph["seed"])
+    sheet = graph.node(
+        *("CoReAttentionSheet", (1250, 0), (320, 240)),
+        **{name: graph[name] for name in ("above", "row_name", "words")},
+        **{"probe": probe["probe"], "latent": latent, "images": image},
+    )
+    graph.outputs |= {name: sheet[name] for name in ("sheet", "rows")}
+    return graph
+
+
 def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
     """A concept in the paper's prompts, and how near the pictures come to references and prompts."""
+    sampling = _sampling(SD15)
+    del sampling["batch_size"]
+    graph = _scoring(
+        known,
+        *("Draw and score", "Draws a concept in the prompts of CoRe's paper, and scores the pictures."),
+        {"prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1), **sampling},
+    )
+    prompts = graph.node(
+        *("CoReEvaluationPrompts", (-360, 0), (320, 320)),
+        **{name: graph[name] for name in ("concept", "prompt_set", "seeds_per_prompt", "seed")},
+    )
+    return _drawn_and_scored(graph, prompts["prompts"], prompts["seeds"])
+
+
+def scored_prompts(known: Mapping[str, Any]) -> Subgraph:
+    """The same, of prompts, seeds and numbers that come from outside."""
+    graph = _scoring(
+        known,
+        *("Draw and score prompts", "Draws a concept in Evaluation Prompts, and scores the pictures."),
+        {
+            **{"prompts": ("STRING", ""), "seeds": ("INT", 7), "steps": ("INT", SD15.steps)},
+            **{"cfg": ("FLOAT", SD15.guidance), "negative": ("STRING", NEGATIVE)},
+            "sampler_name": ("COMBO", "euler"),
+            "scheduler": ("COMBO", "normal"),
+        },
+    )
+    return _drawn_and_scored(graph, graph["prompts"], graph["seeds"])
+
+
+def _scoring(known: Mapping[str, Any], name: str, description: str, inputs: Mapping[str, tuple[str, Any]]) -> Subgraph:
     sockets = {
         **{"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT"},
         **{"references": "IMAGE", "compare_with": "STRING"},
     }
-    sampling = _sampling(SD15)
-    del sampling["batch_size"]
-    graph = Subgraph(
-        "Draw and score",
-        known,
-        {
-            **{name: (kind, None) for name, kind in sockets.items()},
-            "resolution": ("INT", 512),
-            "prompt_set": ("COMBO", "animate"),
-            "seeds_per_prompt": ("INT", 1),
-            **sampling,
-            "allow_downloads": ("BOOLEAN", False),
-        },
-        "Draws a concept in the prompts of CoRe's paper, and scores the pictures.",
-    )
-    prompts = graph.node(
-        *("CoReEvaluationPrompts", (-360, 0), (320, 240)),
-        **{name: graph[name] for name in ("concept", "prompt_set", "seeds_per_prompt", "seed")},
-    )
-    words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompts["prompts"])
-    _, images = _sampled(graph, words["CONDITIONING"], graph["model"], seed=prompts["seeds"])
+    fields = {"resolution": ("INT", 512), **inputs, "allow_downloads": ("BOOLEAN", False)}
+    return Subgraph(name, known, {**{key: (kind, None) for key, kind in sockets.items()}, **fields}, description)
+
+
+def _drawn_and_scored(graph: Subgraph, prompts: Output, seeds: Output) -> Subgraph:
+    words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompts)
+    _, images = _sampled(graph, words["CONDITIONING"], graph["model"], seed=seeds)
     scores = graph.node(
         *("CoReScorecard", (1250, 0), (320, 420)),
         **{name: graph[name] for name in ("references", "concept", "compare_with", "allow_downloads")},
         generated=images,
-        prompts=prompts["prompts"],
+        prompts=prompts,
         overwrite=True,
     )
     graph.outputs |= {"images": images, **{name: scores[name] for name in ("scores", "table", "chart", "pareto")}}
@@ -190,7 +238,7 @@ def _sampled(graph: Subgraph, words: Output, model: Output, seed: Output | None 
     )
     sampler = graph.node(
         *("KSampler", (700, 0), (270, 262)),
-        **{name: graph[name] for name in ("steps", "cfg")},
+        **{name: graph[name] for name in ("steps", "cfg", "sampler_name", "scheduler") if name in graph.inputs},
         seed=seed or graph["seed"],
         model=model,
         positive=words,

@@ -13,7 +13,7 @@ from core_personalization.core_ops.scores import bootstrap
 from hypothesis import given
 from hypothesis import strategies as st
 
-SET_SCORES = (scores.clip_i, scores.dino, scores.subject_alignment, scores.non_subject_disentanglement)
+SET_SCORES = (scores.clip_i, scores.dino, scores.style, scores.subject_alignment, scores.non_subject_disentanglement)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -45,7 +45,7 @@ def test_a_text_score_compares_each_picture_with_its_own_prompt(score):
     assert score(pictures, prompts).tolist() == pytest.approx([1, 0, math.sqrt(0.5)])
 
 
-@pytest.mark.parametrize("score", SET_SCORES[:3])
+@pytest.mark.parametrize("score", SET_SCORES[:-1])
 def test_a_picture_against_itself_scores_one(score):
     one = random(1, 16)
     assert score(one, one).tolist() == pytest.approx([1.0])

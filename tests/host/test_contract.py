@@ -20,6 +20,8 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 NODE_IDS = (
     "CoReApplyConcept",
     "CoReAttentionMaps",
+    "CoReAttentionSheet",
+    "CoReBlindVote",
     "CoReConceptFromWords",
     "CoReConceptImages",
     "CoReConceptPrompt",
@@ -33,6 +35,7 @@ NODE_IDS = (
     "CoReTestTimeOptimize",
     "CoReTrainEmbedding",
     "CoReUNetIdentityFinetune",
+    "CoReVoteResults",
 )
 MOST_WIDGETS = 12
 ONLY_IN_THE_EDITOR = {"MarkdownNote", "Note", "Reroute", "PrimitiveNode"}
@@ -69,6 +72,7 @@ SEARCHED = {
     "share concept": {"CoReSaveConcept"},
     "load concept": {"CoReLoadConcept"},
     "evaluation": {"CoReEvaluationPrompts"},
+    "user study": {"CoReBlindVote", "CoReVoteResults"},
     "load folder": {"CoReConceptImages"},
     "load dataset": {"CoReConceptImages"},
     "upload images": {"CoReConceptImages"},
@@ -95,13 +99,16 @@ def settings() -> dict[str, type]:
     from core_personalization.nodes.evaluation.evaluation_settings import ScorecardSettings
     from core_personalization.nodes.evaluation.prompt_batch_settings import PromptBatchSettings
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
-    from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings
+    from core_personalization.nodes.insight.attention_settings import MapSettings, ProbeSettings, SheetSettings
     from core_personalization.nodes.insight.context_similarity import SimilaritySettings
     from core_personalization.nodes.photos.photo_settings import PhotoSettings
     from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
+    from core_personalization.nodes.votes.ballot_settings import BallotSettings, ResultSettings
 
     return {
         "CoReAttentionMaps": MapSettings,
+        "CoReAttentionSheet": SheetSettings,
+        "CoReBlindVote": BallotSettings,
         "CoReConceptImages": PhotoSettings,
         "CoReContextAttentionProbe": ProbeSettings,
         "CoReContextSimilarity": SimilaritySettings,
@@ -111,6 +118,7 @@ def settings() -> dict[str, type]:
         "CoReTestTimeOptimize": RefinementSettings,
         "CoReTrainEmbedding": EmbeddingSettings,
         "CoReUNetIdentityFinetune": FinetuneSettings,
+        "CoReVoteResults": ResultSettings,
     }
 
 

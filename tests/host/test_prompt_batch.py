@@ -13,7 +13,21 @@ from core_personalization.core_ops.scores import with_category
 def execute(concept: Any = None, **inputs: Any) -> tuple[list[str], list[str], list[int]]:
     from core_personalization.nodes.evaluation.prompt_batch import EvaluationPrompts
 
-    return EvaluationPrompts.execute(concept, **inputs).args
+    return EvaluationPrompts.execute(concept, **inputs).args[:3]
+
+
+def sampling(**inputs: Any) -> tuple[int, float, str]:
+    from core_personalization.nodes.evaluation.prompt_batch import EvaluationPrompts
+
+    return EvaluationPrompts.execute(None, concept_text="x", **inputs).args[3:]
+
+
+def protocols() -> dict[str, dict[str, Any]]:
+    """What the editor fills in when a protocol is chosen."""
+    from core_personalization.nodes.evaluation.prompt_batch import EvaluationPrompts
+
+    declared = {each.id: each.as_dict() for each in EvaluationPrompts.GET_SCHEMA().inputs}
+    return declared["protocol"]["fills"]
 
 
 def concept(with_category: bool = False):
@@ -53,6 +67,36 @@ def test_the_scorecard_reads_the_texts_of_the_plain_prompts():
     for learned in (concept(), concept(True)):
         prompts, plain, _ = execute(learned, seeds_per_prompt=1)
         assert [with_category(prompt, "", "tabby cat") for prompt in prompts] == plain
+
+
+@pytest.mark.parametrize(
+    ("paper", "pictures", "steps", "guidance"),
+    (("CoRe", 32, 25, 7.0), ("AttnDreamBooth", 32, 25, 7.0), ("SID", 20, 50, 7.5)),
+)
+def test_a_papers_numbers_come_out(paper, pictures, steps, guidance):
+    given = {"protocol": paper, **protocols()[paper]}
+    prompts, _, seeds = execute(concept(), **given)
+    assert len(prompts) == len(seeds) == 20 * pictures
+    assert sampling(**given)[:2] == (steps, guidance)
+
+
+def test_the_node_says_what_the_paper_takes_and_what_is_other_here():
+    _, _, about = sampling(protocol="SID", **protocols()["SID"])
+    drawn, paper, note = about.split("\n")
+    assert drawn == "400 pictures: 20 prompts, 20 of each, 50 steps, guidance 7.5."
+    assert "25 prompts, 20 of each, drawn with Stable Diffusion 2.1 base, sampler ddim" in paper
+    assert note.startswith("Note: these are 20 prompts and not the paper's 25")
+    own = "\n".join(f"a {{}} beside {number} trees" for number in range(25))
+    *_, about = sampling(protocol="SID", prompt_set="own", own_prompts=own, **protocols()["SID"])
+    assert "Note" not in about and about.startswith("500 pictures")
+    assert len(sampling()[2].splitlines()) == 1
+
+
+def test_complex_prompts_are_a_set_of_their_own():
+    for kind in ("complex animate", "complex inanimate"):
+        prompts, plain, _ = execute(concept(), prompt_set=kind, seeds_per_prompt=1)
+        assert len(set(prompts)) == 20 and all("embedding:my-cat" in prompt for prompt in prompts)
+        assert all("tabby cat" in prompt for prompt in plain)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from families.scoring import (
     overall,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -114,6 +116,40 @@ def expected_scores(oracle: Oracle, masked: bool) -> dict[str, np.ndarray]:
         "subject_alignment": (whole_kept @ subjects.T).mean(1),
         "non_subject_disentanglement": 1 - (whole_kept @ surroundings.T).mean(1),
     }
+
+
+@pytest.fixture(scope="module")
+def style_model(vision_models, tmp_path_factory) -> Path:
+    """A CLIP whose projection is another, as the help page makes CSD's of its style head."""
+    folder = tmp_path_factory.mktemp("style")
+    shutil.copytree(vision_models["clip"], folder, dirs_exist_ok=True)
+    weights = load_file(folder / "model.safetensors")
+    head = weights["visual_projection.weight"]
+    weights["visual_projection.weight"] = torch.randn(head.shape, generator=torch.Generator().manual_seed(3))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@torch.no_grad()
+def test_style_compares_whole_pictures_of_every_prompt_by_the_style_head(vision_models, style_model):
+    card = card_of(execute(vision_models, style_model=str(style_model), dino_model="", **MASKS))
+    clip = transformers.CLIPModel.from_pretrained(vision_models["clip"]).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(vision_models["clip"])
+    head = load_file(style_model / "model.safetensors")["visual_projection.weight"]
+
+    def styles(pictures: list[torch.Tensor]) -> torch.Tensor:
+        prepared = [processor(as_pil(picture[0].numpy()), return_tensors="pt") for picture in pictures]
+        seen = torch.cat([clip.vision_model(**each).pooler_output for each in prepared])  # CSD's backbone
+        return torch.nn.functional.normalize(seen @ head.T, dim=-1)
+
+    expected = (styles(GENERATED) @ styles(REFERENCES).T).mean(dim=1)
+    np.testing.assert_allclose(card["pictures"]["style"], expected.numpy(), atol=1e-4)
+    assert card["scores"]["style"]["overall"]["n"] == len(GENERATED)
+    assert card["facts"]["style_model"] == str(style_model)
+
+
+def test_without_a_style_model_nothing_is_said_of_style(masked):
+    assert "style" not in masked["scores"] and not any("Style" in note for note in masked["notes"])
 
 
 @pytest.mark.parametrize(("dino", "masked"), (("dino", True), ("dinov2", True), ("dino", False)))

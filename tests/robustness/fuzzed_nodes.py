@@ -86,6 +86,7 @@ FUZZED = (
         ("model", "clip"),
     ),
     FuzzedNode("insight.attention_maps", "AttentionMaps", "draw_pages", {}, ("probe", "latent", "images")),
+    FuzzedNode("insight.attention_sheet", "AttentionSheet", "draw_sheet", {}, ("probe", "latent", "images")),
     FuzzedNode(
         "insight.context_similarity",
         "ContextSimilarity",
@@ -125,6 +126,14 @@ FUZZED = (
         ("model", "clip"),
     ),
     FuzzedNode("photos.concept_images", "ConceptImages", "sheet_of", {"folder": "fuzzed"}),
+    FuzzedNode(
+        "votes.blind_vote",
+        "BlindVote",
+        "drawn_pairs",
+        {"prompts": "a dog in the jungle", "overwrite": True},
+        ("first", "second", "references"),
+        lists=True,
+    ),
     FuzzedNode("evaluation.prompt_batch", "EvaluationPrompts", "", {}, ("concept",)),
 )
 
