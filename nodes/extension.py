@@ -27,6 +27,7 @@ from .sharing.apply_concept import ApplyConcept
 from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
+from .sharing.load_timestep_lora import LoadTimestepLora
 from .sharing.save_concept import SaveConcept
 
 EDITOR_SCRIPTS, LOCALES = (Path(__file__).parents[1] / name for name in ("editor", "locales"))
@@ -50,6 +51,7 @@ class PersonalizationExtension(ComfyExtension):
             SaveConcept,
             LoadConcept,
             ApplyConcept,
+            LoadTimestepLora,
             EvaluationPrompts,
             PersonalizationScorecard,
             SelectiveCaption,

@@ -36,6 +36,7 @@ NEEDED = {
     "full weights": ({"form": "full weights"}, BATCH | TERMS),
     "LoRA": ({"form": "LoRA"}, BATCH | TERMS),
     "DoRA": ({"form": "DoRA"}, BATCH | TERMS),
+    "T-LoRA": ({"form": "T-LoRA"}, BATCH | TERMS),
     "LoHa": ({"form": "LoHa"}, BATCH | TERMS),
     "LoKr": ({"form": "LoKr"}, BATCH | TERMS),
     "singular values": ({"form": "singular values"}, BATCH | TERMS),
@@ -47,6 +48,7 @@ NEEDED = {
         BATCH | TERMS | {"core_ops/training/training_loop.py: <dictcomp>": 1},
     ),
     "full weights in fp16": ({"form": "full weights", "precision": "fp16"}, BATCH | TERMS | SCALE),
+    "U-Net and text encoder": ({"form": "LoRA", "train_text_encoder": True}, BATCH | TERMS | {TOKENS: 4}),
     "U-Net and embedding": ({"form": "LoRA", "train_embedding": True}, BATCH | TERMS | NORM | {TOKENS: 4}),
 }
 

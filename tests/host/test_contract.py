@@ -27,6 +27,7 @@ NODE_IDS = (
     "CoReContextSimilarity",
     "CoReEvaluationPrompts",
     "CoReLoadConcept",
+    "CoReLoadTimestepLora",
     "CoReSaveConcept",
     "CoReScorecard",
     "CoReSelectiveCaption",

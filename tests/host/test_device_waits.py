@@ -68,9 +68,16 @@ CASES = [
     ),
     *(
         pytest.param("sd1", nodes.finetune, {"form": form}, LOSSES | batch(), id=form)
-        for form in ("full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values")
+        for form in ("full weights", "LoRA", "DoRA", "T-LoRA", "LoHa", "LoKr", "OFT", "singular values")
     ),
     pytest.param("sdxl", nodes.finetune, {"form": "LoRA"}, LOSSES | batch(), id="LoRA, SDXL"),
+    pytest.param(
+        "sd1",
+        nodes.finetune,
+        {"form": "T-LoRA", "train_text_encoder": True, "gradient_checkpointing": True},
+        LOSSES | batch() | tokens(1),
+        id="T-LoRA, text encoder",
+    ),
     pytest.param(
         "sd1",
         nodes.finetune,
