@@ -19,7 +19,7 @@ BATCH = {"core_ops/training/training_data.py: noised_batch": 4}
 TERMS = {"core_ops/training/training_loop.py: _accumulate": 1}
 """The curves, and whether they are finite: all terms at once."""
 
-TOKENS = "nodes/host/models/text_encoder.py: encode"
+TOKENS = "nodes/host/models/text_encoder.py: _hidden"
 """Ids and vectors of prompts: the host's own encoder, which reads lists."""
 
 NORM = {"core_ops/training/embedding_problem.py: mean_norm": 1}

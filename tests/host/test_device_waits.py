@@ -37,7 +37,7 @@ def batch(draws: int = 1) -> Needed:
 
 def tokens(calls: int) -> Needed:
     """The host's encoder copies the tokens, and what it makes of them, in every call."""
-    return {(TO_CARD, "nodes/host/models/text_encoder.py", "encode"): 5 * calls}
+    return {(TO_CARD, "nodes/host/models/text_encoder.py", "_hidden"): 5 * calls}
 
 
 SPANS: Needed = {(TO_CARD, "core_ops/terms.py", "losses"): 1}
