@@ -76,7 +76,7 @@ class TextConditioning:
 
 
 class TextEncoder(Protocol):
-    """A differentiable text encoder with frozen weights."""
+    """A differentiable text encoder."""
 
     def encode(self, rows: Sequence[TokenRow], embedding: Embedding) -> TextConditioning:
         """Output embeddings of the rows, with `embedding` in their concept slots; differentiable in it."""

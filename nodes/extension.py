@@ -29,6 +29,7 @@ from .sharing.apply_concept import ApplyConcept
 from .sharing.concept_from_words import ConceptFromWords
 from .sharing.concept_prompt import ConceptPrompt
 from .sharing.load_concept import LoadConcept
+from .sharing.load_timestep_lora import LoadTimestepLora
 from .sharing.save_concept import SaveConcept
 from .votes.blind_vote import BlindVote
 from .votes.vote_results import VoteResults
@@ -54,6 +55,7 @@ class PersonalizationExtension(ComfyExtension):
             SaveConcept,
             LoadConcept,
             ApplyConcept,
+            LoadTimestepLora,
             EvaluationPrompts,
             PersonalizationScorecard,
             BlindVote,

@@ -38,6 +38,8 @@ LABELS = {
     "start_from": "File to start from",
     "train_embedding": "Train the word too",
     "embedding_rate": "Learning rate of the word",
+    "train_text_encoder": "Train the text encoder too",
+    "text_encoder_rate": "Learning rate of the text encoder",
     # Regularizers.
     "weighting": "Regularizers' weights",
     "embedding_weight": "Weight: other words' meaning",
@@ -103,6 +105,8 @@ LABELS = {
     "ema_decay": "Moving average (0: off)",
     "caption_dropout": "Train without caption (part)",
     "dropout": "Dropout",
+    "least_rank": "Ranks in pure noise (part)",
+    "rank_power": "Ranks: sooner (<1) or later",
     "semantic_weight": "Weight: word stays of its kind",
     # While it runs.
     "preview_every": "Preview every … steps",

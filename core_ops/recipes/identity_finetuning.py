@@ -2,7 +2,8 @@
 DreamBooth (Ruiz et al. 2023) with its prior preservation, Custom Diffusion (Kumari et al. 2023), and ClassDiffusion
 (Huang et al. 2024), which is Custom Diffusion and a term.
 
-They differ in which weights are trained, in whether v is trained along, and in the terms beside the diffusion loss.
+They differ in which weights are trained, in whether v and the text encoder are trained along, and in the terms beside
+the diffusion loss.
 
 Example::
 
@@ -52,12 +53,14 @@ class IdentityFinetuningConfig:
 
 @dataclass(frozen=True)
 class FinetuningProblem(EmbeddingProblem):
-    """weights: the trained tensors of the denoiser. class_latents: for prior preservation, captions without v.
-    draw_dropout: what adapters of the denoiser leave out in the next step. class_prompts: for semantic preservation,
-    one with v before the super-category and one without v; only v is trained by it.
+    """weights: the trained tensors of the denoiser. text_weights: of the encoder, where it is trained along.
+    class_latents: for prior preservation, captions without v. draw_dropout: what adapters leave out in the next step.
+    class_prompts: for semantic preservation, one with v before the super-category and one without v, which counts as it
+    was encoded before the first step.
     """
 
     weights: Sequence[Tensor] = ()
+    text_weights: Sequence[Tensor] = ()
     class_latents: TrainingLatents | None = None
     draw_dropout: Callable[[torch.Generator], object] = lambda _: None
     class_prompts: tuple[TokenRow, TokenRow] | None = None
@@ -70,15 +73,17 @@ class IdentityFinetuning:
         self.config, self.problem = config, problem
         semantic = {} if problem.class_prompts is None else {SEMANTIC: config.semantic_weight}
         self.weights = FixedWeights({PRIOR: config.prior_weight, **semantic})
+        class_latents = None if problem.text_weights else problem.class_latents
         with torch.no_grad():
-            self._text = None if config.train_embedding else self._encode(problem.latents.captions)
-            self._class_text = problem.class_latents and self._encode(problem.class_latents.captions)
+            anew = config.train_embedding or problem.text_weights
+            self._text = None if anew else self._encode(problem.latents.captions)
+            self._class_text = class_latents and self._encode(class_latents.captions)
             self._class_ends = problem.class_prompts and self._ends(problem.class_prompts[1])
 
     @property
     def parameters(self) -> list[Tensor]:
         trained_along = self.problem.embedding.parameters if self.config.train_embedding else []
-        return [*self.problem.weights, *trained_along]
+        return [*self.problem.weights, *self.problem.text_weights, *trained_along]
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         self.problem.draw_dropout(random["prompts"])
@@ -106,10 +111,11 @@ class IdentityFinetuning:
 
     def _prior_loss(self, generator: torch.Generator) -> Tensor:
         """DreamBooth's prior preservation: the diffusion loss on pictures of the super-category."""
-        assert self.problem.class_latents is not None and self._class_text is not None
+        assert self.problem.class_latents is not None
         denoiser, min_snr = self.problem.denoiser, self.problem.min_snr
         batch = draw_batch(self.problem.class_latents, denoiser.schedule, self.config.batch_size, generator, min_snr)
-        return batch.diffusion_loss(denoiser, self._class_text[batch.drawn_captions])
+        text = self._encode(batch.captions) if self._class_text is None else self._class_text[batch.drawn_captions]
+        return batch.diffusion_loss(denoiser, text)
 
     def _semantic_loss(self) -> Tensor:
         """With two text encoders (SDXL) the mean of both."""

@@ -1,4 +1,4 @@
-"""What a finetune changed, as a LoRA: the best approximation of given rank, and what it keeps."""
+"""LoRA: a layer's output with it, and what a finetune changed as one: the nearest of a rank, and what it keeps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,24 @@ def extract_lora(
 def _in_double(tensor: Tensor) -> Tensor:
     """In fp64, on the CPU where the device has none."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).detach().double()
+
+
+def low_rank_output(
+    layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, between: Callable[[Tensor, nn.Module], Tensor] | None = None
+) -> Tensor:
+    """up(down(x)) as `layer`, a linear one or a 2D convolution, would give it with the weight up · down, without making
+    that product or taking a gradient of its size. x: the layer's input. up: [out, r]. down: [r, in] or [r, in·kh·kw].
+    between: what down(x) becomes before up.
+
+    LoRA: Hu et al. 2021, arXiv 2106.09685, Eq. 3.
+    """
+    up, down = up.to(x), down.to(x)
+    convolves = isinstance(layer, nn.Conv2d)
+    if convolves:
+        kernels = down.unflatten(1, (-1, *layer.kernel_size))
+        hidden = F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation)
+    else:
+        hidden = F.linear(x, down)
+    if between is not None:
+        hidden = between(hidden, layer)
+    return F.conv2d(hidden, up[:, :, None, None]) if convolves else F.linear(hidden, up)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .adapter_dropout import AdapterDropout
 from .stored_weights import cast_frozen, fetched
+from .timestep_rank import TimestepRanks
 
 WeightForm = Callable[[Tensor], nn.Module]
 """A weight as it is, in fp32 → a module that maps it to the trained weight and holds what is trained, in fp32."""
@@ -26,7 +26,7 @@ ChangedInput = Callable[[nn.Module, nn.Module, Tensor], Tensor]
 class TrainableWeights:
     """parameters: every trained tensor by name, in fp32. adapters: by the path of the weight that they change.
 
-    device, dtype: where and in which format the module computes. dropout: of the adapters.
+    device, dtype: where and in which format the module computes. dropout, ranks: of the adapters.
     """
 
     module: nn.Module
@@ -35,6 +35,7 @@ class TrainableWeights:
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
     adapters: dict[str, nn.Module] = field(default_factory=dict)
     dropout: AdapterDropout = field(default_factory=AdapterDropout)
+    ranks: TimestepRanks = field(default_factory=TimestepRanks)
 
     def add_full(self, name: str) -> None:
         """Trains the weight itself: a master copy in fp32."""
@@ -104,12 +105,13 @@ def make_trainable(
     added_output: AddedOutput | None = None,
     stays: Callable[[Tensor], bool] | None = None,
     changed_input: ChangedInput | None = None,
+    untouched: Iterable[nn.Module] = (),
 ) -> TrainableWeights:
     """Makes the parameters `names` of a frozen `module` trainable, and the rest compute in one number format.
 
     form: the adapter; None trains the weights themselves. compute: the device and the format. added_output,
     changed_input: as in `TrainableWeights.add_adapter`. stays: which frozen weights of linear and convolution layers
-    stay as stored.
+    stay as stored. untouched: modules whose weights do.
     """
     weights = TrainableWeights(module, *compute)
     for name in names:
@@ -117,28 +119,8 @@ def make_trainable(
             weights.add_full(name)
         else:
             weights.add_adapter(name, form, added_output, changed_input)
-    cast_frozen(module, weights.dtype, stays or (lambda _: False))
+    cast_frozen(module, weights.dtype, stays or (lambda _: False), untouched)
     return weights
-
-
-def low_rank_output(
-    layer: nn.Module, x: Tensor, up: Tensor, down: Tensor, dropout: AdapterDropout | None = None
-) -> Tensor:
-    """up(down(x)) as `layer`, a linear one or a 2D convolution, would give it with the weight up · down, without making
-    that product or taking a gradient of its size. x: the layer's input. up: [out, r]. down: [r, in] or [r, in·kh·kw].
-
-    LoRA: Hu et al. 2021, arXiv 2106.09685, Eq. 3.
-    """
-    up, down = up.to(x.dtype), down.to(x.dtype)
-    convolves = isinstance(layer, nn.Conv2d)
-    if convolves:
-        kernels = down.unflatten(1, (-1, *layer.kernel_size))
-        hidden = F.conv2d(x, kernels, None, layer.stride, layer.padding, layer.dilation)
-    else:
-        hidden = F.linear(x, down)
-    if dropout is not None:
-        hidden = dropout(hidden, layer)
-    return F.conv2d(hidden, up[:, :, None, None]) if convolves else F.linear(hidden, up)
 
 
 class _Cast(nn.Module):

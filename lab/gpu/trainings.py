@@ -18,7 +18,7 @@ EMBEDDING_METHODS = (
     *("CoRe", "CoRe (reference code)", "CoRe + DTI", "AttnDreamBooth stage 1", "Cross Initialization"),
     *("Directional Textual Inversion", "TI + ViCo's regularizer", "XTI (P+)", "NeTI", "Textual Inversion"),
 )
-FORMS = ("full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values")
+FORMS = ("full weights", "LoRA", "DoRA", "T-LoRA", "LoHa", "LoKr", "OFT", "singular values")
 
 
 def start_host(folder: str, device: str) -> None:

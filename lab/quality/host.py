@@ -75,7 +75,7 @@ class Host(HostSampler):
             training = ready_to_finetune(host, check_finetune(host, before.concept, given, chosen))
             session = training.session
             seconds = _timed(session)
-            weights = collect(before.model, training.models.denoiser.trainable)
+            weights = collect(host, training.models)
             card = training.learned.card(session.record())
             concept = training.learned.save_concept(chosen.name, overwrite=True, card=card)
             return Trained(patched_model(before.model, weights), concept, seconds, _report(session))

@@ -59,9 +59,16 @@ def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping
 def read_card(path: Path) -> dict[str, Any]:
     """The card's entries in a file of this pack, from its header alone; none of any other file."""
     try:
-        metadata = safe_files.read_metadata(path)
+        return card_in(safe_files.read_metadata(path))
+    except (OSError, SafetensorError):
+        return {}
+
+
+def card_in(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The card's entries in a file's metadata; none where they are none of this pack's."""
+    try:
         return {key.removeprefix(PREFIX): json.loads(text) for key, text in metadata.items() if key.startswith(PREFIX)}
-    except (OSError, SafetensorError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
 
 

@@ -37,5 +37,12 @@ def refuse_together(settings: FinetuneSettings) -> None:
             "fused_backward: semantic_weight makes a second backward pass in every step, which it cannot wait for; "
             "set semantic_weight to 0, or switch fused_backward off."
         )
+    trained_along = {
+        "embedding_rate": settings.train_embedding and settings.embedding_rate,
+        "text_encoder_rate": settings.train_text_encoder and settings.text_encoder_rate,
+    }
+    for name, rate in trained_along.items():
+        if rate and settings.optimizer == PRODIGY:
+            raise ValueError(f"{name}: Prodigy finds one rate for all that is trained; set it to 0: the same rate.")
     if "{}" in settings.class_caption:
         raise ValueError("class_caption: it holds {}, but class images show no concept; write plain words.")

@@ -16,7 +16,7 @@ from ...core_ops.training.training_data import CaptionedPictures
 from ...core_ops.weights.low_rank import LowRank
 from ..concept import Concept, PhotoFacts
 from ..files import concept_files, foreign_files, safe_files, unet_files
-from ..host.models.denoiser import own_side, unet_of, validate_model
+from ..host.models.denoiser import added_to, own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
@@ -125,7 +125,7 @@ def check_finetune(
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
-    settings.unet_plan(host.model)  # raises for a precision that the device has not
+    settings.unet_plan(host.model)  # raises for what the model or its device cannot
     given.validate_for(settings)
     masks = given.masks if settings.use_masks else None
     pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
@@ -139,8 +139,7 @@ def check_finetune(
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
     replaced = advice.on_replaced(beginning.said, settings.name)
-    whole = (file_forgets_sampling(host.model), rounds_weights(host.model)) if settings.saves_unet else ()
-    more = on_captions, on_start, *advice.on_masks(masks, given.images), *advice.on_whole_unet(*whole), replaced
+    more = on_captions, on_start, *advice.on_masks(masks, given.images), *_on_whole_unet(host, settings), replaced
     return CheckedFinetune(
         settings=settings,
         concept=concept,
@@ -187,6 +186,13 @@ def what_decides(
     )
 
 
+def _on_whole_unet(host: HostModels, settings: FinetuneSettings) -> tuple[str | None, ...]:
+    if not settings.saves_unet:
+        return ()
+    model = host.model
+    return advice.on_whole_unet(file_forgets_sampling(model), rounds_weights(model), bool(added_to(model)))
+
+
 def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping[str, LowRank] | None, str | None]:
     """The LoRA that is trained further, if there is one, and what to tell the user of it.
 
@@ -195,7 +201,7 @@ def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping
     if settings.start_from == NO_FILE:
         return None, None
     tensors, _ = foreign_files.read("start_from", unet_files.lora_path(settings.start_from))
-    pairs = unet_pairs(host.model, tensors)
+    pairs = unet_pairs(host.model, tensors, "start_from")
     ranks = {pair.rank for pair in pairs.values()}
     if ranks != {settings.rank}:
         raise ValueError(f"rank: the LoRA in start_from has {', '.join(map(str, sorted(ranks)))}; set rank to that.")

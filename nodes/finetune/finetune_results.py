@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core_ops.weights.low_rank import extract_lora
+from ...core_ops.weights.timestep_rank import OrthogonalLowRank, RankSchedule
 from ...core_ops.weights.trainable_weights import TrainableWeights
 from ..files import safe_files, unet_files
 from ..host.models.denoiser import prediction_of
+from ..host.models.host_models import HostModels, TrainingModels
+from ..host.models.text_weights import TEXT_PREFIX, kohya_text_names, with_text_lora
+from ..host.models.timestep_lora import with_timestep_lora
 from ..host.models.unet_weights import as_in_a_file, kohya_names, lora_state_dict, unet_weights, with_lora, with_weights
 
 
@@ -22,11 +26,13 @@ class TrainedWeights:
     """Trained weights at one moment, on the CPU.
 
     unet: the changed weights by name, in fp32; None for adapters. lora: what core's LoRA nodes take, by kohya's keys;
-    None where there is none. kept: share of the change that an extracted LoRA holds.
+    None where there is none. text: the same for the text encoder; empty where it is not trained. kept: share of the
+    change that an extracted LoRA holds.
     """
 
     unet: Mapping[str, Tensor] | None
     lora: Mapping[str, Tensor] | None
+    text: Mapping[str, Tensor] = field(default_factory=dict)
     kept: float | None = None
 
 
@@ -40,10 +46,15 @@ class NewFile:
     whole: bool = True
 
 
-def collect(model: Any, trained: TrainableWeights) -> TrainedWeights:
+def collect(host: HostModels, models: TrainingModels) -> TrainedWeights:
+    trained, text = models.denoiser.trainable, models.encoder.trainable
+    own = {}
+    if text is not None:
+        own = _adapter_tensors(kohya_text_names(host.clip), host.clip.cond_stage_model, text)
     if trained.replaces_weights:
-        return TrainedWeights({name: value.detach().cpu() for name, value in trained.values().items()}, None)
-    return TrainedWeights(None, _adapter_tensors(model, trained))
+        return TrainedWeights({name: value.detach().cpu() for name, value in trained.values().items()}, None, own)
+    lora = _adapter_tensors(kohya_names(host.model), host.model.model.diffusion_model, trained)
+    return TrainedWeights(None, lora, own)
 
 
 def with_extracted_lora(
@@ -66,8 +77,8 @@ def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
                 new.name, whole, prediction=prediction_of(model), card=new.card, overwrite=new.overwrite
             )
         )
-    if weights.lora is not None:
-        paths.append(unet_files.save_adapter(new.name, weights.lora, card=new.card, overwrite=new.overwrite))
+    if adapters := {**(weights.lora or {}), **weights.text}:
+        paths.append(unet_files.save_adapter(new.name, adapters, card=new.card, overwrite=new.overwrite))
     return paths[0]
 
 
@@ -77,24 +88,35 @@ def read_weights(model: Any, unet: Path | None, lora: Path | None) -> TrainedWei
     if unet is not None:
         tensors, own = safe_files.read_own(unet)[0], unet_weights(model)
         changed = {name: tensors[name] for name in own if not torch.equal(tensors[name], own[name])}
-    return TrainedWeights(changed, None if lora is None else safe_files.read_own(lora)[0])
+    adapters = {} if lora is None else safe_files.read_own(lora)[0]
+    text = {name: tensor for name, tensor in adapters.items() if name.startswith(TEXT_PREFIX)}
+    rest = {name: tensor for name, tensor in adapters.items() if name not in text}
+    return TrainedWeights(changed, rest or None, text)
 
 
-def patched_model(model: Any, weights: TrainedWeights) -> Any:
-    """A clone of the MODEL that draws as the files do; the one given stays as it is."""
+def patched_model(model: Any, weights: TrainedWeights, ranks: RankSchedule | None = None) -> Any:
+    """A clone of the MODEL that draws as the files do; the one given stays as it is. ranks: of a T-LoRA."""
     if weights.unet is not None:
         return with_weights(model, weights.unet)
     assert weights.lora is not None
-    return with_lora(model, weights.lora)
+    return with_lora(model, weights.lora) if ranks is None else with_timestep_lora(model, weights.lora, ranks)
 
 
-def _adapter_tensors(model: Any, trained: TrainableWeights) -> dict[str, Tensor]:
-    """The adapters under kohya's names; a convolution's LoRA as two kernels, as all programs write it."""
-    names = kohya_names(model)
+def patched_clip(clip: Any, weights: TrainedWeights) -> Any:
+    """The same of the CLIP."""
+    return with_text_lora(clip, weights.text) if weights.text else clip
+
+
+def _adapter_tensors(names: Mapping[str, str], host: nn.Module, trained: TrainableWeights) -> dict[str, Tensor]:
+    """The adapters under kohya's names; a convolution's LoRA as two kernels, as all programs write it.
+
+    names: by the path of a weight in the host's module.
+    """
     tensors: dict[str, Tensor] = {}
     for path, adapter in trained.adapters.items():
-        kernel = model.model.diffusion_model.get_parameter(path).shape[2:]
-        for key, value in adapter.state_dict().items():
+        kernel = host.get_parameter(path).shape[2:]
+        parts = adapter.lora_tensors() if isinstance(adapter, OrthogonalLowRank) else adapter.state_dict()
+        for key, value in parts.items():
             value = value.detach().cpu().clone()
             if kernel and key == "lora_up.weight":
                 value = value.reshape(*value.shape, *(1 for _ in kernel))

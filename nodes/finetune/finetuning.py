@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,27 @@ from ..host.models.lora_loading import start_adapters
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import encoder_names
 from ..host.models.trainable_unet import LORA
-from ..host.run_control import check_cancelled, show_text
+from ..host.run_control import show_text
 from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_embedding_rate
+from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_own_rates
 from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
 from ..training.shared_settings import loop_config
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
-from .finetune_results import NewFile, TrainedWeights, collect, patched_model, read_weights, save, with_extracted_lora
-from .finetune_settings import SAVE_TRAINED
+from .finetune_results import TrainedWeights, patched_clip, patched_model, read_weights
+from .learned_weights import LearnedWeights
+from .widget_settings import SAVE_TRAINED
 
 MEASURE_EVERY = 10
 SMALLEST: dict[str, Any] = {"form": LORA, "save": SAVE_TRAINED, "batch_size": 1, **CHECKPOINTING}
+SMALLEST |= {"train_text_encoder": False}
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
     CHECKPOINTING,
     {"batch_size": 1},
     {"form": LORA, "save": SAVE_TRAINED},
     {"optimizer": "Adafactor"},
+    {"train_text_encoder": False},
     {"offload": 1.0},
     {"precision": "auto"},
     {"batch_size": 1, **CHECKPOINTING},
@@ -53,9 +56,11 @@ LESS_MEMORY: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What a run leaves. lora: None where no LoRA was asked for. preview, chart: [1, H, W, 3]."""
+    """What a run leaves. clip: the one given, where the text encoder was not trained. lora: None where the U-Net has
+    none. preview, chart: [1, H, W, 3]."""
 
     model: Any
+    clip: Any
     lora: LoraModel | None
     losses: Mapping[str, list[float]]
     preview: Tensor
@@ -82,8 +87,11 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
     return Finetuned(
-        model=patched_model(host.model, weights if settings.saves_unet else replace(weights, unet=None)),
-        lora=None if weights.lora is None else LoraModel(weights.lora, card),
+        model=patched_model(
+            host.model, weights if settings.saves_unet else replace(weights, unet=None), settings.rank_schedule
+        ),
+        clip=patched_clip(host.clip, weights),
+        lora=lora_model(weights, card),
         losses=session.losses,
         preview=preview,
         chart=session.chart(),
@@ -102,8 +110,9 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
         concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding, words="")
     before = FinishedTraining.read(path)
     return Finetuned(
-        model=patched_model(host.model, weights),
-        lora=None if weights.lora is None else LoraModel(weights.lora, before.card),
+        model=patched_model(host.model, weights, checked.settings.rank_schedule),
+        clip=patched_clip(host.clip, weights),
+        lora=lora_model(weights, before.card),
         losses=before.losses,
         preview=before.preview(checked.pictures.pictures),
         chart=before.chart(),
@@ -127,7 +136,8 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     settings = checked.settings
     state_name = settings.name + STATE_SUFFIX
     as_trained = unet_files.new_file_path("diffusion_models" if settings.replaces_weights else "loras", settings.name)
-    folders = [file.parent for file in (as_trained, checked.files.embedding) if file is not None]
+    text = checked.files.lora if settings.train_text_encoder else None
+    folders = list(dict.fromkeys(file.parent for file in (as_trained, text, checked.files.embedding) if file))
     plan = SessionPlan(
         settings.name, folders, state_name, settings=settings, made_of=checked.made_of, notes=checked.notes
     )
@@ -145,14 +155,14 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     memory.begin()
     show_text("Copying the model …", node_id)
     with autograd_mode():
-        models = host.copied(settings.unet_plan(host.model))
+        models = host.copied(settings.unet_plan(host.model), settings.text_choice)
         if checked.start is not None:
             start_adapters(models.denoiser.trainable, checked.start)
         embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
         loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
         preview = ConceptPreview(host, models, checked.preview)
-        if not settings.train_embedding:
+        if not settings.encodes_anew:
             preview.keep_prompts(embedding)
             models.encoder.release()
         callbacks = SessionCallbacks(
@@ -169,7 +179,7 @@ def planned(host: HostModels, checked: CheckedFinetune) -> MemoryPlan:
     """What a training would take: the same parts, made of shapes alone."""
     settings = checked.settings
     with autograd_mode():
-        models = host.copied(settings.unet_plan(host.model, META))
+        models = host.copied(settings.unet_plan(host.model, META), settings.text_choice)
         channels = models.denoiser.unet.in_channels
         latents = rehearsed_latents(checked.pictures, settings.augmentation, channels)
         class_latents = checked.class_pictures and rehearsed_latents(checked.class_pictures, 0, channels)
@@ -182,7 +192,7 @@ def planned(host: HostModels, checked: CheckedFinetune) -> MemoryPlan:
             loop=loop,
             device=host.device,
             optimizer_bytes=STATE_BYTES[settings.optimizer],
-            encoder_stays=settings.train_embedding,
+            encoder_stays=settings.encodes_anew,
         )
 
 
@@ -194,19 +204,7 @@ def assembled(
     rehearsal: bool = False,
 ) -> TrainingLoop:
     """The recipe and its loop. latents: of the pictures, and of the class images where there are any."""
-    settings = checked.settings
-    weights = list(models.denoiser.trainable.parameters.values())
-    problem = FinetuningProblem(
-        models.encoder,
-        models.denoiser,
-        latents[0],
-        embedding,
-        weights=weights,
-        class_latents=latents[1],
-        class_prompts=checked.class_prompts,
-        draw_dropout=models.denoiser.trainable.dropout.draw,
-        min_snr=settings.min_snr_gamma,
-    )
+    settings, problem = checked.settings, finetuning_problem(checked, models, latents, embedding)
     recipe = IdentityFinetuning(
         IdentityFinetuningConfig(
             batch_size=settings.batch_size,
@@ -227,64 +225,40 @@ def assembled(
     )
     make = partial(OPTIMIZERS[settings.optimizer], weight_decay=settings.weight_decay)
     optimizer = without_state if rehearsal else make
-    if settings.train_embedding and settings.embedding_rate > 0:
-        optimizer = with_embedding_rate(optimizer, embedding.parameters, settings.embedding_rate)
+    along = [(problem.text_weights, settings.text_encoder_rate)] if settings.train_text_encoder else []
+    along += [(embedding.parameters, settings.embedding_rate)] if settings.train_embedding else []
+    if rates := [(tensors, rate) for tensors, rate in along if rate > 0]:
+        optimizer = with_own_rates(optimizer, rates)
     return TrainingLoop(recipe, config, optimizer)
 
 
-@dataclass(frozen=True)
-class LearnedWeights:
-    """The U-Net's weights and, where it is trained along, the embedding, as they are now; and their files."""
+def finetuning_problem(
+    checked: CheckedFinetune,
+    models: TrainingModels,
+    latents: tuple[TrainingLatents, TrainingLatents | None],
+    embedding: ConceptEmbedding,
+) -> FinetuningProblem:
+    networks = models.denoiser.trainable, models.encoder.trainable
+    weights, text_weights = ([] if each is None else list(each.parameters.values()) for each in networks)
 
-    host: HostModels
-    checked: CheckedFinetune
-    models: TrainingModels
-    embedding: ConceptEmbedding
+    def draw_dropout(generator: torch.Generator) -> None:
+        for each in filter(None, networks):
+            each.dropout.draw(generator)
 
-    def save(self, card: Mapping[str, Any], node_id: str | None) -> tuple[TrainedWeights, Path]:
-        """Writes the files that were asked for."""
-        settings = self.checked.settings
-        weights = collect(self.host.model, self.models.denoiser.trainable)
-        if settings.extracts_lora:
+    return FinetuningProblem(
+        models.encoder,
+        models.denoiser,
+        latents[0],
+        embedding,
+        weights=weights,
+        text_weights=text_weights,
+        class_latents=latents[1],
+        class_prompts=checked.class_prompts,
+        draw_dropout=draw_dropout,
+        min_snr=checked.settings.min_snr_gamma,
+    )
 
-            def before_each(done: int, total: int) -> None:
-                show_text(f"extracting the LoRA: weight {done + 1} of {total}", node_id)
-                check_cancelled()
 
-            weights = with_extracted_lora(self.host.model, weights, rank=settings.rank, before_each=before_each)
-        new = NewFile(settings.name, card, settings.overwrite, whole=settings.saves_unet)
-        return weights, save(self.host.model, weights, new)
-
-    def save_concept(self, name: str, overwrite: bool, card: Mapping[str, Any]) -> Concept:
-        """The concept as it is now: written under this name when it was trained along, else the one that came."""
-        concept = self.checked.concept
-        if not self.checked.settings.train_embedding:
-            return concept
-        vectors = self.embedding.snapshot()
-        path = concept_files.embedding_path(name)
-        refined = replace(concept, name=name, vectors=vectors, path=path, words="", space_time=None)
-        concept_files.save_embedding(name, vectors, card={**card, "phrase": refined.phrase}, overwrite=overwrite)
-        return refined
-
-    def keep(self, name: str, record: Mapping[str, Any]) -> str:
-        """For a session that goes on, or stops early: the weights as trained, for nobody waits for a LoRA's extraction
-        after a cancel. Returns the path."""
-        weights = collect(self.host.model, self.models.denoiser.trainable)
-        card = self.card(record)
-        path = save(self.host.model, weights, NewFile(name, card, overwrite=True))
-        self.save_concept(name, overwrite=True, card=card)
-        return str(path)
-
-    def card(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """What the files say about themselves; record: of the training. It reads the whole base model's biases."""
-        settings, concept = self.checked.settings, self.checked.concept
-        training = {
-            "resolution": settings.resolution,
-            "phrase": concept.phrase,
-            "super_category": concept.super_category,
-            "with_category": concept.with_category,
-            "pictures": self.checked.told,
-            "settings": asdict(settings),
-            **record,
-        }
-        return self.host.card(training)
+def lora_model(weights: TrainedWeights, card: Mapping[str, Any]) -> LoraModel | None:
+    """For core's nodes: of the U-Net, and of the text encoder where that is trained along."""
+    return None if weights.lora is None else LoraModel({**weights.lora, **weights.text}, card)

@@ -18,10 +18,13 @@ from ..host.models.trainable_unet import (
     LORA,
     OFT,
     SINGULAR_VALUES,
+    T_LORA,
     WHOLE,
 )
 
 CORE, DREAMBOOTH_LORA, SVDIFF = "CoRe stage 2", "DreamBooth LoRA", "SVDiff"
+TEXT_ENCODER_RATE = 5e-5
+"""Of a LoRA, as kohya's trainers and TextBoost (Park et al. 2024) have it."""
 _CORE = {"steps": 1000, "batch_size": IdentityFinetuningConfig.batch_size, "learning_rate": 2e-6}
 _ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 
@@ -41,6 +44,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **_ALIGNED,
     },
     "DreamBooth": {"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 1, "learning_rate": 5e-6},
+    "DreamBooth with text encoder": {
+        **{"scope": WHOLE, "form": FULL, "steps": 1000, "batch_size": 1, "learning_rate": 5e-6},
+        "train_text_encoder": True,
+    },
     DREAMBOOTH_LORA: {"scope": ATTENTION, "form": LORA, "steps": 500, "batch_size": 1, "learning_rate": 1e-4},
     "TI + DreamBooth": {"scope": WHOLE, "form": FULL, **_CORE, "train_embedding": True},
     "Custom Diffusion": {
@@ -52,5 +59,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **{"train_embedding": True, "semantic_weight": 1.0},
     },
     OFT: {"scope": ATTENTION, "form": OFT, "steps": 2005, "batch_size": 1, "learning_rate": 6e-5},
+    T_LORA: {
+        **{"scope": ATTENTION, "form": T_LORA, "rank": 64, "least_rank": 0.5, "steps": 800, "batch_size": 1},
+        **{"learning_rate": 1e-4, "weight_decay": 1e-4},
+    },
     SVDIFF: {"scope": WHOLE, "form": SINGULAR_VALUES, "steps": 500, "batch_size": 1, "learning_rate": 1e-3},
 }

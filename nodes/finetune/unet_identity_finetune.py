@@ -70,6 +70,9 @@ class UNetIdentityFinetune(RefusingNode):
                     "concept", display_name="concept", tooltip="The concept; refined, if it was trained along."
                 ),
                 resolution_output(),
+                io.Clip.Output(
+                    "clip", display_name="clip", tooltip="The text encoder; finetuned, if it was trained along."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -103,4 +106,4 @@ class UNetIdentityFinetune(RefusingNode):
         shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora
         outputs = (result.model, lora, result.losses, result.preview, result.chart, str(result.path), result.concept)
-        return io.NodeOutput(*outputs, checked.settings.resolution, ui=shown)
+        return io.NodeOutput(*outputs, checked.settings.resolution, result.clip, ui=shown)

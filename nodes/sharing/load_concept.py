@@ -16,8 +16,8 @@ from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files, safe_files
 from ..host.models.denoiser import own_side
 from ..host.models.host_models import architecture, base_model_fingerprint, base_model_name, same_model
-from ..host.models.lora_loading import apply_lora
 from ..host.models.text_encoder import encoder_widths
+from ..host.models.timestep_lora import applied_lora
 from ..labels import LABELS
 from ..tables import without_markup
 from .concept_card import ConceptCard
@@ -83,7 +83,7 @@ class LoadConcept(io.ComfyNode):
         picture = picture_of(path, stored.metadata)
         preview = torch.ones(1, 64, 64, 3) if picture is None else picture
         if stored.lora:
-            model, clip = apply_lora(model, clip, lora=stored.lora, strength=strength)
+            model, clip = applied_lora(model, clip, lora=stored.lora, strength=strength, card=card.lora)
         name = name or stored.embedding_name
         concept = Concept(
             name=name,

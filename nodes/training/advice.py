@@ -107,9 +107,16 @@ def on_checkpoints(files: Sequence[str]) -> str | None:
     return f"the text encoder is of {files[1]}, the model of {files[0]}; connect both of one, unless you mean it."
 
 
-def on_whole_unet(forgets_sampling: bool = False, rounds: bool = False) -> tuple[str | None, ...]:
-    """Of one that is saved. forgets_sampling: no file can say how it samples. rounds: it is loaded in eight bits."""
+def on_whole_unet(
+    forgets_sampling: bool = False, rounds: bool = False, with_timestep_lora: bool = False
+) -> tuple[str | None, ...]:
+    """Of one that is saved. forgets_sampling: no file can say how it samples. rounds: it is loaded in eight bits.
+    with_timestep_lora: on it is what is part of no weight."""
     return (
+        "the connected model has a T-LoRA, which a whole U-Net cannot hold; load that with Load T-LoRA beside the file "
+        "of this training."
+        if with_timestep_lora
+        else None,
         "no file says how this model samples; load what is saved with ModelSamplingDiscrete set as here."
         if forgets_sampling
         else None,

@@ -28,8 +28,8 @@ FREE_TO_CHANGE = {
 }  # fmt: skip
 """Settings that say nothing of what is learned."""
 GOES_ON_WITH = {
-    "learning_rate", "embedding_rate", "batch_size", "regularization_batch", "gradient_accumulation",
-    "max_gradient_norm",
+    "learning_rate", "embedding_rate", "text_encoder_rate", "batch_size", "regularization_batch",
+    "gradient_accumulation", "max_gradient_norm",
 }  # fmt: skip
 """Settings that a training that goes on may have other values of from there on."""
 DECIDED_BY = {

@@ -116,4 +116,6 @@ def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of
 
 
 def _said(new: Mapping[str, Any]) -> str:
-    return " and ".join(f"{name} on" if value is True else f"{name} {value}" for name, value in new.items())
+    on = [f"{name} on" for name, value in new.items() if value is True]
+    off = [f"{name} off" for name, value in new.items() if value is False]
+    return " and ".join(on + off + [f"{name} {value}" for name, value in new.items() if not isinstance(value, bool)])

@@ -64,11 +64,13 @@ def validate_optimizer(name: str) -> None:
         )
 
 
-def with_embedding_rate(make: Make, embedding: Sequence[Tensor], rate: float) -> Make:
-    """The same optimizer, in which the embedding's vectors have a learning rate of their own."""
+def with_own_rates(make: Make, rates: Sequence[tuple[Sequence[Tensor], float]]) -> Make:
+    """The same optimizer, in which these tensors have a learning rate of their own."""
 
     def build(parameters: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
-        rest = [parameter for parameter in parameters if not any(parameter is other for other in embedding)]
-        return make([{"params": rest}, {"params": list(embedding), "lr": rate}], learning_rate)
+        apart = {id(tensor) for tensors, _ in rates for tensor in tensors}
+        rest = [parameter for parameter in parameters if id(parameter) not in apart]
+        groups = [{"params": list(tensors), "lr": rate} for tensors, rate in rates]
+        return make([{"params": rest}, *groups], learning_rate)
 
     return build

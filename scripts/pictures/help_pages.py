@@ -15,7 +15,7 @@ from preparation.by_place import ROOT, load_package
 from torch import Tensor
 
 from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, SIDE_BY_SIDE, WORD_AND_LORA, Runs
-from .sheet import Sheet
+from .sheet import ACCENT, PANEL, Sheet
 from .thumbnails import CONCEPT, DREAMBOOTH, LAYERS, references
 
 WIDTH = 560
@@ -119,6 +119,18 @@ def load_concept(runs: Runs) -> Image.Image:
     return sheet.row(pictures, ["its picture", "“… in the jungle”, with it", ""]).image()
 
 
+def load_timestep_lora(_: Runs) -> Image.Image:
+    """Ranks upwards, timesteps to the right as a sampler goes through them."""
+    load_package("core_personalization", ROOT)
+    from core_personalization.core_ops.weights.timestep_rank import RankSchedule
+
+    counts = RankSchedule(64, 32).mask(torch.linspace(999, 0, 268)).T.flip(0).bool()
+    colours = torch.where(counts.unsqueeze(-1), torch.tensor(ACCENT), torch.tensor(PANEL)).to(torch.uint8)
+    picture = Image.fromarray(colours.numpy()).resize((536, 192), Image.Resampling.NEAREST)
+    sheet = Sheet(WIDTH).line("which of a T-LoRA's 64 ranks draw", 17, accent=True).wide(picture)
+    return sheet.line("from pure noise on the left to the finished picture on the right").image()
+
+
 def scorecard(_: Runs) -> Image.Image:
     """What the identity scores look at; the scores themselves need CLIP and DINO, which the project has not."""
     load_package("core_personalization", ROOT)
@@ -209,6 +221,7 @@ HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReConceptFromWords": concept_from_words,
     "CoReSaveConcept": save_concept,
     "CoReLoadConcept": load_concept,
+    "CoReLoadTimestepLora": load_timestep_lora,
     "CoReEvaluationPrompts": evaluation_prompts,
     "CoReScorecard": scorecard,
     "CoReBlindVote": blind_vote,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from core_personalization.core_ops.weights.adapter_dropout import AdapterDropout
-from core_personalization.core_ops.weights.trainable_weights import low_rank_output
+from core_personalization.core_ops.weights.low_rank import low_rank_output
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

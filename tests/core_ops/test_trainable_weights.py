@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import torch
-from core_personalization.core_ops.weights.trainable_weights import low_rank_output, make_trainable
+from core_personalization.core_ops.weights.low_rank import low_rank_output
+from core_personalization.core_ops.weights.trainable_weights import make_trainable
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")

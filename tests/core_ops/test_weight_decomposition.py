@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core_personalization.core_ops.weights.trainable_weights import low_rank_output
+from core_personalization.core_ops.weights.low_rank import low_rank_output
 from core_personalization.core_ops.weights.weight_decomposition import WeightDecomposed
 from oracles.weights import dora_weight
 from torch import nn

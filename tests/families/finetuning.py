@@ -53,14 +53,14 @@ def prediction(model) -> torch.Tensor:
     return output.clone()
 
 
-def prediction_of_unet(model, unet) -> torch.Tensor:
-    """Of a U-Net of the MODEL's kind, on `prediction`'s inputs."""
+def prediction_of_unet(model, unet, t: float = 500.0, options: Any = None) -> torch.Tensor:
+    """Of a U-Net of the MODEL's kind, on `prediction`'s inputs. options: `transformer_options`."""
     family = model.model.model_config.unet_config
     generator = torch.Generator().manual_seed(3)
     z = torch.randn(1, 4, 8, 8, generator=generator)
     context = torch.randn(1, 77, family["context_dim"], generator=generator)
     y = torch.randn(1, family["adm_in_channels"], generator=generator) if family.get("adm_in_channels") else None
-    return unet(z, torch.tensor([500.0]), context=context, y=y, transformer_options={})
+    return unet(z, torch.tensor([t]), context=context, y=y, transformer_options=options or {})
 
 
 def from_core(kind: str, models, path: str):

@@ -10,7 +10,8 @@ class Prepared:
 
     def __init__(self, training: Any, checked: Any) -> None:
         self.checked, self.session, self.loop = checked, training.session, training.session.loop
-        self.encoder, self.denoiser = training.models.encoder, training.models.denoiser
+        self.models = training.models
+        self.encoder, self.denoiser = self.models.encoder, self.models.denoiser
         self.embedding, self.latents = training.learned.embedding, self.loop.recipe.problem.latents
         self.start, self.losses = self.embedding.snapshot(), self.session.losses
         self.train = self.session.train

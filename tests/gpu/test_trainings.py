@@ -14,8 +14,9 @@ from robustness.subjects import Result, finetune, train_embedding
 
 from gpu.card import full_precision, on_the_cpu
 
-FORMS = ["full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values"]
+FORMS = ["full weights", "LoRA", "DoRA", "T-LoRA", "LoHa", "LoKr", "OFT", "singular values"]
 CASES = [{"method": method} for method in METHODS] + [{"form": form} for form in FORMS]
+CASES += [{"train_text_encoder": True, "form": "DoRA"}]
 STEPS = 2
 cases = pytest.mark.parametrize("settings", CASES, ids=lambda settings: next(iter(settings.values())))
 

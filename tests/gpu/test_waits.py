@@ -19,7 +19,7 @@ BATCH = {"core_ops/training/training_data.py: noised_batch": 4}
 TERMS = {"core_ops/training/training_loop.py: _accumulate": 1}
 """The curves, and whether they are finite: all terms at once."""
 
-TOKENS = "nodes/host/models/text_encoder.py: encode"
+TOKENS = "nodes/host/models/text_encoder.py: _hidden"
 """Ids and vectors of prompts: the host's own encoder, which reads lists."""
 
 NORM = {"core_ops/training/embedding_problem.py: mean_norm": 1}
@@ -36,6 +36,7 @@ NEEDED = {
     "full weights": ({"form": "full weights"}, BATCH | TERMS),
     "LoRA": ({"form": "LoRA"}, BATCH | TERMS),
     "DoRA": ({"form": "DoRA"}, BATCH | TERMS),
+    "T-LoRA": ({"form": "T-LoRA"}, BATCH | TERMS),
     "LoHa": ({"form": "LoHa"}, BATCH | TERMS),
     "LoKr": ({"form": "LoKr"}, BATCH | TERMS),
     "singular values": ({"form": "singular values"}, BATCH | TERMS),
@@ -47,6 +48,7 @@ NEEDED = {
         BATCH | TERMS | {"core_ops/training/training_loop.py: <dictcomp>": 1},
     ),
     "full weights in fp16": ({"form": "full weights", "precision": "fp16"}, BATCH | TERMS | SCALE),
+    "U-Net and text encoder": ({"form": "LoRA", "train_text_encoder": True}, BATCH | TERMS | {TOKENS: 4}),
     "U-Net and embedding": ({"form": "LoRA", "train_embedding": True}, BATCH | TERMS | NORM | {TOKENS: 4}),
 }
 

@@ -29,6 +29,7 @@ NODE_IDS = (
     "CoReContextSimilarity",
     "CoReEvaluationPrompts",
     "CoReLoadConcept",
+    "CoReLoadTimestepLora",
     "CoReSaveConcept",
     "CoReScorecard",
     "CoReSelectiveCaption",

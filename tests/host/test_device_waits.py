@@ -37,7 +37,7 @@ def batch(draws: int = 1) -> Needed:
 
 def tokens(calls: int) -> Needed:
     """The host's encoder copies the tokens, and what it makes of them, in every call."""
-    return {(TO_CARD, "nodes/host/models/text_encoder.py", "encode"): 5 * calls}
+    return {(TO_CARD, "nodes/host/models/text_encoder.py", "_hidden"): 5 * calls}
 
 
 SPANS: Needed = {(TO_CARD, "core_ops/terms.py", "losses"): 1}
@@ -68,9 +68,16 @@ CASES = [
     ),
     *(
         pytest.param("sd1", nodes.finetune, {"form": form}, LOSSES | batch(), id=form)
-        for form in ("full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT", "singular values")
+        for form in ("full weights", "LoRA", "DoRA", "T-LoRA", "LoHa", "LoKr", "OFT", "singular values")
     ),
     pytest.param("sdxl", nodes.finetune, {"form": "LoRA"}, LOSSES | batch(), id="LoRA, SDXL"),
+    pytest.param(
+        "sd1",
+        nodes.finetune,
+        {"form": "T-LoRA", "train_text_encoder": True, "gradient_checkpointing": True},
+        LOSSES | batch() | tokens(1),
+        id="T-LoRA, text encoder",
+    ),
     pytest.param(
         "sd1",
         nodes.finetune,

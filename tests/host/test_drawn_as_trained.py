@@ -83,7 +83,7 @@ def conditioning(clip: Any, text: str) -> Any:
 def trained(models: Any, form: str, **settings: Any) -> tuple[Any, str]:
     """MODEL, and the name of its file."""
     given = {"scope": "cross-attention layers", "learning_rate": 1e-3, "steps": 1, "name": "drawn", **settings}
-    model, *_, path, _, _ = execute(models, form=form, **given)
+    model, _, _, _, _, path, *_ = execute(models, form=form, **given)
     return model, Path(path).name
 
 

@@ -5,7 +5,7 @@ The relative difference of the update, ‖ours − theirs‖ / ‖theirs‖, sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from families.load import load_family
 from families.prepared import Prepared
 from oracles import losses as oracle
 from oracles import text, unet
-from oracles.weights import dora_weight
+from oracles.weights import dora_weight, timestep_change
 from torch import Tensor
 from torch.func import functional_call
 
@@ -33,6 +33,9 @@ class Reference:
     run: Any
     unet: unet.UNetOracle
     text: text.TextOracle
+    frozen: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def loss(self, parameters: dict[str, Tensor], generators: dict[str, torch.Generator]) -> Tensor:
         run = self.run
@@ -62,6 +65,11 @@ class Reference:
         return oracle.diffusion_loss(prediction, wanted, mask).float(), maps
 
     def predict(self, parameters, z_t, t, context, pooled) -> tuple[Tensor, list[Tensor]]:
+        """parameters: those of the U-Net, or what makes them for a timestep."""
+        if callable(parameters):
+            parts = [slice(i, i + 1) for i in range(len(t))]
+            given = [(parameters(int(t[part])), z_t[part], t[part], context, pooled) for part in parts]
+            return torch.cat([self.predict(*values)[0] for values in given]), []
         batch = len(z_t)
         added = None
         if FAMILIES[self.family].pooled_width:
@@ -71,6 +79,19 @@ class Reference:
         values = (z_t, t, context.expand(batch, -1, -1))
         output = functional_call(self.unet.unet, parameters, values, {"added_cond_kwargs": added}).sample
         return output, list(self.unet.recorder.maps)
+
+    def put_text_weights(self, leaves: dict[str, Tensor]) -> None:
+        """LoRAs in the text encoders' weights, alpha as the rank, from `leaves` by their names in the run."""
+        trained = self.run.encoder.trainable
+        for name in [] if trained is None else trained.adapters:
+            path = name.removesuffix(".weight")
+            encoder, _, place = path.partition(".transformer.")
+            layer = self.text.models[encoder[-1]].get_submodule(place)
+            frozen = self.frozen.setdefault(path, layer.weight.detach())
+            if "weight" in layer._parameters:
+                del layer.weight
+            up, down = leaves[f"{path}.lora_up.weight"], leaves[f"{path}.lora_down.weight"]
+            layer.weight = frozen + up @ down
 
     def tokens(self, row: Any) -> tuple[dict[str, list[int]], dict[str, dict[int, Tensor]]]:
         ids, vectors = {}, {}
@@ -132,7 +153,10 @@ def stepped(reference: Reference, trained: dict[str, Tensor], parameters_of: Any
     leaves = {name: value.detach().clone().requires_grad_() for name, value in trained.items()}
     optimizer = torch.optim.AdamW(leaves.values(), lr=RATE, weight_decay=1e-2)
     generators = {name: torch.Generator().manual_seed(5 + offset) for offset, name in enumerate(("data", "prompts"))}
-    reference.loss(parameters_of(leaves), generators).backward()
+    loss = reference.loss(parameters_of(leaves), generators)
+    loss.backward()
+    reference.losses.append(loss.item())
+    reference.gradients.update({name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None})
     optimizer.step()
     return {name: leaf.detach() - trained[name] for name, leaf in leaves.items()}
 
@@ -201,7 +225,73 @@ def test_one_step_of_an_adapter(form, scope):
     assert_same_update(ours, stepped(reference, before, adapted))
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def stirred(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the parameters, which are moved first, so that both matrices of a LoRA have a gradient."""
+    with torch.no_grad():
+        for place, value in enumerate(parameters.values()):
+            value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(place)))
+    return {name: value.detach().clone() for name, value in parameters.items()}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_one_step_of_t_lora_and_of_the_text_encoder(family):
+    """T-LoRA's weights made anew for each picture's timestep, rank by rank, as the paper writes them.
+
+    The text encoder's LoRA goes into transformers' CLIP.
+    """
+    given = {"form": "T-LoRA", "scope": "cross-attention layers", "least_rank": 0.25, "rank_power": 2.0}
+    reference = prepare(family, **given, train_text_encoder=True, text_encoder_rate=RATE)
+    run, names = reference.run, names_in_diffusers(family)
+    trained, text_weights = run.denoiser.trainable, run.encoder.trainable.parameters
+    before = stirred({**trained.parameters, **text_weights})
+    report = next(iter(run.loop))
+    everything = dict(reference.unet.unet.named_parameters())
+
+    def parameters_of(leaves: dict[str, Tensor]) -> Any:
+        reference.put_text_weights(leaves)
+
+        def at(t: int) -> dict[str, Tensor]:
+            changed = dict(everything)
+            for name, adapter in trained.adapters.items():
+                path = name.removesuffix(".weight")
+                now = [leaves[f"{path}.{part}"] for part in ("up", "scale", "down")]
+                start = [getattr(adapter, f"start_{part}") for part in ("up", "scale", "down")]
+                change = timestep_change(now, start, ranks=int(((1000 - t) / 1000) ** 2 * (RANK - 1)) + 1)
+                changed[names[name]] = everything[names[name]] + change.float()
+            return changed
+
+        return at
+
+    stepped(reference, before, parameters_of)
+    assert reference.losses == [pytest.approx(report.total, rel=1e-4)]
+    for part in (trained.parameters, text_weights):  # gradients, for AdamW's first step makes most of the least
+        assert_same_update(
+            {name: p.grad for name, p in part.items()}, {name: reference.gradients[name] for name in part}
+        )
+
+
+def test_one_step_of_full_weights_and_of_the_text_encoder_with_class_images():
+    """Both captions are encoded anew."""
+    given = {"scope": "keys and values of cross-attention", "prior": True}
+    reference = prepare("sd1", **given, train_text_encoder=True, text_encoder_rate=0.0)
+    run, names = reference.run, names_in_diffusers("sd1")
+    weights, text_weights = (each.trainable.parameters for each in (run.denoiser, run.encoder))
+    before = {name: value.detach().clone() for name, value in weights.items()} | stirred(text_weights)
+    report = next(iter(run.loop))
+    ours = {name: value.detach() - before[name] for name, value in {**weights, **text_weights}.items()}
+    everything = dict(reference.unet.unet.named_parameters())
+
+    def parameters_of(leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+        reference.put_text_weights(leaves)
+        return everything | {names[name]: value for name, value in leaves.items() if name in weights}
+
+    theirs = stepped(reference, before, parameters_of)
+    assert reference.losses == [pytest.approx(report.total, rel=1e-4)]
+    for part in (weights, text_weights):
+        assert_same_update({name: ours[name] for name in part}, {name: theirs[name] for name in part})
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sd2_v", "sdxl"])
 def test_semantic_preservation(family):
     """ClassDiffusion's term and its gradient on v, by transformers' CLIP."""
     reference = prepare(family, scope="keys and values of cross-attention", train_embedding=True, semantic_weight=1.0)

@@ -27,6 +27,7 @@ REFUSED = [
     ("CoReUNetIdentityFinetune", {"class_caption": "a {}"}, "class_caption"),
     ("CoReUNetIdentityFinetune", {"optimizer": "AdamW 8-bit"}, "optimizer"),
     ("CoReUNetIdentityFinetune", {"form": "LoRA", "save": "whole U-Net"}, "save"),
+    ("CoReUNetIdentityFinetune", {"form": "T-LoRA", "least_rank": 9.0}, "least_rank"),
     ("CoReUNetIdentityFinetune", {"fused_backward": True, "precision": "fp16"}, "fused_backward"),
     ("CoReTestTimeOptimize", {"prompt": "a dog"}, "prompt"),
     ("CoReTestTimeOptimize", {"save_as": "a b"}, "save_as"),
@@ -54,6 +55,7 @@ REFUSED = [
     ("CoReSaveConcept", {"description": "x" * 10_001}, "description"),
     ("CoReLoadConcept", {"file": "loras/none.safetensors"}, "file"),
     ("CoReLoadConcept", {"embedding_name": "a b"}, "embedding_name"),
+    ("CoReLoadTimestepLora", {"file": "none.safetensors"}, "file"),
 ]
 
 

@@ -30,11 +30,12 @@ def test_model_and_file_say_the_same_and_the_base_stays(family, form, embeddings
     torch.testing.assert_close(prediction(loaded), tuned, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("family", "scope"), [("sd1", "whole U-Net"), ("sdxl", "cross-attention layers")])
-def test_core_draws_with_the_file_of_dora_what_the_run_draws(family, scope, embeddings, caplog):
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_core_draws_with_the_file_of_dora_what_the_run_draws(family, embeddings, caplog):
     models = load_family(family, embedding_directory=str(embeddings))
+    scope = "whole U-Net" if family == "sd1" else "cross-attention layers"
     settings = {"form": "DoRA", "learning_rate": 1e-2, "alpha": 2.0, "name": f"dora-{family}", "scope": scope}
-    model, lora, *_, path, _, _ = execute(models, **settings)
+    model, lora, _, _, _, path, *_ = execute(models, **settings)
     scales = [value for key, value in lora.items() if key.endswith(".dora_scale")]
     assert 4 * len(scales) == len(lora)
     assert all(len(value) == 1 for value in scales), "core takes lengths of columns as they are trained"
@@ -47,27 +48,28 @@ def test_core_draws_with_the_file_of_dora_what_the_run_draws(family, scope, embe
 
 def test_dora_is_trained_as_it_is_drawn(sd1):
     from core_personalization.nodes.finetune.finetune_results import collect, patched_model
+    from core_personalization.nodes.host.models.host_models import HostModels
 
     run = finetune_run(sd1, form="DoRA", learning_rate=1e-2, alpha=2.0)
     list(run.loop)
-    trained = run.denoiser.trainable
-    after = prediction(patched_model(sd1[0], collect(sd1[0], trained)))
+    after = prediction(patched_model(sd1[0], collect(HostModels(*sd1), run.models)))
     with torch.no_grad():
         in_training = prediction_of_unet(sd1[0], run.denoiser.unet)
     torch.testing.assert_close(in_training, after, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["LoRA", "DoRA"])
-def test_dropout_trains_and_not_what_is_drawn_or_measured(sd1, form):
+@pytest.mark.parametrize(("family", "form"), [*((family, "LoRA") for family in FAMILIES), ("sd1", "DoRA")])
+def test_dropout_trains_and_not_what_is_drawn_or_measured(family, form):
+    models = load_family(family)
     given = {"form": form, "scope": "cross-attention layers", "learning_rate": 1e-2, "steps": 3, "batch_size": 1}
-    runs = {p: finetune_run(sd1, **given, dropout=p) for p in (0.0, 0.5)}
+    runs = {p: finetune_run(models, **given, dropout=p) for p in (0.0, 0.5)}
     losses = {p: [report.terms["diffusion"] for report in run.loop] for p, run in runs.items()}
     assert losses[0.5][0] == losses[0.0][0], "while up or down is zero, nothing is there to be left out"
     assert losses[0.5][2] != losses[0.0][2]
     with torch.no_grad():
-        once, again = (prediction_of_unet(sd1[0], runs[0.5].denoiser.unet) for _ in range(2))
+        once, again = (prediction_of_unet(models[0], runs[0.5].denoiser.unet) for _ in range(2))
     assert torch.equal(once, again)
-    assert not torch.equal(once, prediction_of_unet(sd1[0], runs[0.5].denoiser.unet))
+    assert not torch.equal(once, prediction_of_unet(models[0], runs[0.5].denoiser.unet))
 
 
 @pytest.mark.parametrize("form", ["LoHa", "LoKr", "OFT", "singular values"])

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 from core_personalization.core_ops.training.training_loop import NonFiniteLoss
-from families.finetuning import a_concept, execute, pictures
+from families.finetuning import a_concept, execute, finetune_run, pictures
 from families.hashing import weights_hash
 from families.load import load_family
 from families.stopping import cancel_after
@@ -27,6 +27,9 @@ FORMS = [
     | {"min_snr_gamma": 5.0, "ema_decay": 0.9, "caption_dropout": 0.4, "weight_decay": 0.1},
     SMALL | {"form": "LoRA", "train_embedding": True, "semantic_weight": 1.0},
     SMALL | {"form": "LoRA", "dropout": 0.3, "gradient_checkpointing": True},
+    SMALL | {"form": "DoRA", "dropout": 0.3, "train_text_encoder": True, "class_images": pictures(2, seed=8)},
+    SMALL | {"form": "T-LoRA", "least_rank": 0.5, "gradient_checkpointing": True},
+    SMALL | {"train_text_encoder": True, "train_embedding": True, "embedding_rate": 1e-2},
 ]
 
 
@@ -37,7 +40,11 @@ def sd1():
     return load_family("sd1", embedding_directory=folder_paths.get_folder_paths("embeddings")[0])
 
 
-@pytest.mark.parametrize("given", FORMS, ids=["full", "lora", "aligned", "controls", "semantic", "dropout"])
+@pytest.mark.parametrize(
+    "given",
+    FORMS,
+    ids=["full", "lora", "aligned", "controls", "semantic", "dropout", "text-dora", "t-lora", "text-full"],
+)
 def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, given):
     from core_personalization.nodes.host.run_control import Cancelled
 
@@ -59,6 +66,18 @@ def test_repeated_and_resumed_runs_are_bit_for_bit_the_same(sd1, monkeypatch, gi
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in expected)
     assert resumed[2] == first[2]
+
+
+@pytest.mark.parametrize("family", ["sd2", "sd2_v", "sdxl"])
+def test_the_other_families_go_on_from_a_state_bit_for_bit(family):
+    models = load_family(family)
+    given = SMALL | {"form": "T-LoRA", "least_rank": 0.5, "train_text_encoder": True, "dropout": 0.3}
+    whole, half = (finetune_run(models, **given, steps=2) for _ in range(2))
+    next(iter(half.loop))
+    rest = finetune_run(models, **given, steps=2)
+    rest.loop.load_state_dict(half.loop.state_dict())
+    expected, found = [list(run.loop) and run.loop.recipe.parameters for run in (whole, rest)]
+    assert all(torch.equal(*pair) for pair in zip(expected, found, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +153,7 @@ REFUSED = [
     ({"optimizer": "AdamW 8-bit"}, "optimizer: .*bitsandbytes.*Adafactor"),
     ({"precision": "fp16"}, "precision: fp16 needs a GPU"),
     ({"fused_backward": True, "optimizer": "Prodigy"}, "fused_backward: Prodigy"),
+    ({"train_text_encoder": True, "optimizer": "Prodigy"}, "text_encoder_rate: Prodigy finds one rate .* set it to 0"),
     ({"caption_dropout": 0.1, "alignment_mean": 2.0}, "caption_dropout: AttnDreamBooth"),
     ({"fused_backward": True, "gradient_accumulation": 2}, "fused_backward: .*gradient_accumulation"),
     ({"fused_backward": True, "max_gradient_norm": 1.0}, "fused_backward: .*max_gradient_norm"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored
 from .unet_layout import Block, attention_blocks, block_depths, block_of, cross_attention_layers, recomputable_blocks
 
 if TYPE_CHECKING:
+    from ....core_ops.weights.timestep_rank import TimestepRanks
     from ....core_ops.weights.trainable_weights import TrainableWeights
+    from .timestep_lora import TimestepLora
     from .trainable_unet import WeightChoice
 
 LATENT_CHANNELS = 4
@@ -34,6 +37,8 @@ OF_ANOTHER_KIND = {
     comfy.model_base.SD21UNCLIP: "a model that reads pictures too (unCLIP); load Stable Diffusion 2.1 itself",
 }
 CPU = torch.device("cpu")
+ADDED = "core_personalization_added"
+"""Attachment of a MODEL: what of ours its layers gain while it samples, and a copy must have too."""
 CONDITIONAL = uuid.UUID(int=0)
 """The host's samplers name each conditioning of a batch so."""
 
@@ -84,6 +89,10 @@ def prediction_of(model: ModelPatcher) -> Prediction:
     )
 
 
+def added_to(model: ModelPatcher) -> Sequence[TimestepLora]:
+    return model.attachments.get(ADDED, ())
+
+
 def own_side(model: ModelPatcher) -> int:
     """Side in pixels of the pictures that the model was made for, by the width of its text encoder's output."""
     by_width = {768: 512, 1024: 768 if prediction_of(model) == "v" else 512}
@@ -124,9 +133,12 @@ class HostDenoiser:
         unet: Any = frozen_copy(weights, lambda name: CPU if name.rpartition(".")[0] in away else self.device)
         stays = partial(stays_stored, device=model.load_device, dtype=self.dtype)
         if plan.trained:
-            self.trainable = plan.trained.apply(unet, (self.device, self.dtype), stays)
+            names = plan.trained.names(unet)
+            self.trainable = plan.trained.apply(unet, names, compute=(self.device, self.dtype), stays=stays)
         else:
             cast_frozen(unet, self.dtype, stays)
+        self._ranks = [each.onto(unet, self.device) for each in added_to(model)]
+        self._ranks += [self.trainable.ranks] if plan.trained else []
         self.unet: UNetModel = unet
         if plan.recomputed_levels is not None:
             self.checkpoint_blocks(plan.recomputed_levels)
@@ -177,7 +189,7 @@ class HostDenoiser:
         depths = block_depths(self.unet)
         for name, module in recomputable_blocks(self.unet).items():
             if not levels or depths[block_of(name)] < levels:
-                module.forward = partial(_recomputed, module.forward)
+                module.forward = partial(_recomputed, self._ranks, module.forward)
 
     def _encoded_size(self, z_t: Tensor) -> Tensor:
         """What SDXL reads beside the pooled text, [1, n]: the pictures' size, as the host encodes it."""
@@ -194,13 +206,16 @@ class HostDenoiser:
         if self.unet.num_classes is not None and text.pooled is not None:
             added = torch.cat([text.pooled.to(self.dtype), self._encoded_size(z_t).expand(batch, -1)], dim=1)
         try:
-            return self.unet(
-                z_t.to(self.dtype),
-                t.float(),
-                context=text.context.to(self.dtype),
-                y=added,
-                transformer_options={**self._layered(options, text), **self._sampler_options(t)},
-            ).float()
+            with ExitStack() as timesteps:
+                for ranks in self._ranks:
+                    timesteps.enter_context(ranks.at(t))
+                return self.unet(
+                    z_t.to(self.dtype),
+                    t.float(),
+                    context=text.context.to(self.dtype),
+                    y=added,
+                    transformer_options={**self._layered(options, text), **self._sampler_options(t)},
+                ).float()
         except KeyError as error:
             if not self._patches:
                 raise
@@ -236,8 +251,10 @@ def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) ->
     return away
 
 
-def _recomputed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
-    """`checkpoint` with the options of now: the U-Net notes in them which block runs, and goes on to the next."""
+def _recomputed(ranks: Iterable[TimestepRanks], forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+    """`checkpoint` with timesteps and options of now: the U-Net notes in these which block runs, and goes on."""
     if "transformer_options" in kwargs:
         kwargs["transformer_options"] = dict(kwargs["transformer_options"])
+    for each in ranks:
+        forward = each.as_now(forward)
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

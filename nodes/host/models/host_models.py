@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from ...files.file_metadata import pack_version
-from .denoiser import HostDenoiser, UNetPlan, prediction_of
+from .denoiser import HostDenoiser, UNetPlan, added_to, prediction_of
 from .text_encoder import HostTextEncoder, encoder_names
+
+if TYPE_CHECKING:
+    from .trainable_unet import WeightChoice
 
 ARCHITECTURES = {
     ("clip_l",): {"epsilon": "stable-diffusion-v1", "v": "stable-diffusion-v1"},
@@ -51,13 +54,14 @@ class HostModels:
         """Where a training computes."""
         return self.model.load_device
 
-    def copied(self, plan: UNetPlan) -> TrainingModels:
+    def copied(self, plan: UNetPlan, text: WeightChoice | None = None) -> TrainingModels:
         """Copies on the plan's device, trainable where it says so; on `meta` shapes of what the device will hold.
 
-        The host unloads its own.
+        text: in which form the text encoder is trained, None for frozen. The host unloads its own.
         """
         place = plan.device or self.device
-        return TrainingModels(HostTextEncoder(self.clip, place, self.device), HostDenoiser(self.model, plan))
+        encoder = HostTextEncoder(self.clip, place, self.device, text)
+        return TrainingModels(encoder, HostDenoiser(self.model, plan))
 
     def digests(self) -> dict[str, str]:
         """Fingerprints of what decides what a training on these models learns, patches included, by part."""
@@ -137,6 +141,8 @@ def _patches_digest(patcher: ModelPatcher) -> str:
 
     for key in sorted(patcher.patches, key=str):
         add((str(key), patcher.patches[key]))
+    for lora in added_to(patcher):
+        add(lora.made_of)
     return digest.hexdigest()
 
 

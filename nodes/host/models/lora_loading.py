@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.lora
 import comfy.sd
@@ -19,7 +19,9 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from ....core_ops.weights.low_rank import LowRank
-from ....core_ops.weights.trainable_weights import TrainableWeights
+
+if TYPE_CHECKING:
+    from ....core_ops.weights.trainable_weights import TrainableWeights
 
 
 def apply_lora(
@@ -47,19 +49,20 @@ def apply_lora(
     return comfy.sd.load_lora_for_models(model, clip, lora=dict(lora), strength_model=strength, strength_clip=strength)
 
 
-def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor]) -> dict[str, LowRank]:
-    """The U-Net's part of a LoRA file, by names of its weights; raises ValueError for a file that has none for it."""
+def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor], parameter: str) -> dict[str, LowRank]:
+    """The U-Net's part of a LoRA file, by names of its weights; raises ValueError, beginning with `parameter`, for a
+    file that has none for it."""
     patches = comfy.lora.load_lora(dict(lora), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
     weights, pairs = model.model.state_dict(), dict[str, LowRank]()
     for key, patch in patches.items():
         more = patch.weights[3:] if getattr(patch, "name", "") == "lora" else [patch]  # DoRA and the like
         if any(each is not None for each in more) or not _fits(patch, key, weights[key]):
-            raise ValueError(f"start_from: what it has for {key} is no LoRA of this model; choose another file.")
+            raise ValueError(f"{parameter}: what it has for {key} is no LoRA of this model; choose another file.")
         up, down, alpha = patch.weights[:3]
         alpha = float(up.shape[1] if alpha is None else alpha)
         pairs[key.removeprefix("diffusion_model.")] = LowRank(up.float(), down.float(), alpha=alpha)
     if not pairs:
-        raise ValueError("start_from: it has no LoRA of this model's U-Net; choose another file.")
+        raise ValueError(f"{parameter}: it has no LoRA of this model's U-Net; choose another file.")
     return pairs
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import comfy.lora
 import torch
 from comfy.clip_model import CLIPLayer
 from comfy.model_patcher import ModelPatcher
@@ -18,6 +19,10 @@ from ....core_ops.prompts.token_rows import ConceptSlot, TokenRow
 from ....core_ops.space_time.neural_mapper import with_bypass
 from ....core_ops.weights.stored_weights import cast_frozen
 from .module_copy import HostWeights, frozen_copy, stays_stored, validate_copyable
+
+if TYPE_CHECKING:
+    from ....core_ops.weights.trainable_weights import TrainableWeights
+    from .trainable_unet import WeightChoice
 
 ENCODERS = ("clip_l", "clip_h", "clip_g")
 """The host's names, in the order in which it concatenates their outputs."""
@@ -80,13 +85,22 @@ class _DifferentiableLayer(CLIPLayer):
 
 
 class HostTextEncoder:
-    """A frozen copy of a CLIP's encoders, differentiable in a row's vectors; computes in fp32 like the host.
+    """A copy of a CLIP's encoders, differentiable in a row's vectors and in what is trained; computes in fp32 like the
+    host.
 
     device: where it computes, the host's own place by default; `meta` for a rehearsal. on_device: the one that a
-    rehearsal stands for.
+    rehearsal stands for. trained: in which form its layers are trained, None for frozen.
     """
 
-    def __init__(self, clip: CLIP, device: torch.device | None = None, on_device: torch.device | None = None) -> None:
+    trainable: TrainableWeights | None = None
+
+    def __init__(
+        self,
+        clip: CLIP,
+        device: torch.device | None = None,
+        on_device: torch.device | None = None,
+        trained: WeightChoice | None = None,
+    ) -> None:
         self.names = encoder_names(clip)
         self.device = device = device or clip.patcher.load_device
         self.host_weights = HostWeights(clip.patcher)
@@ -101,9 +115,13 @@ class HostTextEncoder:
                 module.__class__ = _DifferentiableLayer
         # The host computes in fp32. Not the vocabulary, of which a prompt reads some rows only.
         stays = partial(stays_stored, device=on_device or device, dtype=torch.float32)
-        cast_frozen(model, torch.float32, stays=stays, untouched=vocabularies)
         self._encoders: dict[str, SDClipModel] = {name: getattr(model, name) for name in self.names}
         self._norms = {name: _taken_apart(encoder) for name, encoder in self._encoders.items()}
+        if trained is None:
+            cast_frozen(model, torch.float32, stays=stays, untouched=vocabularies)
+        else:
+            names, compute = layer_weights(self._encoders), (device, torch.float32)
+            self.trainable = trained.apply(model, names, compute=compute, stays=stays, untouched=vocabularies)
 
     def release(self) -> None:
         """Gives its memory back, when every prompt has been encoded."""
@@ -177,6 +195,22 @@ def _taken_apart(encoder: SDClipModel) -> Callable[[Tensor], Tensor]:
         encoder.layer, encoder.layer_idx = "hidden", -1
     encoder.layer_norm_hidden_state = False
     return encoder.transformer.text_model.final_layer_norm if normed else nn.Identity()
+
+
+def layer_weights(encoders: Mapping[str, Any]) -> list[str]:
+    """Names of the matrices of attention and MLP in all layers that a U-Net's text goes through, by encoder's name.
+
+    With *penultimate* output, or CLIP Set Last Layer, the rest is left out: it learns nothing, and SD 2.x has no such
+    layers in other programs. SDXL's pooled text comes from all layers of its last encoder.
+    """
+    names: list[str] = []
+    for name, encoder in encoders.items():
+        through = encoder.num_layers
+        if encoder.layer == "hidden" and name != "clip_g":
+            through = encoder.layer_idx % encoder.num_layers + 1
+        path = f"{name}.transformer.text_model.encoder.layers"
+        names += [f"{path}.{layer}.{part}.weight" for layer in range(through) for part in comfy.lora.LORA_CLIP_MAP]
+    return names
 
 
 def _fill(tokens: Sequence[int | Tensor | ConceptSlot], vectors: Tensor | None) -> list[int | Tensor]:
