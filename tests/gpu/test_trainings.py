@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from core_personalization.nodes.embedding.methods import METHODS
-from families.finetuning import pictures
+from families.concepts import sample
+from families.finetuning import execute, pictures
 from families.load import load_file
 from robustness.smallest import SMALLEST
 from robustness.subjects import Result, finetune, train_embedding
@@ -93,6 +94,19 @@ def test_a_unet_trains_along_with_an_embedding_and_class_images(models):
     more = {"alignment_mean": 2.0, "caption_template": "a {} teddy bear", "augmentation": 2, "preview_every": 2}
     result = trained(models, "along", form="LoRA", **given, **more, optimizer="Adafactor", max_gradient_norm=1.0)
     assert all(value.isfinite().all() for value in result.values())
+
+
+@pytest.mark.usefixtures("no_last_preview")
+def test_a_t_lora_draws_on_the_card_and_leaves_it(models):
+    from core_personalization.nodes.host.models.denoiser import added_to
+
+    given = {"form": "T-LoRA", "scope": "attention layers", "learning_rate": 1e-2, "name": "drawn"}
+    with torch.inference_mode():
+        model = execute(models, **given)[0]
+    drawn, base = (sample(each, models[1], "a dog") for each in (model, models[0]))
+    assert drawn.isfinite().all() and not torch.allclose(drawn, base, atol=1e-3)
+    (lora,) = added_to(model)
+    assert {matrix.device.type for pair in lora._matrices.values() for matrix in pair} == {"cpu"}
 
 
 @pytest.mark.usefixtures("no_last_preview")
