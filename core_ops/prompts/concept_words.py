@@ -28,7 +28,7 @@ def with_place(caption: str, words: Sequence[str], category: str = "") -> tuple[
     caption = " ".join(caption.split())
     mention = f"(?:{'|'.join(map(_pattern, ('{}', *words)))})"
     if category.strip():
-        mention += rf"(?:(?:,\s+an?\s+|{_GAP}|(?<=[-_])){_words(category)}{_AFTER})?"
+        mention += rf"(?:(?:,\s+an?\s+|{_GAP}|(?<=[-_])){_words(category)}{_AFTER})*"
     named = re.compile(mention, re.IGNORECASE)
     if (first := named.search(caption)) is None:
         return caption, 0

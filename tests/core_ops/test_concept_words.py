@@ -50,6 +50,7 @@ def test_a_caption_without_them_stays_and_is_told_apart(caption):
         ("sks dog near sks dog's bowl", "{} near its bowl"),
         ("sks dog sks dog in the snow", "{} in the snow"),
         ("{} in the snow, sks dog", "{} in the snow"),
+        ("sks dog dog, a dog in the snow, sks dog dog", "{} in the snow"),
     ],
 )
 def test_of_several_places_the_first_is_kept(caption, right):

@@ -59,6 +59,10 @@ REFUSED = [
 ]
 
 
+UNCHECKED = {"CoReAttentionMaps", "CoReAttentionSheet"}
+"""All of them is looked at by the host."""
+
+
 @pytest.fixture(scope="module")
 def nodes(comfyui) -> dict[str, Any]:
     from core_personalization.nodes.extension import PersonalizationExtension
@@ -97,7 +101,7 @@ def test_every_node_accepts_what_it_is_made_with(nodes, widgets):
 
     own = io.ComfyNode.validate_inputs.__func__
     checked = [name for name, node in nodes.items() if node.validate_inputs.__func__ is not own]
-    assert set(nodes) - set(checked) == {"CoReAttentionMaps"}  # All of it is looked at by the host.
+    assert set(nodes) - set(checked) == UNCHECKED
     for name in checked:
         assert validate(nodes[name], widgets(name)) is True, name
 
@@ -114,7 +118,7 @@ def test_what_a_link_brings_is_not_known_and_refuses_nothing(nodes, widgets):
     values = widgets("CoReTrainEmbedding") | {"rescale_from": 0.9}
     del values["rescale_to"]
     assert validate(nodes["CoReTrainEmbedding"], values)
-    for name in nodes.keys() - {"CoReAttentionMaps"}:
+    for name in nodes.keys() - UNCHECKED:
         assert validate(nodes[name], {}), name
         linked = dict.fromkeys(widgets(name), None)
         assert validate(nodes[name], linked), name
@@ -123,6 +127,7 @@ def test_what_a_link_brings_is_not_known_and_refuses_nothing(nodes, widgets):
 def test_the_server_takes_a_text_that_comes_by_a_link(server):
     """A widget whose value is not there yet is None for the node."""
     given = {"prompt_set": "own", "seeds_per_prompt": 1, "seed": 0, "concept_text": "sks", "super_category": ["1", 0]}
+    given |= {"protocol": "own numbers", "steps": 1, "guidance": 1.0}
     graph = {
         "1": {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "dog"}},
         "2": {"class_type": "CoReEvaluationPrompts", "inputs": {**given, "own_prompts": "a {} in the snow"}},
