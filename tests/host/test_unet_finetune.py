@@ -111,7 +111,7 @@ def test_everything_connected(sd1):
     settings |= {"train_embedding": True, "embedding_rate": 1e-3, "alignment_mean": 2.0, "alignment_variance": 5.0}
     settings |= {"optimizer": "Adafactor", "gradient_accumulation": 2, "gradient_checkpointing": True}
     settings |= {"max_gradient_norm": 1.0, "save": "whole U-Net and LoRA"}
-    _, lora, losses, _, _, path, refined, _ = execute(sd1, concept, images, masks, captions, class_images, **settings)
+    _, lora, losses, _, _, path, refined, *_ = execute(sd1, concept, images, masks, captions, class_images, **settings)
     assert set(losses) >= {"diffusion", "attention_alignment", "prior_preservation", "embedding_norm"}
     assert refined.name == "everything" and refined.path.is_file()
     assert not torch.equal(refined.vectors["clip_l"], concept.vectors["clip_l"])
