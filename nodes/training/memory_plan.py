@@ -116,6 +116,5 @@ def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of
 
 
 def _said(new: Mapping[str, Any]) -> str:
-    on = [f"{name} on" for name, value in new.items() if value is True]
-    off = [f"{name} off" for name, value in new.items() if value is False]
-    return " and ".join(on + off + [f"{name} {value}" for name, value in new.items() if not isinstance(value, bool)])
+    words = {True: "on", False: "off"}
+    return " and ".join(f"{name} {words[v] if isinstance(v, bool) else v}" for name, v in new.items())

@@ -101,7 +101,7 @@ class SharedSettings:
         advanced=True,
     )
     weight_decay: float = number(
-        0.01, low=0.0, high=1.0, step=0.001, help="The optimizer's weight decay. Published: 0.01.", advanced=True
+        0.01, low=0.0, high=1.0, step=0.0001, help="The optimizer's weight decay. Published: 0.01.", advanced=True
     )
     min_snr_gamma: float = number(
         0.0,
