@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from photo_files import jpeg, photo, photo_folder
@@ -12,13 +13,16 @@ NODE, CAPTIONS = 1, 2
 
 @pytest.fixture
 def node(editor, server):
-    """One that stands alone, in a ComfyUI that has a folder of photos."""
+    """One that stands alone, in a ComfyUI that has a folder of photos; other tests find none."""
     photo_folder(server.process.base.input / "my-cat")
     editor.load({"nodes": [], "links": [], "version": 0.4})
     editor.page.evaluate("() => app.refreshComboInNodes()")
     placed = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [420, 700]}
     editor.load({"nodes": [placed], "links": [], "version": 0.4})
-    return NODE
+    yield NODE
+    for folder in ("my-cat", "uploaded"):
+        shutil.rmtree(server.process.base.input / folder, ignore_errors=True)
+    editor.page.evaluate("() => app.refreshComboInNodes()")
 
 
 def test_what_is_in_a_folder_is_seen_as_soon_as_it_is_chosen(editor, node):
