@@ -58,6 +58,12 @@ def drawn(name: str, words: str) -> Drawn:
     return draw
 
 
+def two_methods(runs: Runs) -> Image.Image:
+    run = runs.of(TWO_METHODS)
+    pictures = [run.pictures(f"{which} method (pictures)")[0] for which in ("One", "Another")]
+    return given().line("two methods, the same seed", accent=True).row(pictures, ["CoRe", "DTI"]).image(SIDE)
+
+
 def shared_concept(runs: Runs) -> Image.Image:
     run = runs.of("Use a shared concept")
     sheet = Sheet(SIDE).line("one file: word, LoRA, picture, card", accent=True)
@@ -114,6 +120,7 @@ def sdxl(runs: Runs) -> Image.Image:
 
 WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth LoRA"
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
+TWO_METHODS = "Train with two methods - side by side"
 LAYERS = "Train a word by layer - XTI and NeTI"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
@@ -124,6 +131,7 @@ THUMBNAILS: Mapping[str, Drawn] = {
     DREAMBOOTH: compared(DREAMBOOTH, "sks dog, as a LoRA", ["without", "with the LoRA"]),
     CUSTOM: compared(CUSTOM, "keys, values and a word", ["before", "after"]),
     CAPTIONS: captions,
+    TWO_METHODS: two_methods,
     LAYERS: drawn(LAYERS, "a word for each layer"),
     "Use a shared concept": shared_concept,
     IGNORED: ignored_word,

@@ -29,12 +29,24 @@ from .training import (
     quick_start,
     sdxl,
     three_stages,
+    two_methods,
     word_and_lora,
 )
 
 FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
     "example_workflows": (
-        *(quick_start, form, word_and_lora, sdxl, three_stages, dreambooth_lora, custom_diffusion, captions, by_layer),
+        *(
+            quick_start,
+            form,
+            word_and_lora,
+            sdxl,
+            three_stages,
+            dreambooth_lora,
+            custom_diffusion,
+            captions,
+            two_methods,
+            by_layer,
+        ),
         *(shared_concept, ignored_word, attention, side_by_side, score, best_step),
     ),
     "subgraphs": (two_stages,),

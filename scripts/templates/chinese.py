@@ -39,6 +39,12 @@ TITLES: Mapping[str, str] = {
     "What to do": "操作说明",
     "Your photos": "您的照片",
     "A word for each layer": "每层一个词",
+    "One method": "一种方法",
+    "Another method": "另一种方法",
+    "One method, drawn": "一种方法，绘制",
+    "Another method, drawn": "另一种方法，绘制",
+    "One method (pictures)": "一种方法（图像）",
+    "Another method (pictures)": "另一种方法（图像）",
     "Masks by themselves (Ctrl+B)": "自动生成蒙版（Ctrl+B）",
     "Scores of the last one": "最后一个的评分",
     "Your prompt": "您的提示词",
@@ -133,6 +139,11 @@ NOTES: Mapping[str, str] = {
     "line per photo, in their order. Or connect a vision-language model.": (
         "同一张沙发上的四张照片会把沙发也教给模型。描述说明您的狗*以外*的一切（SID，Kim et al. 2024）：每张照片一"
         "行，按照片的顺序。也可以连接视觉语言模型。"
+    ),
+    "Which method suits your thing and your model? Choose one in each training: its published values fill in. The "
+    "same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.": (
+        "哪种方法适合您的东西和模型？在每次训练中各选一种：会填入其公布的值。照片、提示词和种子相同。\n\n"
+        "XTI 和 NeTI 有自己的模板。"
     ),
     "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a small "
     "network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.": (

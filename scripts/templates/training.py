@@ -148,6 +148,45 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     return graph
 
 
+def two_methods(known: Mapping[str, Any]) -> Graph:
+    """The same photos, prompt and seed with the words of two methods."""
+    graph = Graph("Train with two methods - side by side", known)
+    draw, show = 992, 1276
+    graph.note(
+        *((0, 820), (270, 130)),
+        "Which method suits your thing and your model? Choose one in each training: its published values fill in. The "
+        "same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.",
+    )
+    loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
+    others = {"steps": 400, "batch_size": 4, "learning_rate": 0.04}
+    trained = [
+        graph.node(
+            *("CoReTrainEmbedding", (left, 0), (310, TRAINING_HEIGHT), title),
+            **models(loader),
+            **pictures_of(pictures),
+            **{"concept_name": f"{NAME}-{name}", "method": method, **values},
+        )
+        for title, left, name, method, values in (
+            ("One method", 304, "core", "CoRe", CORE),
+            ("Another method", 648, "dti", "Directional Textual Inversion", others),
+        )
+    ]
+    drawings = []
+    for row, word in enumerate(trained):
+        drawn = graph.place(
+            *(drawing(known), (draw, 440 * row), DRAWING, f"{word.title}, drawn"),
+            **models(loader),
+            **{key: word[key] for key in ("concept", "resolution")},
+        )
+        graph.node("SaveImage", (show, 440 * row), PICTURES, f"{word.title} (pictures)", images=drawn["images"],
+                   filename_prefix=f"{NAME}/{word.title.lower()}")  # fmt: skip
+        drawings.append(drawn)
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · Learn it", *trained)
+    graph.group("3 · Use it in any prompt", *drawings)
+    return graph
+
+
 def word_and_lora(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my dog - word and LoRA", known)
     note = (
