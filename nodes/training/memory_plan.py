@@ -116,5 +116,9 @@ def what_would_help(settings: Any, changes: Iterable[Mapping[str, Any]], plan_of
 
 
 def _said(new: Mapping[str, Any]) -> str:
-    words = {True: "on", False: "off"}
-    return " and ".join(f"{name} {words[v] if isinstance(v, bool) else v}" for name, v in new.items())
+    def said(name: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return f"{name} on" if value else f"{name} off"
+        return f"{name} {value}"
+
+    return " and ".join(said(name, value) for name, value in new.items())
