@@ -178,9 +178,12 @@ def two_methods(known: Mapping[str, Any]) -> Graph:
             **models(loader),
             **{key: word[key] for key in ("concept", "resolution")},
         )
-        graph.node("SaveImage", (show, 440 * row), PICTURES, f"{word.title} (pictures)", images=drawn["images"],
-                   filename_prefix=f"{NAME}/{word.title.lower()}")  # fmt: skip
-        drawings.append(drawn)
+        saved = graph.node(
+            *("SaveImage", (show, 440 * row), PICTURES, f"{word.title} (pictures)"),
+            images=drawn["images"],
+            filename_prefix=f"{NAME}/{word.title.lower()}",
+        )
+        drawings += [drawn, saved]
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", *trained)
     graph.group("3 · Use it in any prompt", *drawings)
