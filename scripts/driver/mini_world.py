@@ -30,7 +30,6 @@ INPUTS: Mapping[str, Mapping[str, Any]] = {
 """By node type. What comes from another node stays."""
 NODES: Mapping[str, Mapping[str, Any]] = {
     "One picture at a time": {"batch_size": 1},
-    "A word for each layer": {"gradient_accumulation": 4},
     "Stage 1 · a word": {"steps": 60, "batch_size": 4, "learning_rate": 3e-3},
     "Stage 2 · where it looks": {"steps": 20, "learning_rate": 5e-4, "augmentation": 0},
     "Stage 2 · its looks": {"learning_rate": 7e-4},
