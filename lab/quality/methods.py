@@ -18,11 +18,12 @@ OTHERS_ALONE: Mapping[str, Settings] = {
     "CoRe + DTI": {"method": "CoRe + DTI", "weighting": "balanced", "learning_rate": 0.04},
     "Directional Textual Inversion": {"method": "Directional Textual Inversion", "learning_rate": 0.04},
     "Cross Initialization": {"method": "Cross Initialization"},
+    "Cross Initialization, rate 0.05": {"method": "Cross Initialization", "learning_rate": 0.05},
     "TI + ViCo's regularizer": {"method": "TI + ViCo's regularizer"},
     "XTI (P+)": {"method": "XTI (P+)"},
     "NeTI": {"method": "NeTI", "learning_rate": 8e-3},
 }
-"""Words alone, at their published rates."""
+"""Words alone, at their published rates; Cross Initialization also at one that was found on patchwork-dog."""
 CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED: Settings = {"weighting": "balanced"}
 """With the shares that are the node's defaults."""
