@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ class Concept:
     def phrase(self) -> str:
         """What stands for the concept in a prompt."""
         return f"{self.token} {self.super_category}" if self.with_category else self.token
+
+    def learned_further(self, name: str, vectors: Mapping[str, Tensor], path: Path) -> Concept:
+        """As a plain embedding of another name, whatever it was before."""
+        return replace(self, name=name, vectors=vectors, path=path, words="", space_time=None)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
     if files.embedding is not None:
         vectors, _ = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
-        concept = replace(concept, name=checked.settings.name, vectors=vectors, path=files.embedding, words="")
+        concept = concept.learned_further(checked.settings.name, vectors, files.embedding)
     before = FinishedTraining.read(path)
     return Finetuned(
         model=patched_model(host.model, weights, checked.settings.rank_schedule),

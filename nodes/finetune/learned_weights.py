@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,7 @@ class LearnedWeights:
         if not self.checked.settings.train_embedding:
             return concept
         vectors = self.embedding.snapshot()
-        path = concept_files.embedding_path(name)
-        refined = replace(concept, name=name, vectors=vectors, path=path, words="", space_time=None)
+        refined = concept.learned_further(name, vectors, concept_files.embedding_path(name))
         concept_files.save_embedding(name, vectors, card={**card, "phrase": refined.phrase}, overwrite=overwrite)
         return refined
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -127,7 +127,7 @@ def save_refined(host: HostModels, checked: CheckedPrompt, refined: RefinedPromp
     place = checked.concepts.place(0)
     vectors = {encoder: value[place] for encoder, value in refined.vectors.items()}
     path = concept_files.embedding_path(settings.save_as)
-    concept = replace(original, name=settings.save_as, vectors=vectors, path=path, space_time=None)
+    concept = original.learned_further(settings.save_as, vectors, path)
     training = {
         "resolution": min(checked.size),
         "phrase": concept.phrase,

@@ -194,3 +194,12 @@ def test_tea_turns_a_concept_at_once_and_may_come_before_the_steps(family, embed
     assert same_bits(conditioning, core_encode(family[1], f"a {turned.token} and a {second.token}"))
     before, after = zip(*measured(report)[0].values(), strict=True)
     assert after < before
+
+
+def test_words_of_the_model_become_an_embedding_when_they_are_refined(sd1):
+    from core_personalization.nodes.sharing.concept_from_words import ConceptFromWords
+
+    with torch.inference_mode():
+        words, *_ = ConceptFromWords.execute(sd1[1], words="sks", super_category="dog", with_category=False).args
+    _, _, refined = execute(sd1, concept=words, steps=1, save_as="of-words", overwrite=True)
+    assert refined.phrase == "embedding:of-words"

@@ -284,3 +284,13 @@ def test_a_prompt_of_another_node_has_its_name(sd1, embeddings, method):
     assert torch.equal(braces, named)
     with pytest.raises(ValueError, match="template"):
         apply(sd1, concept, "a dog on grass")
+
+
+def test_a_finetune_that_trains_its_word_along_leaves_a_plain_one_also_when_it_is_loaded(sd1, embeddings):
+    from families.finetuning import execute as finetune
+
+    concept, *_ = execute(sd1, concept_name="by-layer", method="XTI (P+)", **GIVEN)
+    given = {"name": "along", "form": "LoRA", "train_embedding": True, "steps": 1}
+    for overwrite in (True, False):  # trained, then loaded
+        *_, refined, _, _ = finetune(sd1, concept, **given, overwrite=overwrite)
+        assert refined.space_time is None and refined.phrase == "embedding:along"
