@@ -52,6 +52,13 @@ class SpaceTimeEmbedding(TrainableEmbedding):
         self, encoder: TextEncoder, rows: Sequence[TokenRow], t: Tensor, random: torch.Generator | None = None
     ) -> TextConditioning:
         """Each row at its timestep of t [B]. What all layers share, and SDXL's pooled text, is of `vectors`."""
+        by_layer = self.contexts(encoder, rows, t, random)
+        return replace(encoder.encode(rows, self.vectors), by_layer=by_layer)
+
+    def contexts(
+        self, encoder: TextEncoder, rows: Sequence[TokenRow], t: Tensor, random: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What keys are made of, and values, [B, L, N, D] each."""
         vectors = self.at(t, random)
         each = [moved(row, place) for place, row in enumerate(row for row in rows for _ in range(self.layers))]
         v = _slots(vectors.v)
@@ -60,7 +67,7 @@ class SpaceTimeEmbedding(TrainableEmbedding):
         else:
             keys, values = encoder.encode_with_bypass(each, v, _slots(vectors.bypass))
         keys, values = (rearrange(x, "(B L) N D -> B L N D", L=self.layers) for x in (keys, values))
-        return replace(encoder.encode(rows, self.vectors), by_layer=(keys, values))
+        return keys, values
 
 
 def moved(row: TokenRow, place: int) -> TokenRow:

@@ -26,8 +26,11 @@ from ..models.text_encoder import HostTextEncoder
 from ..models.unet_layout import attention_blocks
 from .attention_replacement import with_layer_contexts
 from .sampling_wrappers import EVALUATION, SAMPLING, UNET_CALL, with_wrappers
+from .watched_entries import same_text
 
 MARK = "core_concept"
+ALWAYS = 0.0
+"""In place of a timestep, of texts that are the same at all."""
 UNUSED = (
     "conditioning: this sampling does not use that of Apply Concept; connect both its model and its conditioning to "
     "the sampler, or the model from before it."
@@ -47,9 +50,12 @@ class LayeredSampling:
         self._texts: dict[float, tuple[Tensor, Tensor]] = {}
         self._marked: set[Any] = set()
         with autograd_mode(), torch.no_grad():
-            text = HostTextEncoder(clip).encode([row], embedding.vectors)
+            encoder = HostTextEncoder(clip)
+            text = encoder.encode([row], embedding.vectors)
             self._context = text.context.cpu()
             self._pooled = None if text.pooled is None else text.pooled.cpu()
+            if not embedding.timed:
+                self._keep(encoder, [ALWAYS])
 
     @property
     def conditioning(self) -> list[list[Any]]:
@@ -88,23 +94,18 @@ class LayeredSampling:
 
     def _is_whole(self, context: Tensor) -> bool:
         begin = context[:, : self._context.shape[1]].float().cpu()
-        return begin.shape[1:] == self._context.shape[1:] and torch.allclose(
-            begin, self._context.expand_as(begin), rtol=1e-3, atol=1e-3 * float(self._context.abs().max())
-        )
+        return begin.shape[1:] == self._context.shape[1:] and same_text(begin, self._context)
 
     def _encode(self, times: Sequence[float]) -> None:
         """At those where it is not there yet."""
-        times = times if self._embedding.timed else [0.0]
-        missing = sorted(set(times) - self._texts.keys())
-        if not missing:
-            return
-        with autograd_mode(), torch.no_grad():
-            encoder = HostTextEncoder(self._clip)
-            for t in missing:
-                text = self._embedding.text(encoder, [self._row], torch.tensor([t]))
-                assert text.by_layer is not None
-                keys, values = text.by_layer
-                self._texts[t] = keys.cpu(), values.cpu()
+        if missing := sorted({*times} - self._texts.keys()) if self._embedding.timed else []:
+            with autograd_mode(), torch.no_grad():
+                self._keep(HostTextEncoder(self._clip), missing)
+
+    def _keep(self, encoder: HostTextEncoder, times: Sequence[float]) -> None:
+        for t in times:
+            keys, values = self._embedding.contexts(encoder, [self._row], torch.tensor([t]))
+            self._texts[t] = keys.cpu(), values.cpu()
 
     def _evaluate(self, executor: Any, model: Any, conds: Any, *args: Any, **more: Any) -> Any:
         self._marked = {entry["uuid"] for entries in conds for entry in entries or () if self._is_marked(entry)}
@@ -119,7 +120,7 @@ class LayeredSampling:
         for number, chunk in enumerate(chunks):
             if chunk in self._marked:
                 rows = slice(number * images, (number + 1) * images)
-                t = float(timesteps[rows.start]) if self._embedding.timed else 0.0
+                t = float(timesteps[rows.start]) if self._embedding.timed else ALWAYS
                 self._encode([t])  # of a sampler that looks between its steps
                 options = with_layer_contexts(options, self._blocks, self._texts[t], rows)
         return executor(x, timesteps, context, y, control, options, **more)

@@ -81,7 +81,7 @@ class WatchedEntries:
                     for text in self._text.contexts
                     if context.shape[-1] == text.shape[-1] and text.shape[0] in (1, context.shape[0])
                     for start in range(0, context.shape[1] - text.shape[1] + 1, self._text.row_length)
-                    if _same(context[:, start : start + text.shape[1]], text)
+                    if same_text(context[:, start : start + text.shape[1]], text)
                 ),
                 None,
             )
@@ -113,7 +113,7 @@ def _context(entry: Mapping[str, Any]) -> Tensor:
     return entry["model_conds"]["c_crossattn"].cond
 
 
-def _same(part: Tensor, text: Tensor) -> bool:
+def same_text(part: Tensor, text: Tensor) -> bool:
     """Whether a part [b, n, D] of a context is the text [1 or b, n, D], but for rounding."""
     tolerance = SAME_TEXT_TOLERANCE * float(text.abs().max())
     return torch.allclose(part, text.expand_as(part), rtol=0, atol=tolerance)

@@ -104,11 +104,8 @@ def applied_lora(
 ) -> tuple[ModelPatcher, CLIP]:
     """Patched clones, as `apply_lora` makes them; of a T-LoRA the U-Net's part by its schedule. card: of the LoRA's
     training, perhaps of a stranger. Raises ValueError as that does, and for a schedule that is none."""
-    schedule = schedule_in(card)
-    if schedule is None:
-        return apply_lora(model, clip, lora, strength)
-    _, patched = apply_lora(model, clip, lora, strength)
-    return with_timestep_lora(model, lora, schedule, strength), patched
+    schedule, patched = schedule_in(card), apply_lora(model, clip, lora, strength)
+    return patched if schedule is None else (with_timestep_lora(model, lora, schedule, strength), patched[1])
 
 
 def schedule_in(card: Mapping[str, Any]) -> RankSchedule | None:
