@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -108,6 +109,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 def write_text(path: Path, text: str, overwrite: bool) -> None:
     """`write` for a text file in UTF-8, its line ends as they are in `text`."""
     write_bytes(path, text.encode(), overwrite)
+
+
+def write_pair(folder: Path, name: str, texts: Mapping[str, str], overwrite: bool) -> tuple[Path, ...]:
+    """Text files NAME and each suffix of `texts`, or NAME-2 and so on when one of them is there; in that order."""
+    stems = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    found = ([folder / f"{stem}{suffix}" for suffix in texts] for stem in stems)
+    paths = next(paths for paths in found if overwrite or not any(path.exists() for path in paths))
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_text(path, text, overwrite)
+    return tuple(paths)
 
 
 def write_bytes(path: Path, content: bytes, overwrite: bool) -> None:

@@ -28,14 +28,8 @@ def vote_names() -> list[str]:
 
 def save_vote(name: str, page: str, key: str, overwrite: bool) -> tuple[Path, Path]:
     """Writes NAME.html and NAME.key.json, or NAME-2 and so on when one of them is there; returns their paths."""
-    stems = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    for stem in stems:
-        files = vote_folder() / f"{stem}{PAGE}", vote_folder() / f"{stem}{KEY}"
-        if overwrite or not any(file.exists() for file in files):
-            break
-    safe_files.write_text(files[1], key, overwrite)
-    safe_files.write_text(files[0], page, overwrite)
-    return files
+    key_file, page_file = safe_files.write_pair(vote_folder(), name, {KEY: key, PAGE: page}, overwrite)
+    return page_file, key_file
 
 
 def read_key(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import io
 import time
@@ -46,7 +47,7 @@ class RunProgress:
         """Moves the bar, and shows a picture [H, W, 3] on the node."""
         image = None
         if preview is not None:
-            image = ("JPEG", _drawn(preview), PREVIEW_SIDE)
+            image = ("JPEG", image_of(preview), PREVIEW_SIDE)
         self._bar.update_absolute(step, self._total, image)
 
     def say(self, text: str) -> None:
@@ -68,15 +69,23 @@ def about(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def jpeg(picture: Tensor) -> bytes:
-    """A picture [H, W, 3] in 0…1 as a file."""
+def image_of(picture: Tensor) -> Image.Image:
+    """A picture [H, W, 3] in 0…1."""
+    return Image.fromarray((picture.detach().clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def jpeg(image: Image.Image, quality: int = 92) -> bytes:
     content = io.BytesIO()
-    _drawn(picture).save(content, "JPEG", quality=92)
+    image.save(content, "JPEG", quality=quality)
     return content.getvalue()
 
 
-def _drawn(picture: Tensor) -> Image.Image:
-    return Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
+JPEG_URI = "data:image/jpeg;base64,"
+
+
+def data_uri(content: bytes) -> str:
+    """Of a JPEG."""
+    return JPEG_URI + base64.b64encode(content).decode()
 
 
 def show_text(text: str, node_id: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from ..contact_sheet import CELL, MOST_SHOWN, Shown, contact_sheet
 from ..files.picture_folders import folder_names, listed, photo_folder
-from ..host.run_control import jpeg
+from ..host.run_control import data_uri, image_of, jpeg
 from ..settings import validated
 from .photo_set import PhotoSet, read_photos
 from .photo_settings import PhotoSettings
@@ -28,7 +27,7 @@ def look(query: Mapping[str, str]) -> dict[str, Any]:
     settings = validated(PhotoSettings, given)
     files = listed(photo_folder(query.get("folder", "")))
     photos = read_photos(files, settings, CELL, most=MOST_SHOWN)
-    picture = f"data:image/jpeg;base64,{base64.b64encode(jpeg(sheet_of(photos)[0])).decode()}"
+    picture = data_uri(jpeg(image_of(sheet_of(photos)[0])))
     return {"text": photos.report, "picture": picture, "folders": folder_names()}
 
 

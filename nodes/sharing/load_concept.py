@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import LATENT_CELL
-from ...core_ops.quoting import quoted
 from ...core_ops.space_time.reading import read_space_time
 from ..concept import Concept, ConceptIO
 from ..files import concept_bundles, concept_files, safe_files
@@ -21,6 +19,7 @@ from ..host.models.timestep_lora import applied_lora
 from ..labels import LABELS
 from ..tables import without_markup
 from .concept_card import ConceptCard
+from .lora_strength import strength_input, validate_strength
 from .thumbnail import picture_of
 
 RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
@@ -71,8 +70,7 @@ class LoadConcept(io.ComfyNode):
     def execute(
         cls, model: Any, clip: Any, file: str, strength: float, super_category: str, embedding_name: str
     ) -> io.NodeOutput:
-        if not isinstance(strength, (int, float)) or not math.isfinite(strength):
-            raise ValueError(f"strength: {quoted(strength)} is not a number to multiply by; give one, such as 1.")
+        validate_strength(strength)
         path, name = concept_bundles.concept_file_path(file), embedding_name.strip()
         stored = concept_bundles.read_concept(path, name)
         card = ConceptCard.read("file", stored.metadata).with_kind(super_category)
@@ -113,15 +111,7 @@ def _inputs() -> list[io.Input]:
             options=concept_bundles.concept_file_names(),
             tooltip="A file of Save Concept among the LoRAs, an embedding, or either of another program (safetensors).",
         ),
-        io.Float.Input(
-            "strength",
-            display_name=LABELS["strength"],
-            default=1.0,
-            min=-100.0,
-            max=100.0,
-            step=0.01,
-            tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all.",
-        ),
+        strength_input(tooltip="How strongly the LoRA changes the model: 1 as trained, 0 not at all."),
         io.String.Input(
             "super_category",
             display_name=LABELS["super_category"],

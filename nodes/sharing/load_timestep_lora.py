@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from ...core_ops.quoting import quoted
 from ..files import file_metadata, foreign_files, unet_files
 from ..host.models.timestep_lora import RANK_ENTRY, applied_lora
 from ..labels import LABELS
+from .lora_strength import strength_input, validate_strength
 
 
 class LoadTimestepLora(io.ComfyNode):
@@ -32,15 +32,7 @@ class LoadTimestepLora(io.ComfyNode):
                     options=unet_files.lora_names(),
                     tooltip="A LoRA file that U-Net Identity Finetune wrote with the form T-LoRA.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    display_name=LABELS["strength"],
-                    default=1.0,
-                    min=-100.0,
-                    max=100.0,
-                    step=0.01,
-                    tooltip="How strongly it changes the model: 1 as trained, 0 not at all.",
-                ),
+                strength_input(tooltip="How strongly it changes the model: 1 as trained, 0 not at all."),
             ],
             outputs=[
                 io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, for any sampler."),
@@ -66,8 +58,7 @@ class LoadTimestepLora(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, file: str, strength: float) -> io.NodeOutput:
-        if not isinstance(strength, (int, float)) or not math.isfinite(strength):
-            raise ValueError(f"strength: {quoted(strength)} is not a number to multiply by; give one, such as 1.")
+        validate_strength(strength)
         tensors, header = foreign_files.read("file", unet_files.lora_path(file))
         card = _card(file, header.metadata)
         return io.NodeOutput(*applied_lora(model, clip, lora=tensors, strength=strength, card=card))

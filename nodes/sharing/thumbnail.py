@@ -14,13 +14,12 @@ from torch import Tensor
 
 from ...core_ops.pictures import rgb, validate_pictures
 from ..files.concept_files import picture_beside, read_picture
+from ..host.run_control import JPEG_URI, data_uri, image_of, jpeg
 
 KEY = "modelspec.thumbnail"
 SIDE = 512
 LARGEST = 4 * 2**20
 """Bytes of one that is read."""
-
-_START = "data:image/jpeg;base64,"
 
 
 def encode_thumbnail(images: Tensor) -> str:
@@ -28,12 +27,9 @@ def encode_thumbnail(images: Tensor) -> str:
     if not len(images):
         raise ValueError("preview: got an empty batch; connect a picture, or nothing.")
     validate_pictures("preview", [images[0]])
-    pixels = rgb(images[0].detach().cpu().float()).clamp(0, 1).movedim(0, -1)
-    picture = Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
+    picture = image_of(rgb(images[0].detach().cpu().float()).movedim(0, -1))
     picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return _START + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(jpeg(picture, quality=85))
 
 
 def picture_of(file: Path, metadata: Mapping[str, str]) -> Tensor | None:
@@ -44,9 +40,9 @@ def picture_of(file: Path, metadata: Mapping[str, str]) -> Tensor | None:
 def decode_thumbnail(parameter: str, uri: str) -> Tensor:
     """[1, H, W, 3]; raises ValueError for anything but a small JPEG."""
     try:
-        if not uri.startswith(_START) or len(uri) > LARGEST:
+        if not uri.startswith(JPEG_URI) or len(uri) > LARGEST:
             raise ValueError("a JPEG in a data URI is expected")
-        content = base64.b64decode(uri.removeprefix(_START), validate=True)
+        content = base64.b64decode(uri.removeprefix(JPEG_URI), validate=True)
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as picture:
             if max(picture.size) > 4 * SIDE:
                 raise ValueError(f"it is {picture.size[0]}x{picture.size[1]} pixels large")

@@ -19,7 +19,7 @@ from ...core_ops.training.training_loop import StepReport, TrainingLoop
 from ..files import concept_files, safe_files
 from ..files.concept_files import picture_beside
 from ..host.models.module_copy import autograd_mode
-from ..host.run_control import RunProgress, duration, jpeg, show_text
+from ..host.run_control import RunProgress, duration, image_of, jpeg, show_text
 from ..labels import SYMBOLS
 from .advice import advised, on_first_loss
 from .concept_preview import references
@@ -288,7 +288,7 @@ def samples_per_step(settings: Any) -> int:
 
 def _write_picture(path: Path, picture: Tensor) -> None:
     try:
-        safe_files.write_bytes(path, jpeg(picture[0]), overwrite=True)
+        safe_files.write_bytes(path, jpeg(image_of(picture[0])), overwrite=True)
     except OSError as error:  # what is learned goes before its pictures
         logger.warning("%s", error)
 

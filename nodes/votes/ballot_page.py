@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core_ops.pictures import rgb
+from ..host.run_control import data_uri, image_of, jpeg
 from .ballot import QUESTIONS, Pair
 
 TEMPLATE = Path(__file__).with_name("ballot.html")
@@ -21,12 +20,9 @@ MOST_REFERENCES = 4
 
 def jpeg_of(picture: Tensor, side: int) -> bytes:
     """A picture [H, W, C] in 0…1 as a file, its longer side at most `side` pixels."""
-    pixels = (rgb(picture).movedim(0, -1).clamp(0, 1) * 255).round().byte().cpu().numpy()
-    image = Image.fromarray(pixels)
+    image = image_of(rgb(picture).movedim(0, -1))
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=90)
-    return content.getvalue()
+    return jpeg(image, quality=90)
 
 
 def page(vote: str, references: Sequence[bytes], pairs: Sequence[Pair], pictures: Sequence[tuple[bytes, bytes]]) -> str:
@@ -34,16 +30,12 @@ def page(vote: str, references: Sequence[bytes], pairs: Sequence[Pair], pictures
     ballot = {
         "vote": vote,
         "questions": QUESTIONS,
-        "references": [_address(picture) for picture in references],
+        "references": [data_uri(picture) for picture in references],
         "pairs": [
-            {"prompt": pair.prompt, "left": _address(left), "right": _address(right)}
+            {"prompt": pair.prompt, "left": data_uri(left), "right": data_uri(right)}
             for pair, (left, right) in zip(pairs, pictures, strict=True)
         ],
     }
     # Inside of a script, "</script>" in somebody's prompt would end it.
     content = json.dumps(ballot, ensure_ascii=False).replace("<", "\\u003c")
     return TEMPLATE.read_text(encoding="utf-8").replace(PLACE, content)
-
-
-def _address(picture: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .graph import Graph, Node, Subgraph
+from .graph import Graph, Node, Output, Subgraph
 from .parts import (
     NAME,
     NEGATIVE,
@@ -31,6 +31,8 @@ LORA: Mapping[str, Any] = {
     "learning_rate": 1e-4,
 }
 TRAINING_HEIGHT = 800
+PROMPTS = 648
+"""The column of prompts in graphs of plain nodes."""
 DRAWING = (250, 340)
 PICTURES = (234, 300)
 
@@ -38,7 +40,7 @@ PICTURES = (234, 300)
 def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick start") -> Graph:
     """In plain nodes, so that it can be taken apart."""
     graph = Graph(name, known)
-    learn, prompts, sample, decode, show = 304, 648, 930, 1202, 1366
+    learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
         "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
@@ -58,27 +60,36 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         template="a photo of a {} in the jungle",
     )
     words = graph.node("CLIPTextEncode", (prompts, 190), (250, 88), clip=loader["CLIP"], text=prompt["prompt"])
-    negative = graph.node(
-        "CLIPTextEncode", (prompts, 340), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
+    latent, saved = _in_plain_nodes(
+        graph, loader, 340, train["resolution"], model=loader["MODEL"], positive=words["CONDITIONING"], prefix=NAME
     )
-    side = train["resolution"]
+    graph.group("1 · Model and photos", loader, pictures)
+    graph.group("2 · Learn it", train)
+    graph.group("3 · Use it in any prompt", prompt, latent, saved)
+    return graph
+
+
+def _in_plain_nodes(
+    graph: Graph, loader: Node, top: int, side: Output, *, model: Output, positive: Output, prefix: str
+) -> tuple[Node, Node]:
+    """What a prompt is drawn with, from a place in its column on; returns the empty latent and the saved pictures."""
+    sample, decode, show = 930, 1202, 1366
+    negative = graph.node(
+        "CLIPTextEncode", (PROMPTS, top), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
+    )
     latent = graph.node(
-        *("EmptyLatentImage", (prompts, 500), (250, 106)), width=side, height=side, batch_size=SD15.batch
+        *("EmptyLatentImage", (PROMPTS, top + 160), (250, 106)), width=side, height=side, batch_size=SD15.batch
     )
     sampler = graph.node(
         *("KSampler", (sample, 0), (246, 262)),
-        model=loader["MODEL"],
-        positive=words["CONDITIONING"],
+        model=model,
+        positive=positive,
         negative=negative["CONDITIONING"],
         latent_image=latent["LATENT"],
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
     images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    saved = graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=NAME)
-    graph.group("1 · Model and photos", loader, pictures)
-    graph.group("2 · Learn it", train)
-    graph.group("3 · Use it in any prompt", prompt, latent, saved)
-    return graph
+    return latent, graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=prefix)
 
 
 def form(known: Mapping[str, Any]) -> Graph:
@@ -106,7 +117,7 @@ def form(known: Mapping[str, Any]) -> Graph:
 def by_layer(known: Mapping[str, Any]) -> Graph:
     """A word that the U-Net reads in its own way in each layer."""
     graph = Graph("Train a word by layer - XTI and NeTI", known)
-    learn, prompts, sample, decode, show = 304, 648, 930, 1202, 1366
+    learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
         "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a "
@@ -125,23 +136,15 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
         **{"model": loader["MODEL"], "clip": loader["CLIP"], "concept": train["concept"]},
         template="a photo of a {} in the jungle",
     )
-    negative = graph.node(
-        "CLIPTextEncode", (prompts, 250), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
-    )
-    side = train["resolution"]
-    latent = graph.node(
-        *("EmptyLatentImage", (prompts, 410), (250, 106)), width=side, height=side, batch_size=SD15.batch
-    )
-    sampler = graph.node(
-        *("KSampler", (sample, 0), (246, 262)),
+    latent, saved = _in_plain_nodes(
+        graph,
+        loader,
+        250,
+        train["resolution"],
         model=applied["model"],
         positive=applied["conditioning"],
-        negative=negative["CONDITIONING"],
-        latent_image=latent["LATENT"],
-        **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
+        prefix=f"{NAME}-layers",
     )
-    images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    saved = graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=f"{NAME}-layers")
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
     graph.group("3 · Use it in any prompt", applied, latent, saved)
