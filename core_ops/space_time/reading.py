@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .layer_vectors import LayerVectors
-from .neural_mapper import NeuralMapper
+from .neural_mapper import ANCHORS, FREQUENCIES, NeuralMapper
 from .space_time_embedding import PREFIX, SpaceTimeEmbedding
 
-MOST_LAYERS, MOST_VECTORS = 100, 75
+MOST_LAYERS = 100
+LARGEST_SIDE = max(2 * FREQUENCIES, ANCHORS * MOST_LAYERS)
+"""Of a network's matrices, but for its outputs."""
 
 
 def own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -27,8 +29,9 @@ def read_space_time(tensors: Mapping[str, Tensor], vectors: Mapping[str, Tensor]
     if not own:
         return None
     widths = {name: each.shape[-1] for name, each in vectors.items()}
+    outputs = 2 * sum(each.numel() for each in vectors.values())
     try:
-        if max(max(tensor.shape, default=1) for tensor in own.values()) > MOST_VECTORS * 2 * sum(widths.values()):
+        if max(max(tensor.shape, default=1) for tensor in own.values()) > max(outputs, LARGEST_SIDE):
             raise ValueError("a tensor is too large")
         layered = all(name.startswith(f"{PREFIX}vectors.") for name in own)
         read = LayerVectors.read(own) if layered else NeuralMapper.read(own, widths)

@@ -145,10 +145,10 @@ NOTES: Mapping[str, str] = {
         "哪种方法适合您的东西和模型？在每次训练中各选一种：会填入其公布的值。照片、提示词和种子相同。\n\n"
         "XTI 和 NeTI 有自己的模板。"
     ),
-    "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a small "
-    "network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.": (
-        "一个词就更像，模型不变：U-Net 的每一层都有自己的词（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）。"
-        "由*应用概念*画出。"
+    "Each layer of the U-Net has a word of its own (XTI), or a small network gives it by layer and timestep (choose "
+    "method *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
+        "U-Net 的每一层都有自己的词（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）；模型不变。由*应用概念*"
+        "画出。"
     ),
     "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then the "
     "file. **Run**.": (

@@ -120,8 +120,8 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
-        "More likeness from a word, the model untouched: each layer of the U-Net has a word of its own (XTI), or a "
-        "small network gives it by layer and timestep (choose method *NeTI*). *Apply Concept* draws it.",
+        "Each layer of the U-Net has a word of its own (XTI), or a small network gives it by layer and timestep "
+        "(choose method *NeTI*); the model stays untouched. *Apply Concept* draws it.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(
