@@ -25,8 +25,16 @@ PROTOCOLS = {
     "Strength with biased references": ("strength", "biased"),
     "Twelve concepts": ("coat", "diverse"),
     "The quick start": ("quick_start", "diverse"),
+    "Every method's word": ("methods", "diverse"),
 }
 """Heading → protocol and references of the rows under it."""
+
+CALLED = {
+    "CoRe, shares .1": "CoRe, stage 1",
+    "AttnDreamBooth stage 1": "AttnDreamBooth, stage 1",
+    "Cross Initialization, rate .05": "Cross Initialization, rate 0.05, stage 1",
+}
+"""Rows by names of their own → methods."""
 
 
 def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
@@ -59,7 +67,8 @@ def runs(protocol: str) -> list[Run]:
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
     protocol, references = PROTOCOLS[heading]
     method, _, baseline = label.partition(" against ")
-    method = method if method in METHODS else f"CoRe, {method}, stage 1"
+    method = CALLED.get(method, method)
+    method = next(name for name in (method, f"{method}, stage 1", f"CoRe, {method}, stage 1") if name in METHODS)
     line = lines(protocol)[references, method]
     if "n" in cells:
         assert int(cells.pop("n")) == line.pictures
