@@ -45,7 +45,7 @@ NOT_SAID = {
     "options, which are what a workflow saves": {
         "XTI (P+)", "Case 1: class only", "Case 2: classes of everything", "Case 3: selectively informative (SID)",
         "Case 4: everything described", "AttnDreamBooth stage 1", "CoRe (reference code)", "Textual Inversion",
-        "CoRe + DTI", "Cross Initialization", "Directional Textual Inversion", "TI + ViCo's regularizer",
+        "CoRe + DTI", "CoRe fast", "Cross Initialization", "Directional Textual Inversion", "TI + ViCo's regularizer",
         "CoRe stage 2", "CoRe stage 2 (reference code)", "DreamBooth LoRA", "DreamBooth with text encoder",
         "AttnDreamBooth stage 2", "AttnDreamBooth stage 3",
         "AttnDreamBooth stage 3 (fast)", "TI + DreamBooth", "Custom Diffusion", "as trained", "whole U-Net",

@@ -37,7 +37,8 @@ class ContextRegularizationConfig:
     """Defaults of the paper's Appendix G.
 
     weights: λ of Eq. 5, of both regularizers. rescale_from, rescale_to: steps, counted from 1 and both included, in
-    which ‖v‖ is kept (Eq. 6). regularization_batch: samples of the batch that L_attn looks at; 0 for all of them.
+    which ‖v‖ is kept (Eq. 6). regularization_batch: samples of the batch that L_attn looks at; 0 for all of them. The
+    batch is drawn at random, so that fewer estimate the same loss without bias.
     """
 
     batch_size: int = 6
@@ -102,7 +103,9 @@ class ContextRegularization(EmbeddingRecipe):
         μ = self.mean_attention(samples, text)
         with torch.no_grad():
             μ_reference = self.mean_attention(samples, reference)
-        return attention_term(μ, μ_reference, pair, self.config.formulation)
+        sums = self.config.formulation == "reference_code"  # over the batch, whose other samples these stand for
+        shown = batch.samples / samples.samples if sums else 1.0
+        return shown * attention_term(μ, μ_reference, pair, self.config.formulation)
 
     def mean_attention(self, batch: NoisedBatch, text: TextConditioning) -> Tensor:
         """μ of Eq. 4 for one prompt, [L, B, N]."""

@@ -15,7 +15,7 @@ EMBEDDING: dict[str, Any] = {
     "overwrite": True,
 }
 EMBEDDING_METHODS = (
-    *("CoRe", "CoRe (reference code)", "CoRe + DTI", "AttnDreamBooth stage 1", "Cross Initialization"),
+    *("CoRe", "CoRe fast", "CoRe (reference code)", "CoRe + DTI", "AttnDreamBooth stage 1", "Cross Initialization"),
     *("Directional Textual Inversion", "TI + ViCo's regularizer", "XTI (P+)", "NeTI", "Textual Inversion"),
 )
 FORMS = ("full weights", "LoRA", "DoRA", "T-LoRA", "LoHa", "LoKr", "OFT", "singular values")

@@ -59,7 +59,7 @@ def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor
 
 def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:
     if cell.method.test_time is None:
-        return host.encode(trained.concept.caption(template).replace("{}", trained.concept.token))
+        return host.encode(trained.concept.caption(template).replace("{}", trained.concept.token), trained.clip)
     return host.refined(trained, template, {"batch_size": protocol.embedding_batch, **cell.method.test_time})
 
 

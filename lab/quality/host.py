@@ -23,12 +23,14 @@ LOOKED_AT, LOOKED_AT_SEED = 12, 1_000_003
 
 @dataclass(frozen=True)
 class Trained:
-    """MODEL and concept after a stage. seconds: of training alone. report: last terms, and gradient shares."""
+    """MODEL and concept after a stage. seconds: of training alone. report: last terms, and gradient shares. clip: where
+    the text encoder was trained too."""
 
     model: Any
     concept: Any
     seconds: float = 0.0
     report: Mapping[str, Any] | None = None
+    clip: Any = None
 
 
 class Host(HostSampler):
@@ -63,7 +65,7 @@ class Host(HostSampler):
     ) -> Trained:  # fmt: skip
         """One run of U-Net Identity Finetune, without files and preview."""
         from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
-        from core_personalization.nodes.finetune.finetune_results import collect, patched_model
+        from core_personalization.nodes.finetune.finetune_results import collect, patched_clip, patched_model
         from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
         from core_personalization.nodes.finetune.finetuning import ready_to_finetune
         from core_personalization.nodes.settings import validated
@@ -78,7 +80,8 @@ class Host(HostSampler):
             weights = collect(host, training.models)
             card = training.learned.card(session.record())
             concept = training.learned.save_concept(chosen.name, overwrite=True, card=card)
-            return Trained(patched_model(before.model, weights), concept, seconds, _report(session))
+            model = patched_model(before.model, weights, chosen.rank_schedule)
+            return Trained(model, concept, seconds, _report(session), patched_clip(self.clip, weights))
 
     def applied(self, trained: Trained, prompt: str) -> tuple[Any, Any]:
         """MODEL and CONDITIONING of a prompt by Apply Concept."""

@@ -11,10 +11,11 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
-CEILING = "The thing itself"
+CEILING, FAST = "The thing itself", "CoRe fast"
 NONE = "CoRe, λ 0"
 OTHERS_ALONE: Mapping[str, Settings] = {
     "AttnDreamBooth": {"method": "AttnDreamBooth stage 1", "augmentation": 8},
+    FAST: {"method": FAST, "weighting": "balanced", "regularization_batch": 1},
     "CoRe + DTI": {"method": "CoRe + DTI", "weighting": "balanced", "learning_rate": 0.04},
     "Directional Textual Inversion": {"method": "Directional Textual Inversion", "learning_rate": 0.04},
     "Cross Initialization": {"method": "Cross Initialization"},
@@ -85,6 +86,8 @@ PRESERVING = Finetune({**KEYS_VALUES.settings, "semantic_weight": 1.0}, rate=10.
 LOOKS: Mapping[str, Finetune] = {
     "LoRA": Finetune({"form": "LoRA"}, rate=5.0),
     "DoRA": Finetune({"form": "DoRA"}, rate=5.0),
+    "T-LoRA": Finetune({"form": "T-LoRA", "rank": 64, "least_rank": 0.5}, rate=5.0),
+    "LoRA with text encoder": Finetune({"form": "LoRA", "train_text_encoder": True}, rate=5.0),
     "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}),
     "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}),
 }

@@ -31,6 +31,9 @@ COMPARISONS = (
     ),
     Comparison("core", "CoRe step / released method", "ours:core", "peers:core", 0.55, 0.6),
     Comparison(
+        "core-fast", "CoRe fast step / released method", "ours:core-fast", "peers:core", 0.45, 0.6, same_loss=False
+    ),
+    Comparison(
         "attndreambooth-1", "AttnDreamBooth stage 1 / released method", "ours:attndreambooth-1",
         "peers:attndreambooth-1", 0.8, 0.8,
     ),
@@ -65,6 +68,10 @@ COMPARISONS = (
     Comparison(
         "core-own", "CoRe step / our Textual Inversion step", "ours:core", "ours:textual-inversion", 2.4,
         same_loss=False,
+    ),
+    Comparison(
+        "core-fast-own", "CoRe fast step / our Textual Inversion step", "ours:core-fast", "ours:textual-inversion",
+        1.35, same_loss=False,
     ),
 )  # fmt: skip
 BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}

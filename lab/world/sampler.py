@@ -32,8 +32,10 @@ class HostSampler:
         )[:3]
 
     @torch.inference_mode()
-    def encode(self, prompt: str) -> Any:
-        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(prompt))
+    def encode(self, prompt: str, clip: Any = None) -> Any:
+        """By the checkpoint's text encoder, or by one made of it."""
+        clip = clip or self.clip
+        return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
 
     @torch.inference_mode()
     def sample(

@@ -10,7 +10,9 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +22,11 @@ from browser.editor import Editor
 from driver import quick_start
 from driver.base_folder import BaseFolder
 from driver.server import ComfyUIServer
-from families.build import checkpoint
+from families.build import save_half
 from pack_archive import pack_archive
 from PIL import Image
 from preparation.pack_link import PACK_FOLDER
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -76,7 +77,11 @@ def editor(window, comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory)
 def fresh_comfyui(window: Page, comfyui_path: Path, folder: Path, family: str) -> Iterator[Editor]:
     """With the archive unpacked in it, a checkpoint and a folder of photos; no mini world."""
     base = BaseFolder.make(folder / "comfyui", with_pack=False)
-    save_checkpoint(family, base.checkpoints / MINE)
+    from lab.speed import sizes
+
+    # In a process of its own: what it took is given back, and ComfyUI needs it.
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        process.submit(save_half, getattr(sizes, family), base.checkpoints / MINE).result()
     photos = base.input / FOLDER
     photos.mkdir()
     for number in range(4):
@@ -89,15 +94,6 @@ def fresh_comfyui(window: Page, comfyui_path: Path, folder: Path, family: str) -
         opened = Editor.open(window, server.address)
         opened.base = base
         yield opened
-
-
-def save_checkpoint(family: str, path: Path) -> None:
-    from lab.speed import sizes
-
-    weights = checkpoint(getattr(sizes, family), full_text_encoders=True)
-    for key in weights:
-        weights[key] = weights[key].half()
-    save_file(weights, path)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -91,6 +91,27 @@ def test_core_has_the_gradient_of_a_loop_over_pictures(masked, looked_at):
     torch.testing.assert_close(ours, v["toy"].grad, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("formulation", ["paper", "reference_code"])
+def test_one_picture_of_a_batch_estimates_its_attention_loss_without_bias(formulation):
+    """CoRe fast: the mean over which picture comes first is the loss of the whole batch."""
+    plain, pair = problem(images()), PROMPTS[0]
+
+    def attention_loss(of, regularization_batch: int) -> torch.Tensor:
+        config = ContextRegularizationConfig(
+            formulation=formulation, regularization_batch=regularization_batch, weights=FixedWeights(WEIGHTS)
+        )
+        recipe = ContextRegularization(config, plain, PROMPTS)
+        text = plain.encoder.encode([pair.concept], plain.embedding.vectors)
+        return recipe.attention_loss(of, text, recipe.reference(0), pair).detach()
+
+    batch = draw_batch(plain.latents, plain.denoiser.schedule, 5, torch.Generator().manual_seed(3))
+    (part,) = batch.parts
+    turned = [replace(part, z_t=part.z_t.roll(-first, 0), t=part.t.roll(-first, 0)) for first in range(5)]
+    estimates = torch.stack([attention_loss(replace(batch, parts=[each]), 1) for each in turned])
+    assert estimates.std() > 0.01 * estimates.mean()
+    torch.testing.assert_close(estimates.mean(), attention_loss(batch, 0))
+
+
 def test_attndreambooth_looks_at_all_sizes():
     """Its term is a sum over the samples of a batch: that of two parts is the sum of theirs."""
     latents = data(masked=False)

@@ -53,6 +53,14 @@ def checkpoint(family: Family, seed: int = 0, full_text_encoders: bool = False) 
     return weights
 
 
+def save_half(family: Family, path: Path) -> None:
+    """A checkpoint of any size as people have it: all of it in float16."""
+    weights = checkpoint(family, full_text_encoders=True)
+    for key in weights:
+        weights[key] = weights[key].half()
+    save_file(weights, path)
+
+
 def _noise(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """Standard normal; depends on key and seed only: changing one layer leaves the other weights alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(f"{seed} {key}".encode())))

@@ -44,7 +44,14 @@ def test_every_family_trains_and_core_reads_its_file_alike(family, embeddings):
 
 @pytest.mark.parametrize(
     "method",
-    ["CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "TI + ViCo's regularizer", "Textual Inversion"],
+    [
+        "CoRe",
+        "CoRe fast",
+        "CoRe (reference code)",
+        "AttnDreamBooth stage 1",
+        "TI + ViCo's regularizer",
+        "Textual Inversion",
+    ],
 )
 def test_every_method_trains_with_everything_connected(sd1, method):
     images, masks = [*pictures(1), torch.rand(1, 80, 70, 4)], [torch.rand(1, 64, 64), torch.rand(1, 80, 70)]
