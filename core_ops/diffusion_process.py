@@ -6,7 +6,7 @@ from 0 to T-1. The conversions between ε, v and x0 are inverses of each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -87,6 +87,19 @@ class Denoiser(Protocol):
         self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
     ) -> tuple[Tensor, list[Tensor]]:
         """The prediction, and `statistic` of every cross-attention layer in forward order."""
+        ...
+
+    def with_queries(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> tuple[Tensor, list[Tensor]]:
+        """The prediction, and what the pixels ask for in every cross-attention layer, [B, ...] each and detached."""
+        ...
+
+    def attention_of(
+        self, queries: Sequence[Tensor], t: Tensor, text: TextConditioning, statistic: AttentionStatistic
+    ) -> list[Tensor]:
+        """`statistic` of every layer, were `text` asked by the queries of a pass with another text.
+
+        Only the keys depend on `text`, so that no forward pass is needed.
+        """
         ...
 
 

@@ -27,7 +27,7 @@ from ..losses.context_losses import Formulation, token_means
 from ..prompts.token_rows import AlignedPair
 from ..terms import ATTENTION, EMBEDDING, PUBLISHED_WEIGHTS, attention_term, embedding_term
 from ..training.embedding_problem import EmbeddingProblem, EmbeddingRecipe
-from ..training.objective import FixedWeights, TrainingStep, term
+from ..training.objective import FixedWeights, Objective, TrainingStep, term, terms
 from ..training.training_data import NoisedBatch
 from ..training.training_loop import RandomStreams
 
@@ -71,12 +71,23 @@ class ContextRegularization(EmbeddingRecipe):
         drawn = int(torch.randint(len(self.prompts), (), generator=random["prompts"]))
         pair, reference, count = self.prompts[drawn], self.reference(drawn), len(batch.captions)
         cut = self.problem.encode([*batch.captions, pair.concept])
+        return cut.step(self.objective(batch, (cut.text[:count], cut.text[count:]), reference, pair))
+
+    def objective(
+        self,
+        batch: NoisedBatch,
+        texts: tuple[TextConditioning, TextConditioning],
+        reference: TextConditioning,
+        pair: AlignedPair,
+    ) -> Objective:
+        """Eq. 5; texts: of the batch's captions, and of the prompt with the concept."""
+        captions, prompt = texts
         λ = self.weights
 
-        L_diffusion = term("diffusion", lambda: batch.diffusion_loss(self.problem.denoiser, cut.text[:count]))
-        L_emb = term(EMBEDDING, lambda: self.embedding_loss(cut.text[count:], reference, pair))
-        L_attn = term(ATTENTION, lambda: self.attention_loss(batch, cut.text[count:], reference, pair))
-        return cut.step(L_diffusion + λ[EMBEDDING] * L_emb + λ[ATTENTION] * L_attn)  # Eq. 5
+        L_diffusion = term("diffusion", lambda: batch.diffusion_loss(self.problem.denoiser, captions))
+        L_emb = term(EMBEDDING, lambda: self.embedding_loss(prompt, reference, pair))
+        L_attn = term(ATTENTION, lambda: self.attention_loss(batch, prompt, reference, pair))
+        return L_diffusion + λ[EMBEDDING] * L_emb + λ[ATTENTION] * L_attn
 
     @contextmanager
     def update(self, step: int) -> Iterator[None]:
@@ -117,6 +128,37 @@ class ContextRegularization(EmbeddingRecipe):
             with torch.no_grad():
                 self._references[drawn] = self.problem.encoder.encode([self.prompts[drawn].reference], {})
         return self._references[drawn]
+
+
+class SharedQueries(ContextRegularization):
+    """CoRe fast (ours): both prompts' attention is read off the pass that L_diffusion makes.
+
+    Eq. 4 runs the U-Net twice more, with the prompt and with its reference, at the same z_t and t. What a layer's
+    pixels ask for, its queries, hardly depends on the prompt; before the first cross-attention not at all, but for
+    SDXL's pooled text. Here the queries of the pictures' own pass stand for those of both prompts; keys and softmax are
+    as in Eq. 4. Then L_attn needs no forward pass, and its gradient reaches v through the keys alone.
+    """
+
+    def objective(
+        self,
+        batch: NoisedBatch,
+        texts: tuple[TextConditioning, TextConditioning],
+        reference: TextConditioning,
+        pair: AlignedPair,
+    ) -> Objective:
+        captions, prompt = texts
+        λ = self.weights
+
+        def one_pass() -> tuple[Tensor, Tensor]:
+            predictions, asked = batch.with_queries(self.problem.denoiser, captions)
+            return batch.loss_of(predictions), self.attention_loss(asked, prompt, reference, pair)
+
+        L_emb = term(EMBEDDING, lambda: self.embedding_loss(prompt, reference, pair))
+        return terms({"diffusion": 1.0, ATTENTION: λ[ATTENTION]}, one_pass) + λ[EMBEDDING] * L_emb
+
+    def mean_attention(self, batch: NoisedBatch, text: TextConditioning) -> Tensor:
+        """μ of Eq. 4 for one prompt by the batch's queries, [L, B, N]."""
+        return batch.attention_of(self.problem.denoiser, text, token_means)
 
 
 def rescale_to_norm(vectors: Tensor, norm: Tensor) -> Tensor:

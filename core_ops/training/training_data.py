@@ -67,7 +67,8 @@ class TrainingLatents:
 @dataclass(frozen=True)
 class NoisedPictures:
     """Those of a batch that have one size. places: in the batch, in its order. caption_of_sample: [b]. weight: of each
-    in the loss, [b], or None for all the same. captions: of each.
+    in the loss, [b], or None for all the same. captions: of each. queries: of every cross-attention layer, [b, ...],
+    where a pass left them.
     """
 
     places: Sequence[int]
@@ -78,6 +79,7 @@ class NoisedPictures:
     caption_of_sample: Tensor
     weight: Tensor | None = None
     captions: Sequence[TokenRow] = ()
+    queries: Sequence[Tensor] = ()
 
     def text_of(self, text: TextConditioning) -> TextConditioning:
         """Of each picture; `text` holds one output row for each of the batch's captions, or one for all."""
@@ -98,6 +100,7 @@ class NoisedPictures:
             caption_of_sample=self.caption_of_sample[kept],
             weight=None if self.weight is None else self.weight[kept],
             captions=self.captions[kept],
+            queries=[each[kept] for each in self.queries],
         )
 
 
@@ -148,6 +151,17 @@ class NoisedBatch:
             denoiser.with_attention(part.z_t, part.t, part.text_of(text), statistic_of(part)) for part in self.parts
         ]
         return [prediction for prediction, _ in runs], torch.cat([torch.stack(each) for _, each in runs], dim=1)
+
+    def with_queries(self, denoiser: Denoiser, text: TextConditioning) -> tuple[list[Tensor], NoisedBatch]:
+        """A prediction for each part, and this batch with the queries of that pass."""
+        runs = [denoiser.with_queries(part.z_t, part.t, part.text_of(text)) for part in self.parts]
+        parts = [replace(part, queries=queries) for part, (_, queries) in zip(self.parts, runs, strict=True)]
+        return [prediction for prediction, _ in runs], replace(self, parts=parts)
+
+    def attention_of(self, denoiser: Denoiser, text: TextConditioning, statistic: AttentionStatistic) -> Tensor:
+        """Statistics [L, B, ...] of `text`, one output row, were it asked by the queries that the batch has."""
+        runs = [denoiser.attention_of(part.queries, part.t, part.text_of(text), statistic) for part in self.parts]
+        return torch.cat([torch.stack(each) for each in runs], dim=1)
 
 
 def draw_batch(

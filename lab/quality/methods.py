@@ -15,7 +15,7 @@ CEILING, FAST = "The thing itself", "CoRe fast"
 NONE = "CoRe, λ 0"
 OTHERS_ALONE: Mapping[str, Settings] = {
     "AttnDreamBooth": {"method": "AttnDreamBooth stage 1", "augmentation": 8},
-    FAST: {"method": FAST, "weighting": "balanced", "regularization_batch": 1},
+    FAST: {"method": FAST, "weighting": "balanced"},
     "CoRe + DTI": {"method": "CoRe + DTI", "weighting": "balanced", "learning_rate": 0.04},
     "Directional Textual Inversion": {"method": "Directional Textual Inversion", "learning_rate": 0.04},
     "Cross Initialization": {"method": "Cross Initialization"},

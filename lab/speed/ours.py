@@ -167,7 +167,7 @@ ATTENTION = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "textual-inversion": _embedding("Textual Inversion"),
     "core": _embedding(CORE),
-    "core-fast": _embedding(CORE, regularization_batch=1),
+    "core-fast": _embedding("CoRe fast"),
     "attndreambooth-1": _embedding("AttnDreamBooth stage 1"),
     "attndreambooth-2": _finetune(True, scope="cross-attention layers", learning_rate=2e-5, **ATTENTION),
     "attndreambooth-3": _finetune(True, **ATTENTION),

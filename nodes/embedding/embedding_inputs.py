@@ -14,7 +14,7 @@ from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept, PhotoFacts
 from ..files import concept_files, safe_files
-from ..host.models.denoiser import own_side, validate_model
+from ..host.models.denoiser import own_side, validate_model, validate_unpatched_keys
 from ..host.models.host_models import HostModels
 from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
@@ -70,8 +70,7 @@ def check_inputs(
     """Raises ValueError for everything that would make the run fail later."""
     name = settings.concept_name
     concept_files.validate_new_embedding(name, overwrite=True)  # what is there may be this very training
-    validate_model(host.model)
-    validate_clip(host.clip, host.model)
+    validate_models(host, settings)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
     settings.unet_plan(host.model)  # raises for a precision that the device has not
     masks = masks if settings.use_masks else None
@@ -102,6 +101,14 @@ def check_inputs(
         told=told_of(captioned, photos),
         notes=[*notes, *advised_on(settings, host, images, *more, advice.on_replaced(beginning.said, name))],
     )
+
+
+def validate_models(host: HostModels, settings: EmbeddingSettings) -> None:
+    """Raises ValueError for models that this method cannot train with."""
+    validate_model(host.model)
+    validate_clip(host.clip, host.model)
+    if settings.chosen_method.reads_keys:
+        validate_unpatched_keys(host.model, settings.method)
 
 
 def starting_vectors(host: HostModels, start_from: Concept | None, settings: EmbeddingSettings) -> Embedding | None:

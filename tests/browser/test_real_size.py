@@ -130,7 +130,8 @@ def pictures_in(base: BaseFolder) -> set[Path]:
 
 def wait_until_done(editor: Editor, prompt_id: str) -> None:
     until = time.monotonic() + PATIENCE
-    while not (history := editor.page.request.get(f"http://{editor.address}/api/history/{prompt_id}").json()):
+    history_of = f"http://{editor.address}/api/history/{prompt_id}"
+    while not (history := editor.page.request.get(history_of, timeout=1000 * PATIENCE).json()):
         assert time.monotonic() < until
         editor.page.wait_for_timeout(1000)
     status: dict[str, Any] = history[prompt_id]["status"]

@@ -11,6 +11,7 @@ from core_personalization.core_ops.recipes.attndreambooth import AttnDreamBooth,
 from core_personalization.core_ops.recipes.context_regularization import (
     ContextRegularization,
     ContextRegularizationConfig,
+    SharedQueries,
 )
 from core_personalization.core_ops.training.embedding_problem import EmbeddingProblem
 from core_personalization.core_ops.training.objective import FixedWeights
@@ -61,12 +62,13 @@ def drawn(latents: TrainingLatents, count: int):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("looked_at", [0, 3])
-def test_core_has_the_gradient_of_a_loop_over_pictures(masked, looked_at):
+@pytest.mark.parametrize("recipe", [ContextRegularization, SharedQueries])
+def test_core_has_the_gradient_of_a_loop_over_pictures(masked, looked_at, recipe):
     latents, count = data(masked), 7
     config = ContextRegularizationConfig(
         batch_size=count, regularization_batch=looked_at, weights=FixedWeights(WEIGHTS), rescale_to=0
     )
-    ours = gradient(ContextRegularization(config, problem(latents), PROMPTS))
+    ours = gradient(recipe(config, problem(latents), PROMPTS))
 
     plain = problem(latents)
     v, encoder, denoiser = plain.embedding.vectors, plain.encoder, plain.denoiser
@@ -75,14 +77,19 @@ def test_core_has_the_gradient_of_a_loop_over_pictures(masked, looked_at):
     here, there = PROMPTS[0].positions(torch.device("cpu"))
     errors, cells, attention = torch.zeros(()), 0.0, []
     for place, (z_t, t, target, mask, caption) in enumerate(drawn(latents, count)):
-        errors = errors + ((denoiser(z_t, t, captions[caption : caption + 1]) - target).square() * mask).sum()
+        prediction, queries = denoiser.with_queries(z_t, t, captions[caption : caption + 1])
+        errors = errors + ((prediction - target).square() * mask).sum()
         cells += float(mask.sum()) * z_t.shape[1]
         if place < (looked_at or count):
-            means = [
-                torch.stack(denoiser.with_attention(z_t, t, text, lambda maps: maps.mean((1, 2)))[1]).mean(0)[0]
-                for text in (captions[2:], reference)
-            ]
-            μ, μ_reference = means
+
+            def mean_attention(text, z_t=z_t, t=t, queries=queries) -> torch.Tensor:
+                if recipe is SharedQueries:
+                    means = denoiser.attention_of(queries, t, text, lambda maps: maps.mean((1, 2)))
+                else:
+                    means = denoiser.with_attention(z_t, t, text, lambda maps: maps.mean((1, 2)))[1]
+                return torch.stack(means).mean(0)[0]
+
+            μ, μ_reference = mean_attention(captions[2:]), mean_attention(reference)
             attention.append((μ[here] - μ_reference[there]).square().mean())
     words = torch.nn.functional.cosine_similarity(captions.context[2, here], reference.context[0, there], dim=-1)
     total = errors / cells + WEIGHTS["context_embedding"] * (1 - words).mean()

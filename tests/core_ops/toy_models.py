@@ -79,6 +79,22 @@ class ToyDenoiser:
             pixels = pixels + probabilities @ (values[:, layer] @ value) * (1 + t.reshape(-1, 1, 1) / TIMESTEPS)
         return pixels.mT.reshape(z_t.shape), results
 
+    def with_queries(self, z_t, t, text):
+        keys, values = text.expand(z_t.shape[0]).in_layers(2)
+        pixels, asked = z_t.flatten(2).mT, []
+        for layer, (query, value) in enumerate(zip(self.queries, self.values, strict=True)):
+            asked.append((pixels @ query).detach())
+            probabilities = torch.softmax(pixels @ query @ keys[:, layer].mT, dim=-1)
+            pixels = pixels + probabilities @ (values[:, layer] @ value) * (1 + t.reshape(-1, 1, 1) / TIMESTEPS)
+        return pixels.mT.reshape(z_t.shape), asked
+
+    def attention_of(self, queries, t, text, statistic):
+        keys, _ = text.expand(len(t)).in_layers(2)
+        return [
+            statistic(torch.softmax(asked @ keys[:, layer].mT, dim=-1).unsqueeze(1))
+            for layer, asked in enumerate(queries)
+        ]
+
 
 def images(count: int = 3, masked: bool = False) -> TrainingLatents:
     generator = torch.Generator().manual_seed(5)

@@ -205,6 +205,35 @@ def test_context_attention_loss(case, actual, expected, formulation):
     )
 
 
+@pytest.mark.parametrize("formulation", ["paper", "reference_code"])
+def test_context_attention_loss_by_the_queries_of_another_pass(case, actual, expected, formulation):
+    """CoRe fast: keys alone differ between the prompts, and reach v. Here the pass is the reference's."""
+    schedule, t = case.denoiser.schedule, torch.tensor(TIMESTEPS)
+    z_t = schedule.add_noise(case.z, case.noise, t)
+    prediction, queries = case.denoiser.with_queries(z_t, t, actual.reference)
+    assert torch.equal(prediction, case.denoiser(z_t, t, actual.reference))
+    means, reference_means = (
+        torch.stack(case.denoiser.attention_of(queries, t, each, token_means))
+        for each in (actual.concept, actual.reference)
+    )
+    _, pooled = case.text_oracle.encode(*row_of(case, case.pair.reference))
+    run_unet(case, oracle.noised(case.z, case.noise, TIMESTEPS).float(), expected.reference_context, pooled)
+    maps, reference_maps = (
+        case.unet_oracle.asked_by_the_last_pass(each) for each in (expected.context, expected.reference_context)
+    )
+    concept, reference = case.pair.positions()
+    assert_same_loss(
+        case,
+        context_attention_loss(means[..., concept], reference_means[..., reference], formulation),
+        oracle.attention_loss(maps, reference_maps, pairs_of(case), formulation),
+    )
+    assert_close(reference_means, actual.reference_means)  # of a pass by its own queries
+    own = torch.stack(case.denoiser.with_attention(z_t, t, actual.concept, token_means)[1])
+    if not FAMILIES[case.name].pooled_width:
+        assert_close(means[0], own[0])  # before the first cross-attention no text has acted
+    assert not torch.allclose(means[1:], own[1:], rtol=1e-3)
+
+
 def recipe(case: Case, formulation: str) -> Any:
     """CoRe's recipe without data: only its loss terms are called."""
     config = core.ContextRegularizationConfig(formulation=formulation)

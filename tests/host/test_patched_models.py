@@ -91,6 +91,16 @@ def test_every_node_that_trains_takes_a_patched_model(sd1):
     refine(models[2], concept=concept(models[2], "patched"), steps=1, **SIZES)
 
 
+def test_core_fast_takes_no_model_whose_keys_a_patch_may_change(sd1):
+    model = sd1[0].clone()
+    model.set_model_attn2_patch(lambda q, k, v, extra_options: (q, 2 * k, v))
+    with pytest.raises(ValueError, match=r"method: CoRe fast computes .* of test_patched_models; .* or choose CoRe"):
+        execute((model, *sd1[1:]), steps=1, concept_name="patched", method="CoRe fast")
+    other = sd1[0].clone()
+    other.set_model_attn1_patch(lambda q, k, v, extra_options: (q, 2 * k, v))
+    execute((other, *sd1[1:]), steps=1, concept_name="patched", method="CoRe fast")
+
+
 def test_a_patch_that_looks_for_what_a_training_has_not_is_refused_by_name(sd1):
     model = sd1[0].clone()
     model.set_model_attn1_patch(lambda q, k, v, extra_options: extra_options["never there"])

@@ -15,9 +15,11 @@ from torch import Tensor
 
 @dataclass
 class MapRecorder:
-    """The textbook's attention as a diffusers processor; keeps each cross-attention's map [B, H, P, N]."""
+    """The textbook's attention as a diffusers processor; keeps each cross-attention's map [B, H, P, N], and its module
+    with the queries [B, H, P, D]."""
 
     maps: list[Tensor] = field(default_factory=list)
+    asked: list[tuple[Attention, Tensor]] = field(default_factory=list)
 
     def __call__(
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: object
@@ -30,6 +32,7 @@ class MapRecorder:
         probabilities = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)
         if encoder_hidden_states is not None:
             self.maps.append(probabilities)
+            self.asked.append((attn, q))
         return attn.to_out[0](rearrange(probabilities @ v, "B H P D -> B P (H D)"))
 
 
@@ -47,9 +50,18 @@ class UNetOracle:
         [B, 6]: original height and width, top and left crop, target height and width.
         """
         self.recorder.maps.clear()
+        self.recorder.asked.clear()
         added = None if pooled is None else {"text_embeds": pooled, "time_ids": sizes}
         prediction = self.unet(x, t, context, added_cond_kwargs=added).sample
         return prediction, list(self.recorder.maps)
+
+    def asked_by_the_last_pass(self, context: Tensor) -> list[Tensor]:
+        """The maps that another text would have, were it in place of that pass's in one layer at a time."""
+        maps = []
+        for attn, q in self.recorder.asked:
+            k = rearrange(attn.to_k(context), "B N (H D) -> B H N D", H=attn.heads)
+            maps.append((q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1))
+        return maps
 
 
 def load_oracle(name: str, seed: int = 0) -> UNetOracle:

@@ -74,6 +74,13 @@ def _attention_for_training(function: Any, q: Tensor, k: Tensor, v: Tensor, head
     return comfy.ldm.modules.attention.attention_pytorch(q, k, v, heads, **kwargs)
 
 
+def key_patches(options: Mapping[str, Any]) -> list[str]:
+    """Modules of the functions among these that may change what cross-attention's keys are."""
+    patches = {"patches": {ATTN2: options.get("patches", {}).get(ATTN2, [])}}
+    replaced = {"patches_replace": {"attn2": options.get("patches_replace", {}).get("attn2", {})}}
+    return patch_names({**patches, **replaced})
+
+
 Attention = Callable[[Tensor, Tensor, Tensor, Mapping[str, Any]], Tensor]
 
 
@@ -114,15 +121,14 @@ def with_layer_contexts(
     return {**options, "patches": {**patches, ATTN2: [*patches.get(ATTN2, []), patch]}}
 
 
-class AttentionTap:
-    """Collects `statistic` of every layer of one forward pass."""
+class _Tap:
+    """Collects something of every layer of one forward pass."""
 
-    def __init__(self, statistic: AttentionStatistic) -> None:
-        self._statistic = statistic
+    def __init__(self) -> None:
         self._results: list[Tensor] | None = []
 
     def collect(self) -> list[Tensor]:
-        """The statistics in forward order, once, after the forward pass.
+        """What was seen in forward order, once, after the forward pass.
 
         The tap keeps nothing: recomputation in a backward pass must not record again, and results held here would
         be held by their own graph, which then waits for the garbage collector with all its activations.
@@ -135,22 +141,62 @@ class AttentionTap:
         return replace_attention(options, layers, lambda _, patched: self._attention(patched))
 
     def _attention(self, patched: Attention | None) -> Attention:
+        raise NotImplementedError
+
+    def _keep(self, result: Tensor) -> None:
+        if self._results is not None:
+            self._results.append(result)
+
+
+class AttentionTap(_Tap):
+    """Collects `statistic`."""
+
+    def __init__(self, statistic: AttentionStatistic) -> None:
+        super().__init__()
+        self._statistic = statistic
+
+    def _attention(self, patched: Attention | None) -> Attention:
         def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
             # Probabilities are recomputed in the backward pass; kept, they would be the largest tensors of all.
             attended: Any = checkpoint(
                 _attend, q, k, v, extra["n_heads"], self._statistic, use_reentrant=False, preserve_rng_state=False
             )
             output, result = attended
-            if self._results is not None:
-                self._results.append(result)
+            self._keep(result)
             return output if patched is None else patched(q, k, v, extra)
 
         return attention
 
 
+class QueryTap(_Tap):
+    """Collects the queries [B, P, H·d], detached; the output is what it is without."""
+
+    def _attention(self, patched: Attention | None) -> Attention:
+        def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
+            self._keep(q.detach())
+            return (patched or host_attention)(q, k, v, extra)
+
+        return attention
+
+
+def statistic_of(q: Tensor, k: Tensor, heads: int, statistic: AttentionStatistic) -> Tensor:
+    """Of softmax(qkᵀ/√d) alone, recomputed in the backward pass: q [B, P, H·d], k [B, N, H·d]."""
+
+    def reduced(q: Tensor, k: Tensor) -> Tensor:
+        return statistic(_probabilities(*(rearrange(x, "B N (H d) -> B H N d", H=heads) for x in (q, k))))
+
+    result: Any = checkpoint(reduced, q, k, use_reentrant=False, preserve_rng_state=False)
+    return result
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, statistic: AttentionStatistic) -> tuple[Tensor, Tensor]:
     """q [B, P, H·d], k and v [B, N, H·d] → output [B, P, H·d] and the statistic of softmax(qkᵀ/√d)."""
     q, k, v = (rearrange(x, "B N (H d) -> B H N d", H=heads) for x in (q, k, v))
-    probabilities = torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5, dim=-1)
+    probabilities = _probabilities(q, k)
     output = probabilities.to(v.dtype) @ v
     return rearrange(output, "B H P d -> B P (H d)"), statistic(probabilities)
+
+
+def _probabilities(q: Tensor, k: Tensor) -> Tensor:
+    """In fp32; q [B, H, P, d], k [B, H, N, d]."""
+    return torch.softmax((q @ k.mT).float() * q.shape[-1] ** -0.5, dim=-1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,33 @@ import comfy.model_sampling
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ....core_ops.conditioning import TextConditioning
 from ....core_ops.diffusion_process import AttentionStatistic, NoiseSchedule, Prediction
 from ....core_ops.pictures import LATENT_CELL
 from ....core_ops.weights.stored_weights import cast_frozen
-from ..attention.attention_replacement import AttentionTap, for_training, patch_names, with_layer_contexts
+from ..attention.attention_replacement import (
+    AttentionTap,
+    QueryTap,
+    for_training,
+    key_patches,
+    patch_names,
+    statistic_of,
+    with_layer_contexts,
+)
 from .module_copy import HostWeights, autograd_tensor, frozen_copy, stays_stored, validate_copyable
-from .unet_layout import Block, attention_blocks, block_depths, block_of, cross_attention_layers, recomputable_blocks
+from .unet_layout import (
+    Block,
+    attention_blocks,
+    block_depths,
+    block_of,
+    cross_attention_layers,
+    cross_attentions,
+    offloaded_layers,
+    recomputable_blocks,
+)
 
 if TYPE_CHECKING:
     from ....core_ops.weights.timestep_rank import TimestepRanks
@@ -87,6 +104,15 @@ def prediction_of(model: ModelPatcher) -> Prediction:
         f"model: it samples as {', '.join(base.__name__ for base in bases)}; "
         "only discrete ε- and v-prediction can be trained. Remove the sampling patch, or load another checkpoint."
     )
+
+
+def validate_unpatched_keys(model: ModelPatcher, method: str) -> None:
+    """Raises ValueError where other nodes' patches may change what the method computes itself."""
+    if names := key_patches(model.model_options.get("transformer_options", {})):
+        raise ValueError(
+            f"method: {method} computes cross-attention's keys itself, which a patch on the model may change, of "
+            f"{' or '.join(names)}; connect the model as it is before that node, or choose CoRe."
+        )
 
 
 def added_to(model: ModelPatcher) -> Sequence[TimestepLora]:
@@ -161,16 +187,36 @@ class HostDenoiser:
         self, z_t: Tensor, t: Tensor, text: TextConditioning, statistic: AttentionStatistic
     ) -> tuple[Tensor, list[Tensor]]:
         batch = z_t.shape[0]
-        text, predictions, collected = text.expand(batch), list[Tensor](), list[list[Tensor]]()
+        # A statistic is of the whole batch; of a part, the others' rows are copies that are left out again.
+        return self._tapped(
+            z_t, t, text, lambda part: AttentionTap(lambda p: statistic(p.expand(batch, *p.shape[1:]))[part])
+        )
+
+    def with_queries(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> tuple[Tensor, list[Tensor]]:
+        return self._tapped(z_t, t, text, lambda part: QueryTap())
+
+    def _tapped(
+        self, z_t: Tensor, t: Tensor, text: TextConditioning, tap_of: Callable[[slice], AttentionTap | QueryTap]
+    ) -> tuple[Tensor, list[Tensor]]:
+        text, predictions, collected = text.expand(z_t.shape[0]), list[Tensor](), list[list[Tensor]]()
         for part in self._parts(t):
-            # A statistic is of the whole batch; of a part, the others' rows are copies that are left out again.
-            tap = AttentionTap(lambda p, part=part: statistic(p.expand(batch, *p.shape[1:]))[part])
+            tap = tap_of(part)
             options = tap.patch(self._options, self._layers)
             predictions.append(self._forward(z_t[part], t[part], text[part], options))
             collected.append(tap.collect())
         if len(predictions) == 1:
             return predictions[0], collected[0]
         return torch.cat(predictions), [torch.cat(layer) for layer in zip(*collected, strict=True)]
+
+    def attention_of(
+        self, queries: Sequence[Tensor], t: Tensor, text: TextConditioning, statistic: AttentionStatistic
+    ) -> list[Tensor]:
+        context = text.expand(t.shape[0]).context.to(self.dtype)
+        with self._at(t):
+            return [
+                statistic_of(asked, attention.to_k(context), attention.heads, statistic)
+                for asked, attention in zip(queries, cross_attentions(self.unet), strict=True)
+            ]
 
     def _parts(self, t: Tensor) -> list[slice]:
         """What is computed at once: all, or sample by sample where other nodes' patches may read a step's noise level.
@@ -206,9 +252,7 @@ class HostDenoiser:
         if self.unet.num_classes is not None and text.pooled is not None:
             added = torch.cat([text.pooled.to(self.dtype), self._encoded_size(z_t).expand(batch, -1)], dim=1)
         try:
-            with ExitStack() as timesteps:
-                for ranks in self._ranks:
-                    timesteps.enter_context(ranks.at(t))
+            with self._at(t):
                 return self.unet(
                     z_t.to(self.dtype),
                     t.float(),
@@ -224,6 +268,14 @@ class HostDenoiser:
                 "connect the model as it is before that node."
             ) from error
 
+    @contextmanager
+    def _at(self, t: Tensor) -> Iterator[None]:
+        """What differs by timestep in some layers is as at these, [B]."""
+        with ExitStack() as timesteps:
+            for ranks in self._ranks:
+                timesteps.enter_context(ranks.at(t))
+            yield
+
     def _layered(self, options: dict[str, Any], text: TextConditioning) -> dict[str, Any]:
         return with_layer_contexts(options, self.blocks, text.by_layer) if text.by_layer else options
 
@@ -233,22 +285,6 @@ class HostDenoiser:
             return {}
         levels = {"sigmas": self._sigmas[t], "sample_sigmas": self._sample_sigmas}
         return {"cond_or_uncond": [0], "uuids": [CONDITIONAL], **levels}
-
-
-def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:
-    """Names of the linear and convolution layers whose weights stay in main memory: the largest first, up to `share`
-    of the bytes of all. trained: names of parameters that are trained themselves, and stay on the device."""
-    sizes = {
-        name: layer.weight.nbytes
-        for name, layer in unet.named_modules()
-        if (isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")) and f"{name}.weight" not in trained
-    }
-    left, away = share * sum(sizes.values()), set[str]()
-    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
-        if sizes[name] <= left:
-            away.add(name)
-            left -= sizes[name]
-    return away
 
 
 def _recomputed(ranks: Iterable[TimestepRanks], forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ parameter.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,11 @@ Block = tuple[str, int]
 def cross_attention_layers(unet: nn.Module) -> list[Layer]:
     """All cross-attention layers of a U-Net, in forward order."""
     return [_layer_of(name) for name, _ in _cross_attention_blocks(unet)]
+
+
+def cross_attentions(unet: nn.Module) -> list[Any]:
+    """Their modules: queries, keys and values of the layers, in forward order."""
+    return [module.attn2 for _, module in _cross_attention_blocks(unet)]
 
 
 def attention_blocks(unet: nn.Module) -> list[Block]:
@@ -109,3 +115,19 @@ def preferred_attentions(unet: nn.Module) -> dict[Layer, Any]:
         _layer_of(name): getattr(block.attn2, "comfy_attention", None) for name, block in _cross_attention_blocks(unet)
     }
     return {layer: attention for layer, attention in held.items() if getattr(attention, "function", None) is not None}
+
+
+def offloaded_layers(unet: nn.Module, share: float, trained: Collection[str]) -> set[str]:
+    """Names of the linear and convolution layers whose weights stay in main memory: the largest first, up to `share`
+    of the bytes of all. trained: names of parameters that are trained themselves, and stay on the device."""
+    sizes = {
+        name: layer.weight.nbytes
+        for name, layer in unet.named_modules()
+        if (isinstance(layer, nn.Conv2d) or hasattr(layer, "in_features")) and f"{name}.weight" not in trained
+    }
+    left, away = share * sum(sizes.values()), set[str]()
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sizes[name] <= left:
+            away.add(name)
+            left -= sizes[name]
+    return away
