@@ -136,12 +136,14 @@ def _report(session: Any) -> dict[str, Any]:
 
 
 def context_losses(recipe: Any) -> dict[str, float]:
-    """Mean L_emb and L_attn of v over `LOOKED_AT` draws of pictures, noise and prompt, the same for every v; none where
-    the method has no such terms."""
+    """Mean L_emb and L_attn of v, as CoRe has them, over `LOOKED_AT` draws of pictures, noise and prompt, the same for
+    every v; none where the method has no such terms."""
+    from core_personalization.core_ops.recipes.context_regularization import ContextRegularization
     from core_personalization.core_ops.training.training_loop import STREAMS
 
-    if not hasattr(recipe, "prompts"):
+    if not isinstance(recipe, ContextRegularization):
         return {}
+    recipe = ContextRegularization(recipe.config, recipe.problem, recipe.prompts)
     random = {name: torch.Generator().manual_seed(LOOKED_AT_SEED) for name in STREAMS}
     found: dict[str, list[float]] = {}
     with torch.inference_mode(False), torch.enable_grad():
