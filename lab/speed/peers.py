@@ -88,7 +88,7 @@ class Peer:
 
         batch = draw_batch(self.latents, self.schedule, self.task.batch, self.random["data"])
         (pictures,) = batch.parts
-        return SimpleNamespace(captions=batch.captions, **vars(pictures))
+        return SimpleNamespace(**{**vars(pictures), "captions": batch.captions})
 
     def ids(self, rows: Sequence[Any]) -> Ids:
         """With -1 - i for vector number i."""
