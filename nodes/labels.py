@@ -63,6 +63,7 @@ LABELS = {
     "trust_limit": "Farthest move (0: any)",
     "lowest_timestep": "Lowest noise level",
     "highest_timestep": "Highest noise level",
+    "shared_queries": "Fast: shared queries",
     "optimize_2": "Mend concept 2 too",
     "optimize_3": "Mend concept 3 too",
     # Pictures, captions and prompts.

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -72,11 +72,13 @@ class RefinementProblem:
 @dataclass(frozen=True)
 class RefinementConfig:
     """weights: λ of both terms; only their ratio matters. reach: limit on ‖Δv‖ of each vector, as a part of its ‖v‖; 0
-    for none, as published.
+    for none, as published. shared_queries (ours): in a step, the prompt's keys are asked by the queries of the
+    reference's pass, which is made once; then no step runs the U-Net.
     """
 
     formulation: Formulation = "paper"
     reach: float = 0.0
+    shared_queries: bool = False
     weights: FixedWeights = field(default_factory=lambda: FixedWeights(PUBLISHED_WEIGHTS))
 
 
@@ -110,13 +112,14 @@ class PromptRefinement:
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         cut = DetachedText(self._encoded(), self.problem.embedding)
-        return cut.step(self.objective(cut.text))
+        means = self._shared_means if self.config.shared_queries else self._means
+        return cut.step(self.objective(cut.text, means))
 
-    def objective(self, text: TextConditioning) -> Objective:
-        """Eq. 5 without its first term; `text` is the encoded prompt."""
+    def objective(self, text: TextConditioning, means: Callable[[TextConditioning], Tensor]) -> Objective:
+        """Eq. 5 without its first term; `text` is the encoded prompt, means: μ of Eq. 4 of a text."""
         λ, pair, formulation = self.weights, self.problem.pair, self.config.formulation
         L_emb = term(EMBEDDING, lambda: embedding_term(text, self._reference, pair, formulation))
-        L_attn = term(ATTENTION, lambda: attention_term(self._means(text), self._reference_means, pair, formulation))
+        L_attn = term(ATTENTION, lambda: attention_term(means(text), self._reference_means, pair, formulation))
         return λ[EMBEDDING] * L_emb + λ[ATTENTION] * L_attn
 
     def update(self, step: int) -> AbstractContextManager[None]:
@@ -128,10 +131,11 @@ class PromptRefinement:
         return {"relative_change": change / norm}
 
     @torch.no_grad()
-    def measure(self) -> Measurement:
-        """For the embedding as it is."""
+    def measure(self, shared_queries: bool = False) -> Measurement:
+        """For the embedding as it is; as published, or as steps with shared queries have it."""
         text = self._encoded()
-        terms = {name: float(value) for each in self.objective(text).passes for name, value in each.computed().items()}
+        passes = self.objective(text, self._shared_means if shared_queries else self._means).passes
+        terms = {name: float(value) for each in passes for name, value in each.computed().items()}
         similarities = context_similarities(text, self._reference, self.problem.pair)
         return Measurement(terms, tuple(similarities.tolist()))
 
@@ -143,6 +147,11 @@ class PromptRefinement:
         noised = self.problem.noised
         return torch.stack(self.problem.denoiser.with_attention(noised.z_t, noised.t, text, token_means)[1])
 
+    def _shared_means(self, text: TextConditioning) -> Tensor:
+        """The same by the queries of the reference's pass."""
+        denoiser, t = self.problem.denoiser, self.problem.noised.t
+        return torch.stack(denoiser.attention_of(self._reference_queries, t, text, token_means))
+
     @cached_property
     def _reference(self) -> TextConditioning:
         with torch.no_grad():
@@ -152,6 +161,12 @@ class PromptRefinement:
     def _reference_means(self) -> Tensor:
         with torch.no_grad():
             return self._means(self._reference)
+
+    @cached_property
+    def _reference_queries(self) -> list[Tensor]:
+        noised = self.problem.noised
+        with torch.no_grad():
+            return self.problem.denoiser.with_queries(noised.z_t, noised.t, self._reference)[1]
 
 
 class BestVectors:

@@ -56,6 +56,10 @@ COMPARISONS = (
         same_loss=False,
     ),
     Comparison(
+        "test-time-fast", "Test-time optimization, shared queries / as published", "ours:test-time-fast",
+        "ours:test-time", 1.0, same_loss=False,
+    ),
+    Comparison(
         "probed", "Probed / unprobed sampling", "ours:probed", "core_nodes:generation", 1.1, 1.03, same_loss=False
     ),
     *(

@@ -129,8 +129,12 @@ def _ids(row: Any) -> dict[str, Any]:
     return {"tokens": tokens, "span": list(row.span), "context": list(row.context)}
 
 
-def test_time(task: Task) -> Step:
+def test_time(**chosen: Any) -> Callable[[Task], Step]:
     """The node's whole work for one prompt, ten steps, the copies of the models included."""
+    return lambda task: _refining(task, chosen)
+
+
+def _refining(task: Task, chosen: dict[str, Any]) -> Step:
     from core_personalization.nodes.refinement.refinement_inputs import StartingPoint, check_inputs
     from core_personalization.nodes.refinement.refinement_settings import RefinementSettings
     from core_personalization.nodes.refinement.refining import refine_prompt
@@ -139,7 +143,7 @@ def test_time(task: Task) -> Step:
     host = host_models(task)
     prompt = {"prompt": "a photo of a {} wearing a hat, on the beach"}
     values = {"batch_size": task.batch, "width": task.side, "height": task.side, "precision": task.precision}
-    settings = validated(RefinementSettings, {**prompt, **values})
+    settings = validated(RefinementSettings, {**prompt, **values, **chosen})
     concept = a_concept(host.clip, task)
 
     def step() -> None:
@@ -175,6 +179,7 @@ SUBJECTS: dict[str, Callable[[Task], Step]] = {
     "finetune-fused": _finetune(fused_backward=True),
     **{f"core-{count}-sizes": _embedding(CORE, count, fit="keep") for count in SIZES_OF_PICTURES},
     "lora": _finetune(form="LoRA", rank=8, learning_rate=1e-4),
-    "test-time": test_time,
+    "test-time": test_time(),
+    "test-time-fast": test_time(shared_queries=True),
     "probed": probed,
 }

@@ -108,7 +108,7 @@ def validate_models(host: HostModels, settings: EmbeddingSettings) -> None:
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     if settings.chosen_method.reads_keys:
-        validate_unpatched_keys(host.model, settings.method)
+        validate_unpatched_keys(host.model, "method")
 
 
 def starting_vectors(host: HostModels, start_from: Concept | None, settings: EmbeddingSettings) -> Embedding | None:

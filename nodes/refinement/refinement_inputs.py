@@ -15,7 +15,7 @@ from ...core_ops.quoting import quoted
 from ..concept import Concept
 from ..files import concept_files, safe_files
 from ..host.models import latents
-from ..host.models.denoiser import own_side, validate_model
+from ..host.models.denoiser import own_side, validate_model, validate_unpatched_keys
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_tensor, dtype_for, validate_precision
 from ..host.models.text_encoder import validate_clip
@@ -123,6 +123,8 @@ def check_inputs(
         concept_files.validate_new_embedding(settings.save_as, settings.overwrite, "save_as")
     validate_model(host.model)
     validate_clip(host.clip, host.model)
+    if settings.shared_queries:
+        validate_unpatched_keys(host.model, "shared_queries")
     side = own_side(host.model)
     settings = replace(settings, width=settings.width or side, height=settings.height or side)
     dtype_for(settings.precision, host.model.load_device)

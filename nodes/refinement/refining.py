@@ -68,7 +68,7 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
             terms = report.terms
             progress.update(report.step, f"L_emb {terms[EMBEDDING]:.4g}, L_attn {terms[ATTENTION]:.4g}")
         after = recipe.measure()
-        best.update(after.terms, vectors)
+        best.update(recipe.measure(shared_queries=True).terms if settings.shared_queries else after.terms, vectors)
         if best.vectors is not vectors:
             recipe.problem.embedding.set(best.vectors)
             after = recipe.measure()
@@ -87,7 +87,9 @@ def assembled(host: HostModels, checked: CheckedPrompt, plan: UNetPlan) -> Promp
         generator=torch.Generator().manual_seed(settings.seed),
     )
     embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concepts.vectors().items()})
-    config = RefinementConfig(settings.terms_formulation, settings.trust_limit, settings.weights)
+    config = RefinementConfig(
+        settings.terms_formulation, settings.trust_limit, settings.shared_queries, settings.weights
+    )
     problem = RefinementProblem(models.encoder, models.denoiser, pair=checked.pair, noised=noised, embedding=embedding)
     return PromptRefinement(config, problem)
 

@@ -82,6 +82,24 @@ def test_the_reference_is_encoded_and_attended_to_once(monkeypatch):
     assert len(calls) == 4 + 1
 
 
+def test_with_shared_queries_no_step_runs_the_network_and_what_is_measured_falls_as_published(monkeypatch):
+    shared, published = refinement(config=RefinementConfig(shared_queries=True)), refinement()
+    before = shared.measure().terms
+    assert before == pytest.approx(published.measure().terms)
+    calls = []
+    for name in ("with_attention", "with_queries"):
+        run_network = getattr(ToyDenoiser, name)
+        monkeypatch.setattr(
+            ToyDenoiser, name, lambda *given, run_network=run_network: calls.append(1) or run_network(*given)
+        )
+    run(shared, steps=4)
+    assert len(calls) == 1  # the reference's queries; its means are there already
+    run(published, steps=4)
+    after, as_published = shared.measure().terms, published.measure().terms
+    assert all(after[name] < before[name] for name in TERMS)
+    assert after == pytest.approx(as_published, rel=0.3)
+
+
 def test_a_concept_that_is_its_super_category_measures_zero():
     measured = refinement(dog_embedding(ToyTextEncoder())).measure()
     assert measured.terms == pytest.approx(dict.fromkeys(TERMS, 0.0), abs=1e-6)

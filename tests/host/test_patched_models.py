@@ -94,7 +94,7 @@ def test_every_node_that_trains_takes_a_patched_model(sd1):
 def test_core_fast_takes_no_model_whose_keys_a_patch_may_change(sd1):
     model = sd1[0].clone()
     model.set_model_attn2_patch(lambda q, k, v, extra_options: (q, 2 * k, v))
-    with pytest.raises(ValueError, match=r"method: CoRe fast computes .* of test_patched_models; .* or choose CoRe"):
+    with pytest.raises(ValueError, match=r"method: it computes .* of test_patched_models; .* or choose"):
         execute((model, *sd1[1:]), steps=1, concept_name="patched", method="CoRe fast")
     other = sd1[0].clone()
     other.set_model_attn1_patch(lambda q, k, v, extra_options: (q, 2 * k, v))

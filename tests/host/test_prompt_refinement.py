@@ -35,10 +35,10 @@ def same_bits(conditioning, expected) -> bool:
     return torch.equal(tensor, expected_tensor) and torch.equal(extra["pooled_output"], expected_extra["pooled_output"])
 
 
-def both_terms_fall(models, prompt: str) -> None:
+def both_terms_fall(models, prompt: str, **more) -> None:
     """Published λ, rate and steps; on the noise of the run, and on noise that it never saw."""
     given = concept(models, "overfitted")
-    inputs = {"prompt": prompt, "batch_size": 2, "width": 64, "height": 64}
+    inputs = {"prompt": prompt, "batch_size": 2, "width": 64, "height": 64, **more}
     _, report, refined = execute(models, concept=given, save_as="held", overwrite=True, **inputs)
     assert all(after < before for before, after in measured(report)[0].values()), report
     fresh = [measured(execute(models, concept=some, steps=0, seed=77, **inputs)[1])[0] for some in (given, refined)]
@@ -53,6 +53,20 @@ def held_prompts() -> tuple[str, ...]:
 @pytest.mark.parametrize("number", [0, 10, 18])
 def test_both_terms_fall_for_held_prompts(sd1, number):
     both_terms_fall(sd1, held_prompts()[number])
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_they_fall_with_shared_queries_too_and_the_result_is_nearly_the_same(family, embeddings):
+    models = load_family(family, embedding_directory=str(embeddings))
+    both_terms_fall(models, held_prompts()[10], shared_queries=True)
+    given = concept(models, f"shared-{family}")
+    inputs = {"prompt": held_prompts()[10], "batch_size": 2, "width": 64, "height": 64, "overwrite": True}
+    published, shared = (
+        measured(execute(models, concept=given, shared_queries=on, **inputs)[1])[0] for on in (False, True)
+    )
+    for term, (before, after) in published.items():
+        assert shared[term][0] == pytest.approx(before)
+        assert before - shared[term][1] == pytest.approx(before - after, rel=0.5), term
 
 
 @pytest.mark.long

@@ -106,12 +106,12 @@ def prediction_of(model: ModelPatcher) -> Prediction:
     )
 
 
-def validate_unpatched_keys(model: ModelPatcher, method: str) -> None:
-    """Raises ValueError where other nodes' patches may change what the method computes itself."""
+def validate_unpatched_keys(model: ModelPatcher, parameter: str) -> None:
+    """Raises ValueError, beginning with the parameter that asks for it, where other nodes' patches may change keys."""
     if names := key_patches(model.model_options.get("transformer_options", {})):
         raise ValueError(
-            f"method: {method} computes cross-attention's keys itself, which a patch on the model may change, of "
-            f"{' or '.join(names)}; connect the model as it is before that node, or choose CoRe."
+            f"{parameter}: it computes cross-attention's keys itself, which a patch on the model may change, of "
+            f"{' or '.join(names)}; connect the model as it is before that node, or choose otherwise here."
         )
 
 
