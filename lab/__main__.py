@@ -10,13 +10,14 @@ from preparation.foreground import run_prepared
 from preparation.installation import TEST_MODULES
 
 from . import ROOT
-from .commands import attention, gpu, memory_table, profile, quality, speed, world
+from .commands import attention, gpu, gradients, memory_table, profile, quality, speed, world
 
 COMMANDS = {
     "world": world,
     "quality": quality,
     "attention": attention,
     "speed": speed,
+    "gradients": gradients,
     "profile": profile,
     "memory-table": memory_table,
     "gpu": gpu,

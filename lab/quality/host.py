@@ -42,20 +42,26 @@ class Host(HostSampler):
         import core_personalization.nodes.finetune.finetuning
         import core_personalization.nodes.refinement.refining  # noqa: F401
 
-    def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
-        """One run of CoRe Train Embedding, without the preview at its end."""
+    def ready_embedding(
+        self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]
+    ) -> Any:
+        """One training of CoRe Train Embedding, before its first step."""
         from core_personalization.nodes.embedding.embedding_inputs import check_inputs
         from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
         from core_personalization.nodes.embedding.embedding_training import ready_to_train
         from core_personalization.nodes.settings import validated
 
+        host = self._models(self.model)
         chosen = validated(EmbeddingSettings, {**_common(), **settings})
+        return ready_to_train(host, check_inputs(host, images, None, captions, chosen))
+
+    def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
+        """One run of CoRe Train Embedding, without the preview at its end."""
         with torch.inference_mode():
-            host = self._models(self.model)
-            training = ready_to_train(host, check_inputs(host, images, None, captions, chosen))
+            training = self.ready_embedding(images, captions, settings)
             session = training.session
             seconds = _timed(session)
-            concept = training.learned.save(chosen.concept_name, overwrite=True, record=session.record())
+            concept = training.learned.save(settings["concept_name"], overwrite=True, record=session.record())
             report = {**_report(session), "regularizers": context_losses(session.loop.recipe)}
         return Trained(self.model, concept, seconds, report)
 

@@ -62,8 +62,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def draw_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Ratios ours / other as bars; of published sizes alone, where there are any."""
+    """Ratios ours / other as bars; of published sizes, and beside others' work, where there are any of these."""
     rows = [row for row in rows if row["size"] in PUBLISHED] or rows
+    rows = [row for row in rows if not BY_NAME[row["work"]].other.startswith("ours:")] or rows
     load_pack()
     from core_personalization.nodes.charts import new_figure
 
