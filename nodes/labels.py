@@ -123,6 +123,7 @@ LABELS = {
     "clip_model": "CLIP model",
     "dino_model": "DINO model",
     "style_model": "Style model",
+    "face_model": "Face model",
     "allow_downloads": "Allow downloads",
     "identifier": "Concept's word in prompts",
     "appearance_words": "Words that restyle",

@@ -3,7 +3,16 @@
 from .bootstrap import Estimate, estimate_mean
 from .prompt_texts import APPEARANCE_PHRASES, changes_appearance, with_category, without_identifier
 from .segments import foreground, non_subject_segment, subject_segment
-from .similarity import clip_i, clip_t, dino, non_subject_disentanglement, style, subject_alignment, text_alignment
+from .similarity import (
+    clip_i,
+    clip_t,
+    dino,
+    face,
+    non_subject_disentanglement,
+    style,
+    subject_alignment,
+    text_alignment,
+)
 from .summary import ScoreSummary, summarize
 
 __all__ = [
@@ -15,6 +24,7 @@ __all__ = [
     "clip_t",
     "dino",
     "estimate_mean",
+    "face",
     "foreground",
     "non_subject_disentanglement",
     "non_subject_segment",

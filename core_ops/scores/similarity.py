@@ -35,6 +35,14 @@ def style(pictures: Tensor, references: Tensor) -> Tensor:
     return _mean_cosine(pictures, references)
 
 
+def face(pictures: Tensor, references: Tensor) -> Tensor:
+    """Mean cosine with the references' faces in a face recogniser's space (Deng et al. 2019, arXiv 1801.07698).
+
+    A row of NaN is a picture without a face: it scores NaN, and is left out of the references.
+    """
+    return _mean_cosine(pictures, references[references.isfinite().all(dim=-1)])
+
+
 def subject_alignment(pictures: Tensor, subject_segments: Tensor) -> Tensor:
     """Mean cosine of whole pictures with the references' subject segments in CLIP's space (SID, Eq. 1)."""
     return _mean_cosine(pictures, subject_segments)

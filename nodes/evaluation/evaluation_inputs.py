@@ -17,6 +17,7 @@ from ..files.safe_files import validate_name
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, validate_source
 from ..host.prompts.prompt_reading import without_weights
 from .evaluation_settings import ScorecardSettings
+from .face_encoder import face_files
 from .score_data import Scorecard, from_json
 
 
@@ -133,10 +134,10 @@ def compared_scorecards(texts: Sequence[str] | None, settings: ScorecardSettings
     """The other scorecards, each once. Raises ValueError when one was made with other models."""
     cards = [card for text in texts or () for card in from_json(text)]
     for card in cards:
-        for name in ("clip_model", "dino_model", "style_model"):
-            # Scorecards of earlier versions have no style.
+        for name in ("clip_model", "dino_model", "style_model", "face_model"):
+            # Style and face are optional, and unknown to scorecards of earlier versions.
             theirs, ours = (Path(model).name for model in (card.facts.get(name, ""), getattr(settings, name)))
-            if theirs != ours and (name != "style_model" or (theirs and ours)):
+            if theirs != ours and (name in ("clip_model", "dino_model") or (theirs and ours)):
                 raise ValueError(
                     f"compare_with: {quoted(card.name)} was scored with {name} {quoted(theirs)}, this one with "
                     f"{quoted(ours)}; scores of different models cannot be compared; use the same for both."
@@ -148,6 +149,8 @@ def check_settings(settings: ScorecardSettings) -> None:
     """Raises ValueError for what the widgets alone show, before there is any picture."""
     if settings.scorecard_name:
         validate_name("scorecard_name", settings.scorecard_name)
+    if settings.face:
+        face_files(settings.face)
     if settings.allow_downloads:  # what can be fetched is known when it is
         return
     sources = ((settings.clip, ClipEncoder), (settings.dino, DinoEncoder), (settings.style, ClipEncoder))

@@ -9,7 +9,7 @@ from ..host.models.vision_models import VisionSource
 from ..settings import choice, integer, switch, text
 from .score_data import TEXT_SCORES
 
-IDENTITY_AXES = ("dino", "clip_i", "subject_alignment", "style")
+IDENTITY_AXES = ("dino", "clip_i", "subject_alignment", "style", "face")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class ScorecardSettings:
         "",
         help="For style concepts: a CLIP likewise, in whose space the style score compares whole pictures; CSD's "
         "weights as the help page says. Empty: no style score.",
+    )
+    face_model: str = text(
+        "",
+        help="For people: a folder of InsightFace's ONNX files likewise, such as insightface/models/buffalo_l, whose "
+        "recogniser compares the faces. Needs the package onnxruntime. Empty: no face score.",
     )
     allow_downloads: bool = switch(
         False,
@@ -104,6 +109,10 @@ class ScorecardSettings:
     @property
     def style(self) -> VisionSource | None:
         return self._source("style_model") if self.style_model.strip() else None
+
+    @property
+    def face(self) -> VisionSource | None:
+        return self._source("face_model") if self.face_model.strip() else None
 
     def _source(self, input_name: str) -> VisionSource:
         return VisionSource(

@@ -17,6 +17,7 @@ TITLES = {
     "subject_alignment": "SA",
     "non_subject_disentanglement": "NSD",
     "style": "Style",
+    "face": "Face",
 }
 """Every score's name in files, in the order of tables, and in writing. Higher is better in all of them."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from torch import Tensor
 
 from ...core_ops.scores.segments import INSIDE
 from .evaluation_inputs import CheckedScorecard
@@ -16,7 +18,9 @@ def notes_on_scores(checked: CheckedScorecard, computed: Collection[str], cut: S
     restyled = {p for p, keeps in zip(prompts.prompts, prompts.keeps_appearance, strict=True) if not keeps}
     if restyled:
         notes.append(f"{len(restyled)} prompts restyle the concept or its outfit; they count in the text scores only.")
-    missing = [title for name, title in TITLES.items() if name not in computed and name != "style"]
+    unasked = {"style"} if checked.settings.style is None else set()
+    unasked |= {"face"} if checked.settings.face is None else set()
+    missing = [title for name, title in TITLES.items() if name not in {*computed, *unasked}]
     if missing:
         notes.append(f"Not computed: {', '.join(missing)}. {why_missing(checked)}")
     if not checked.masked and "clip_i" in computed:
@@ -26,6 +30,21 @@ def notes_on_scores(checked: CheckedScorecard, computed: Collection[str], cut: S
         notes.append(f"{empty} generated masks are empty; those pictures count as black in CLIP-I and DINO.")
     if cut:
         notes.append(f"CLIP reads only the beginning of {len(cut)} prompts, which are longer than its row.")
+    return notes
+
+
+def notes_on_faces(features: Mapping[str, Tensor], several: int) -> list[str]:
+    """features: of a recogniser, [n, D], NaN where no face was found. several: pictures with more than one."""
+    notes = []
+    for name, what, so in (
+        ("face_generated", "generated pictures", "they have no Face score"),
+        ("face_references", "references", "Face leaves them out"),
+    ):
+        lacking = int(features[name].isnan().any(dim=-1).sum())
+        if lacking:
+            notes.append(f"No face was found in {lacking} of {len(features[name])} {what}; {so}.")
+    if several:
+        notes.append(f"{several} pictures show several faces; Face compares the largest.")
     return notes
 
 

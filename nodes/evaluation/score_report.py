@@ -26,6 +26,7 @@ def markdown(card: Scorecard) -> str:
         f"### {card.name}",
         f"{facts['generated']} generated pictures, {facts['references']} references. CLIP: {facts['clip_model']}. "
         f"DINO: {facts['dino_model'] or 'none'}. Style: {facts['style_model'] or 'none'}. "
+        f"Face: {facts['face_model'] or 'none'}. "
         f"Intervals: 95%, over pictures ({facts['resamples']} resamples).",
         markdown_table(("Score", "Mean", "95% interval", "n"), overall),
         markdown_table(("Prompt", *(TITLES[score] for score in card.scores)), per_prompt),

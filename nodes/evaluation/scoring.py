@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +18,10 @@ from ..files.file_metadata import pack_version
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, VisionEncoder
 from ..host.run_control import RunProgress
 from .evaluation_inputs import CheckedScorecard, PictureSet
+from .evaluation_settings import ScorecardSettings
+from .face_encoder import FaceEncoder
 from .score_data import OF_ALL_PICTURES, Scorecard
-from .score_notes import notes_on_comparison, notes_on_scores
+from .score_notes import notes_on_comparison, notes_on_faces, notes_on_scores
 
 T = TypeVar("T")
 Lazy = Callable[[], Tensor]
@@ -29,28 +32,52 @@ Lazy = Callable[[], Tensor]
 class Job:
     """Pictures that one encoder turns into features. what: shown while it runs."""
 
-    encoder: VisionEncoder
+    encoder: VisionEncoder | FaceEncoder
     pictures: Sequence[Lazy]
     what: str
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The models of a scorecard; those that it was not asked for are None."""
+
+    clip: ClipEncoder
+    dino: DinoEncoder | None
+    style: ClipEncoder | None
+    face: FaceEncoder | None
+
+    @classmethod
+    def loaded(cls, settings: ScorecardSettings) -> Encoders:
+        face = FaceEncoder(settings.face) if settings.face else None
+        dino = DinoEncoder(settings.dino) if settings.dino else None
+        return cls(ClipEncoder(settings.clip), dino, ClipEncoder(settings.style) if settings.style else None, face)
 
 
 def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
     """Loads the models, encodes every picture once per form and model, and computes what can be computed."""
     prompts, settings = checked.prompts.prompts, checked.settings
-    clip = ClipEncoder(checked.settings.clip)
-    dino = DinoEncoder(checked.settings.dino) if checked.settings.dino else None
-    style = ClipEncoder(checked.settings.style) if checked.settings.style else None
-    values = _values(checked, _features(checked, clip, dino, style, node_id))
-    pictures = {name: range(len(prompts)) if name in OF_ALL_PICTURES else checked.counted for name in values}
-    value_of = {name: dict(zip(pictures[name], part.tolist(), strict=True)) for name, part in values.items()}
-    cut = [text for text in dict.fromkeys(checked.prompts.read) if clip.is_cut(text)]
+    encoders = Encoders.loaded(settings)
+    features = _features(checked, encoders, node_id)
+    value_of: dict[str, dict[int, float]] = {}
+    for name, values in _values(checked, features).items():
+        pictures = range(len(prompts)) if name in OF_ALL_PICTURES else checked.counted
+        scored = zip(pictures, values.tolist(), strict=True)
+        if found := {number: value for number, value in scored if not math.isnan(value)}:
+            value_of[name] = found
+    cut = [text for text in dict.fromkeys(checked.prompts.read) if encoders.clip.is_cut(text)]
+    notes = notes_on_scores(checked, value_of.keys(), cut)
+    if encoders.face and "face_generated" in features:
+        notes += notes_on_faces(features, encoders.face.several)
     return Scorecard(
         name=checked.name,
         scores={
             name: scores.summarize(
-                part, [prompts[i] for i in pictures[name]], seed=settings.seed, resamples=settings.resamples
+                torch.tensor(list(found.values()), dtype=torch.float64),
+                [prompts[number] for number in found],
+                seed=settings.seed,
+                resamples=settings.resamples,
             )
-            for name, part in values.items()
+            for name, found in value_of.items()
         },
         facts={
             "references": len(checked.references.pictures),
@@ -60,24 +87,19 @@ def score(checked: CheckedScorecard, node_id: str | None) -> Scorecard:
             "clip_model": settings.clip_model,
             "dino_model": settings.dino_model,
             "style_model": settings.style_model,
+            "face_model": settings.face_model,
             "precision": settings.precision,
             "resamples": settings.resamples,
             "seed": settings.seed,
             "version": pack_version(),
         },
-        notes=[*notes_on_scores(checked, values.keys(), cut), *notes_on_comparison(checked)],
+        notes=[*notes, *notes_on_comparison(checked)],
         prompts=prompts,
         pictures={name: [found.get(i) for i in range(len(prompts))] for name, found in value_of.items()},
     )
 
 
-def _features(
-    checked: CheckedScorecard,
-    clip: ClipEncoder,
-    dino: DinoEncoder | None,
-    style: ClipEncoder | None,
-    node_id: str | None,
-) -> dict[str, Tensor]:
+def _features(checked: CheckedScorecard, encoders: Encoders, node_id: str | None) -> dict[str, Tensor]:
     """Features [n, D] of texts, every different one being encoded once, and of each job's pictures.
 
     Raises `run_control.Cancelled` when the user asked for it.
@@ -85,12 +107,9 @@ def _features(
     size = checked.settings.batch_size
     texts = {"prompts": checked.prompts.read, "bare_prompts": checked.prompts.without_identifier}
     different = list(dict.fromkeys(text for each in texts.values() for text in each))
-    encoded = torch.cat([clip.texts(batch) for batch in _batches(different, size)])
+    encoded = torch.cat([encoders.clip.texts(batch) for batch in _batches(different, size)])
     features = {name: encoded[[different.index(text) for text in each]] for name, each in texts.items()}
-    jobs = _jobs(checked, clip, dino)
-    if style:
-        whole = {"style_references": checked.references, "style_generated": checked.generated}
-        jobs |= {name: Job(style, _pictures(pictures), "style") for name, pictures in whole.items()}
+    jobs = _jobs(checked, encoders)
     progress = RunProgress(sum(len(job.pictures) for job in jobs.values()), node_id)
     done = 0
     for name, job in jobs.items():
@@ -103,10 +122,14 @@ def _features(
     return features
 
 
-def _jobs(checked: CheckedScorecard, clip: ClipEncoder, dino: DinoEncoder | None) -> dict[str, Job]:
+def _jobs(checked: CheckedScorecard, encoders: Encoders) -> dict[str, Job]:
     """What is encoded, by the name that its features get."""
     references, generated, counted = checked.references, checked.generated, checked.counted
+    clip, dino = encoders.clip, encoders.dino
     jobs = {"generated": Job(clip, _pictures(generated), "CLIP, generated pictures")}
+    if encoders.style:
+        jobs["style_references"] = Job(encoders.style, _pictures(references), "style")
+        jobs["style_generated"] = Job(encoders.style, _pictures(generated), "style")
     if not counted:
         return jobs
     form = scores.foreground if checked.masked else None
@@ -123,6 +146,9 @@ def _jobs(checked: CheckedScorecard, clip: ClipEncoder, dino: DinoEncoder | None
     if dino:
         jobs["dino_references"] = Job(dino, _pictures(references, form), f"DINO, reference {shown}")
         jobs["dino_generated"] = Job(dino, _pictures(generated, form, counted), f"DINO, generated {shown}")
+    if encoders.face:
+        jobs["face_references"] = Job(encoders.face, _pictures(references), "faces")
+        jobs["face_generated"] = Job(encoders.face, _pictures(generated, numbers=counted), "faces")
     return jobs
 
 
@@ -164,4 +190,6 @@ def _values(checked: CheckedScorecard, features: Mapping[str, Tensor]) -> dict[s
         found["non_subject_disentanglement"] = scores.non_subject_disentanglement(counted, features["surroundings"])
     if "style_generated" in features:
         found["style"] = scores.style(features["style_generated"], features["style_references"])
+    if "face_generated" in features:
+        found["face"] = scores.face(features["face_generated"], features["face_references"])
     return found

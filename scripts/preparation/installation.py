@@ -21,7 +21,10 @@ from .timeline import Timeline
 ROOT = Path(__file__).resolve().parents[2]
 HOST_FOLDER = ROOT / ".host"
 DEMO_MODULES = ("torch", "aiohttp", "matplotlib", "comfy_cli", "websocket")
-TEST_MODULES = (*DEMO_MODULES, "pytest", "xdist", "hypothesis", "diffusers", "einops", "prodigyopt", "pillow_heif")
+TEST_MODULES = (
+    *(*DEMO_MODULES, "pytest", "xdist", "hypothesis", "diffusers", "einops", "prodigyopt", "pillow_heif"),
+    *("onnx", "onnxruntime"),
+)
 
 
 @dataclass(frozen=True)

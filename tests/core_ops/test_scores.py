@@ -13,7 +13,10 @@ from core_personalization.core_ops.scores import bootstrap
 from hypothesis import given
 from hypothesis import strategies as st
 
-SET_SCORES = (scores.clip_i, scores.dino, scores.style, scores.subject_alignment, scores.non_subject_disentanglement)
+SET_SCORES = (
+    *(scores.clip_i, scores.dino, scores.style, scores.face),
+    *(scores.subject_alignment, scores.non_subject_disentanglement),
+)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -43,6 +46,14 @@ def test_a_text_score_compares_each_picture_with_its_own_prompt(score):
     pictures = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     prompts = torch.tensor([[5.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert score(pictures, prompts).tolist() == pytest.approx([1, 0, math.sqrt(0.5)])
+
+
+def test_a_picture_without_a_face_scores_nothing_and_a_reference_without_is_left_out():
+    pictures, references, gap = random(3, 8), random(4, 8, seed=1), torch.full((1, 8), torch.nan)
+    with_gaps = scores.face(torch.cat([pictures[:1], gap, pictures[1:]]), torch.cat([references, gap]))
+    assert bool(with_gaps[1].isnan())
+    assert with_gaps[[0, 2, 3]].tolist() == scores.face(pictures, references).tolist()
+    assert bool(scores.face(pictures, gap).isnan().all())
 
 
 @pytest.mark.parametrize("score", SET_SCORES[:-1])
