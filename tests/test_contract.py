@@ -205,15 +205,19 @@ def test_a_workflow_begins_with_the_word_that_people_type_and_its_notes_are_shor
     assert all(0 < len(note.split()) <= 40 for note in notes)
 
 
+LOADED_FROM = {"CheckpointLoaderSimple": "checkpoints", "PhotoMakerLoader": "photomaker"}
+"""By node that loads a model, the folder of ComfyUI's models."""
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-def test_a_workflow_says_where_its_checkpoint_is_to_be_had(workflow):
-    """The editor then offers to fetch it."""
-    loaders = [node for node in nodes_of(graph_of(workflow)) if node["type"] == "CheckpointLoaderSimple"]
-    assert loaders
+def test_a_workflow_says_where_its_models_are_to_be_had(workflow):
+    """The editor then offers to fetch them."""
+    loaders = [node for node in nodes_of(graph_of(workflow)) if node["type"] in LOADED_FROM]
+    assert any(node["type"] == "CheckpointLoaderSimple" for node in loaders)
     for node in loaders:
         (model,) = node["properties"]["models"]
         (name,) = node["widgets_values"]
-        assert model["name"] == name and model["directory"] == "checkpoints"
+        assert model["name"] == name and model["directory"] == LOADED_FROM[node["type"]]
         assert re.fullmatch(rf"https://huggingface\.co/\S+/{re.escape(name)}", model["url"])
 
 

@@ -63,10 +63,11 @@ def template_with_category(template: str, super_category: str) -> str:
     return spaced(template).replace("{}", f"{{}} {super_category}")
 
 
-PROMPT_SETS = ("animate", "inanimate", "person", "universal")
+PROMPT_SETS = ("animate", "inanimate", "person", "universal", "style")
 EVALUATION_SETS = (
     *("evaluation_animate", "evaluation_inanimate", "evaluation_person"),
     *("evaluation_complex_animate", "evaluation_complex_inanimate"),
+    "evaluation_style",
 )
 
 

@@ -55,7 +55,7 @@ class EmbeddingSettings:
         (*PROMPT_SETS, OWN_PROMPTS),
         help=(
             "Prompts that CoRe regularizes with: for living things and dolls, for objects, for people, for anything, "
-            "or your own."
+            "for a style of pictures, or your own."
         ),
         shows={OWN_PROMPTS: ["own_prompts"]},
     )

@@ -16,11 +16,11 @@ class PromptBatchSettings:
     """Inputs of "Evaluation Prompts", in the order in which they are shown."""
 
     prompt_set: str = choice(
-        ("animate", "inanimate", "person", "complex animate", "complex inanimate", OWN_PROMPTS),
+        ("animate", "inanimate", "person", "complex animate", "complex inanimate", "style", OWN_PROMPTS),
         help=(
             "The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; 20 of this "
             "project's for people; 20 with dressing, postures, places and several changes at once, as in CoRe's "
-            "figures; or your own."
+            "figures; 20 of things to show in a style; or your own."
         ),
         shows={OWN_PROMPTS: ["own_prompts"]},
     )

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 from preparation.installation import ROOT
 from templates.parts import NAME
 
-from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SIDE_BY_SIDE, Runs
+from .runs import (
+    ATTENTION,
+    CAPTIONS,
+    IGNORED,
+    QUICK_START,
+    SCORE,
+    SIDE_BY_SIDE,
+    SKETCHES,
+    STYLE,
+    TWO_METHODS,
+    VOTE,
+    Runs,
+)
 from .sheet import Sheet
 
 Drawn = Callable[[Runs], Image.Image]
@@ -62,6 +74,34 @@ def two_methods(runs: Runs) -> Image.Image:
     run = runs.of(TWO_METHODS)
     pictures = [run.pictures(f"{which} method (pictures)")[0] for which in ("One", "Another")]
     return given().line("two methods, the same seed", accent=True).row(pictures, ["CoRe", "DTI"]).image(SIDE)
+
+
+def style(runs: Runs) -> Image.Image:
+    """Of the dog's pictures, drawn with a pencil."""
+    folder = runs.server.base.input / SKETCHES
+    folder.mkdir(exist_ok=True)
+    sketches = [ImageOps.invert(picture.convert("L").filter(ImageFilter.FIND_EDGES)) for picture in references()]
+    for number, sketch in enumerate(sketches):
+        sketch.convert("RGB").save(folder / f"{number}.png")
+    sheet = Sheet(SIDE).row(sketches).line("a embedding:my-style of a teapot", 20, accent=True, mono=True)
+    return sheet.row(runs.of(STYLE).pictures("SaveImage")[:2]).image(SIDE)
+
+
+def vote(runs: Runs) -> Image.Image:
+    run = runs.of(VOTE)
+    pictures = [run.pictures(f"{which} method (pictures)")[0] for which in ("One", "Another")]
+    sheet = given().line("which shows this dog better?", accent=True)
+    return sheet.row(pictures, ["this one?", "or this one?"]).image(SIDE)
+
+
+def photomaker(_: Runs) -> Image.Image:
+    """The project has no SDXL model: what is compared."""
+    sheet = given().space(10).line("trained", 72, accent=True).space(10)
+    return (
+        sheet.line("or only looked at? A concept beside", 22)
+        .line("PhotoMaker: same prompts, same seeds", 22)
+        .image(SIDE)
+    )
 
 
 def shared_concept(runs: Runs) -> Image.Image:
@@ -120,7 +160,6 @@ def sdxl(runs: Runs) -> Image.Image:
 
 WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth LoRA"
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
-TWO_METHODS = "Train with two methods - side by side"
 LAYERS = "Train a word by layer - XTI and NeTI"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
@@ -132,11 +171,14 @@ THUMBNAILS: Mapping[str, Drawn] = {
     CUSTOM: compared(CUSTOM, "keys, values and a word", ["before", "after"]),
     CAPTIONS: captions,
     TWO_METHODS: two_methods,
+    STYLE: style,
     LAYERS: drawn(LAYERS, "a word for each layer"),
     "Use a shared concept": shared_concept,
     IGNORED: ignored_word,
     ATTENTION: attention,
     SIDE_BY_SIDE: side_by_side,
     SCORE: score,
+    VOTE: vote,
+    "Score against PhotoMaker - no training": photomaker,
     "Score saved steps - which is best": best_step,
 }

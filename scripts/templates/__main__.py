@@ -18,6 +18,7 @@ from preparation.installation import ROOT
 
 from . import chinese
 from .blueprints import two_stages
+from .comparing import photomaker, vote
 from .graph import Graph
 from .looking import attention, best_step, ignored_word, score, shared_concept, side_by_side
 from .training import (
@@ -28,6 +29,7 @@ from .training import (
     form,
     quick_start,
     sdxl,
+    style,
     three_stages,
     two_methods,
     word_and_lora,
@@ -46,8 +48,9 @@ FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
             captions,
             two_methods,
             by_layer,
+            style,
         ),
-        *(shared_concept, ignored_word, attention, side_by_side, score, best_step),
+        *(shared_concept, ignored_word, attention, side_by_side, score, best_step, vote, photomaker),
     ),
     "subgraphs": (two_stages,),
 }

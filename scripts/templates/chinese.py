@@ -16,6 +16,13 @@ GROUPS: Mapping[str, str] = {
     "2 · Learn it": "2 · 学习",
     "2 · A rare word, and other dogs": "2 · 生僻词与其他的狗",
     "2 · Say everything but the dog": "2 · 描述狗以外的一切",
+    "1 · Model and pictures": "1 · 模型和图像",
+    "2 · Say what they show": "2 · 描述画面内容",
+    "2 · Two concepts, drawn alike": "2 · 两个概念，同样绘制",
+    "3 · Side by side": "3 · 并排比较",
+    "4 · Let people vote": "4 · 请人投票",
+    "4 · How good is it?": "4 · 效果如何？",
+    "5 · How near is it?": "5 · 有多接近？",
     "2 · Use it in any prompt": "2 · 用于任意提示词",
     "2 · Draw and score": "2 · 绘制并评分",
     "2 · Three saved steps, drawn and scored": "2 · 绘制三个已保存的步骤并评分",
@@ -45,6 +52,20 @@ TITLES: Mapping[str, str] = {
     "Another method, drawn": "另一种方法，绘制",
     "One method (pictures)": "一种方法（图像）",
     "Another method (pictures)": "另一种方法（图像）",
+    "Pictures of one style": "同一风格的图像",
+    "What each picture shows": "每张图像的内容",
+    "A word for the style": "代表风格的词",
+    "Style score (Ctrl+B)": "风格评分（Ctrl+B）",
+    "Vote Results (Ctrl+B)": "投票结果（Ctrl+B）",
+    "Draw both": "绘制两者",
+    "Draw and score both": "绘制两者并评分",
+    "All of one size": "统一大小",
+    "As one batch": "合为一个批次",
+    "Photos of one person": "一个人的照片",
+    "Your concept (pictures)": "您的概念（图像）",
+    "PhotoMaker (pictures)": "PhotoMaker（图像）",
+    "Scores of your concept": "您的概念的评分",
+    "Scores of PhotoMaker": "PhotoMaker 的评分",
     "Masks by themselves (Ctrl+B)": "自动生成蒙版（Ctrl+B）",
     "Scores of the last one": "最后一个的评分",
     "Your prompt": "您的提示词",
@@ -94,7 +115,11 @@ TITLES: Mapping[str, str] = {
     "Step 300": "第 300 步",
     "Which is best?": "哪个最好？",
 }
-FIELDS: Mapping[str, str] = {"Checkpoint": "Checkpoint（模型文件）", "Folder of photos": "照片文件夹"}
+FIELDS: Mapping[str, str] = {
+    "Checkpoint": "Checkpoint（模型文件）",
+    "Folder of photos": "照片文件夹",
+    "PhotoMaker's words": "PhotoMaker 的词",
+}
 NOTES: Mapping[str, str] = {
     "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's row "
     "differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.": (
@@ -171,6 +196,21 @@ NOTES: Mapping[str, str] = {
     "and is scored. Switch `allow_downloads` on once for CLIP and DINO.": (
         "训练会在途中保存它的词（`save_every`）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
         "`allow_downloads` 以取得 CLIP 和 DINO。"
+    ),
+    "Say all that each picture shows, one line per picture: the style is what is left.\n\n"
+    "For the style score click it, press Ctrl+B, and switch `allow_downloads` on.": (
+        "描述每张图像中的一切，每张一行：剩下的就是风格。\n\n"
+        "要得到风格评分，点击该节点，按 Ctrl+B，并打开 `allow_downloads`。"
+    ),
+    "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
+    "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.": (
+        "*盲评投票*会写出一个页面：请发给别人。将他们保存的 CSV 文件放入 ComfyUI 的 `input`，按 `r`，点击*投票结果*，"
+        "按 Ctrl+B，选择该投票并运行。"
+    ),
+    "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "
+    "`allow_downloads` on once for CLIP and DINO; for faces fill in `face_model`.": (
+        "SDXL。PhotoMaker 不经训练，由照片绘制人物（ComfyUI 使用其编码器，不用其 LoRA）。打开一次 `allow_downloads` 以"
+        "取得 CLIP 和 DINO；要比较人脸，请填写 `face_model`。"
     ),
 }
 TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **FIELDS, **NOTES}

@@ -52,8 +52,10 @@ def checkpoint(graph: Graph, place: Point, width: int, base: BaseModel = SD15) -
     return node
 
 
-def photos(graph: Graph, place: Point = (0, 140), height: int = PHOTOS[1]) -> Node:
-    return graph.node("CoReConceptImages", place, (PHOTOS[0], height), "Your photos", folder=FOLDER)
+def photos(
+    graph: Graph, place: Point = (0, 140), height: int = PHOTOS[1], title: str = "Your photos", folder: str = FOLDER
+) -> Node:
+    return graph.node("CoReConceptImages", place, (PHOTOS[0], height), title, folder=folder)
 
 
 def pictures_of(photos: Node, masks: Node | None = None) -> dict[str, Any]:
@@ -99,13 +101,13 @@ def drawing(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
             **{name: (kind, None) for name, kind in sockets.items()},
             "resolution": ("INT", 512),
             "template": ("STRING", "a photo of a {} in the jungle"),
-            **_sampling(base),
+            **sampling(base),
         },
         "Draws a concept in a prompt: {} is the concept.",
     )
     prompt = graph.node("CoReConceptPrompt", (0, 0), (320, 100), concept=graph["concept"], template=graph["template"])
     words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompt["prompt"])
-    _, image = _sampled(graph, words["CONDITIONING"], graph["model"])
+    _, image = sampled(graph, words["CONDITIONING"], graph["model"])
     graph.outputs["images"] = image
     return graph
 
@@ -119,7 +121,7 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
         {
             **{name: (kind, None) for name, kind in sockets.items()},
             **{"prompt": ("STRING", ""), "resolution": ("INT", 512)},
-            **_sampling(SD15),
+            **sampling(SD15),
         },
         "Draws a prompt, and notes where each of its words acts.",
     )
@@ -127,7 +129,7 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
         *("CoReContextAttentionProbe", (0, 0), (320, 300)),
         **{name: graph[name] for name in ("model", "clip", "prompt", "conditioning")},
     )
-    latent, image = _sampled(graph, graph["conditioning"], probe["model"])
+    latent, image = sampled(graph, graph["conditioning"], probe["model"])
     graph.outputs |= {"images": image, "latent": latent, "probe": probe["probe"]}
     return graph
 
@@ -135,14 +137,14 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
 def sheet_row(known: Mapping[str, Any]) -> Subgraph:
     """A prompt drawn while a probe looks on, as a row of an attention sheet."""
     sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "above": "CORE_ATTENTION_ROWS"}
-    sampling = _sampling(SD15)
-    del sampling["batch_size"]
+    fields = sampling(SD15)
+    del fields["batch_size"]
     graph = Subgraph(
         "Draw a row, watched",
         known,
         {
             **{name: (kind, None) for name, kind in sockets.items()},
-            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **sampling},
+            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **fields},
             **{"row_name": ("STRING", ""), "words": ("STRING", "")},
         },
         "Draws a prompt, and shows where each of its words acts, below the rows above.",
@@ -154,7 +156,7 @@ def sheet_row(known: Mapping[str, Any]) -> Subgraph:
         **{name: graph[name] for name in ("model", "clip", "prompt")},
         conditioning=words["CONDITIONING"],
     )
-    latent, image = _sampled(graph, words["CONDITIONING"], probe["model"], seed=graph["seed"])
+    latent, image = sampled(graph, words["CONDITIONING"], probe["model"], seed=graph["seed"])
     sheet = graph.node(
         *("CoReAttentionSheet", (1250, 0), (320, 240)),
         **{name: graph[name] for name in ("above", "row_name", "words")},
@@ -166,12 +168,12 @@ def sheet_row(known: Mapping[str, Any]) -> Subgraph:
 
 def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
     """A concept in the paper's prompts, and how near the pictures come to references and prompts."""
-    sampling = _sampling(SD15)
-    del sampling["batch_size"]
+    fields = sampling(SD15)
+    del fields["batch_size"]
     graph = _scoring(
         known,
         *("Draw and score", "Draws a concept in the prompts of CoRe's paper, and scores the pictures."),
-        {"prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1), **sampling},
+        {"prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1), **fields},
     )
     prompts = graph.node(
         *("CoReEvaluationPrompts", (-360, 0), (320, 320)),
@@ -206,7 +208,7 @@ def _scoring(known: Mapping[str, Any], name: str, description: str, inputs: Mapp
 
 def _drawn_and_scored(graph: Subgraph, prompts: Output, seeds: Output) -> Subgraph:
     words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompts)
-    _, images = _sampled(graph, words["CONDITIONING"], graph["model"], seed=seeds)
+    _, images = sampled(graph, words["CONDITIONING"], graph["model"], seed=seeds)
     scores = graph.node(
         *("CoReScorecard", (1250, 0), (320, 420)),
         **{name: graph[name] for name in ("references", "concept", "compare_with", "allow_downloads")},
@@ -218,7 +220,7 @@ def _drawn_and_scored(graph: Subgraph, prompts: Output, seeds: Output) -> Subgra
     return graph
 
 
-def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
+def sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
     return {
         "negative": ("STRING", NEGATIVE),
         "seed": ("INT", 7),
@@ -228,16 +230,23 @@ def _sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
     }
 
 
-def _sampled(graph: Subgraph, words: Output, model: Output, seed: Output | None = None) -> tuple[Output, Output]:
-    """Latents and pictures, drawn as the subgraph's inputs say; a picture per seed where these come."""
-    negative = graph.node("CLIPTextEncode", (360, 140), (300, 90), clip=graph["clip"], text=graph["negative"])
+def sampled(
+    graph: Subgraph, words: Output, model: Output, seed: Output | None = None, top: int = 0, clip: Output | None = None
+) -> tuple[Output, Output]:
+    """Latents and pictures, drawn as the subgraph's inputs say; a picture per seed where these come.
+
+    top: where its nodes begin. clip: of the negative prompt, by default the subgraph's.
+    """
+    negative = graph.node(
+        "CLIPTextEncode", (360, top + 140), (300, 90), clip=clip or graph["clip"], text=graph["negative"]
+    )
     side = graph["resolution"]
     empty = graph.node(
-        *("EmptyLatentImage", (360, 280), (300, 106), "One picture at a time" if seed else ""),
+        *("EmptyLatentImage", (360, top + 280), (300, 106), "One picture at a time" if seed else ""),
         **{"width": side, "height": side, "batch_size": 1 if seed else graph["batch_size"]},
     )
     sampler = graph.node(
-        *("KSampler", (700, 0), (270, 262)),
+        *("KSampler", (700, top), (270, 262)),
         **{name: graph[name] for name in ("steps", "cfg", "sampler_name", "scheduler") if name in graph.inputs},
         seed=seed or graph["seed"],
         model=model,
@@ -245,5 +254,5 @@ def _sampled(graph: Subgraph, words: Output, model: Output, seed: Output | None 
         negative=negative["CONDITIONING"],
         latent_image=empty["LATENT"],
     )
-    image = graph.node("VAEDecode", (1010, 0), (200, 46), samples=sampler["LATENT"], vae=graph["vae"])
+    image = graph.node("VAEDecode", (1010, top), (200, 46), samples=sampler["LATENT"], vae=graph["vae"])
     return sampler["LATENT"], image["IMAGE"]

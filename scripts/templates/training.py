@@ -411,3 +411,66 @@ def captions(known: Mapping[str, Any]) -> Graph:
     graph.group("3 · Learn it", train)
     graph.group("4 · Use it in any prompt", *drawn)
     return graph
+
+
+STYLE = "my-style"
+SHOWN = (
+    "a {} of a lighthouse on a cliff, with gulls above the sea",
+    "a {} of an old man reading a newspaper in a cafe",
+    "a {} of a bowl of pears on a wooden table",
+    "a {} of a street in the rain, with people under umbrellas",
+)
+DRAWN_IN_STYLE = (
+    "a {} of a castle on a hill",
+    "a {} of a cat asleep on a chair",
+    "a {} of a woman with a lantern",
+    "a {} of a harbour at night",
+)
+
+
+def style(known: Mapping[str, Any]) -> Graph:
+    """A kind of picture as the concept: what its pictures show is said, and so left out of the word."""
+    graph = Graph("Train my style - from paintings", known)
+    say, learn, use, score = 304, 628, 976, 1268
+    graph.note(
+        *((use, 620), (258, 180)),
+        "Say all that each picture shows, one line per picture: the style is what is left.\n\n"
+        "For the style score click it, press Ctrl+B, and switch `allow_downloads` on.",
+    )
+    loader = checkpoint(graph, (0, 0), 270)
+    pictures = photos(graph, title="Pictures of one style", folder=STYLE)
+    told = graph.node(
+        *("CoReSelectiveCaption", (say, 0), (290, 800), "What each picture shows"),
+        images=pictures["images"],
+        captions=pictures["captions"],
+        clip=loader["CLIP"],
+        **{"super_category": "painting", "form": "style", "start": "a {}", "own_captions": "\n".join(SHOWN)},
+    )
+    train = graph.node(
+        *("CoReTrainEmbedding", (learn, 0), (314, TRAINING_HEIGHT), "A word for the style"),
+        **models(loader),
+        **{**pictures_of(pictures), "captions": told["captions"]},
+        **{"concept_name": STYLE, "super_category": "painting", "prompt_set": "style", "caption_template": "a {}"},
+        **{**CORE, "preview_prompts": "\n".join(DRAWN_IN_STYLE)},
+    )
+    prompt = graph.node("PrimitiveStringMultiline", (use, 0), (258, 90), "Your prompt", value=DRAWN_IN_STYLE[0])
+    drawn = graph.place(
+        *(drawing(known), (use, 170), (258, 350)),
+        **models(loader),
+        **{key: train[key] for key in ("concept", "resolution")},
+        template=prompt["STRING"],
+    )
+    saved = graph.node("SaveImage", (score, 0), (290, 280), images=drawn["images"], filename_prefix=STYLE)
+    scored = graph.node(
+        *("CoReScorecard", (score, 390), (290, 410), "Style score (Ctrl+B)"),
+        **{"references": pictures["images"], "generated": drawn["images"], "prompts": prompt["STRING"]},
+        **{"concept": train["concept"], "dino_model": "", "overwrite": True},
+        style_model="openai/clip-vit-large-patch14",
+    )
+    scored.bypassed = True
+    graph.group("1 · Model and pictures", loader, pictures)
+    graph.group("2 · Say what they show", told)
+    graph.group("3 · Learn it", train)
+    graph.group("4 · Use it in any prompt", prompt, drawn)
+    graph.group("5 · How near is it?", saved, scored)
+    return graph

@@ -19,8 +19,10 @@ from driver.base_folder import BaseFolder
 from driver.mini_world import CHECKPOINT, CONCEPT
 from PIL import Image
 from safetensors.torch import save_file
+from templates.comparing import FACE, PHOTOMAKER, WORDS
 from templates.looking import SAVED_STEPS
 from templates.parts import FOLDER, NAME, SD15, SDXL
+from templates.training import STYLE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -107,9 +109,13 @@ def place_named_files(base: BaseFolder) -> None:
         if not named.exists():
             named.hardlink_to(base.checkpoints / CHECKPOINT)
     photos = quick_start.CONCEPT_IMAGES / CONCEPT
-    shutil.copytree(photos, base.input / FOLDER, dirs_exist_ok=True)
+    for folder in (FOLDER, STYLE, FACE):
+        shutil.copytree(photos, base.input / folder, dirs_exist_ok=True)
+    rival = base.checkpoints.parent / "photomaker" / PHOTOMAKER
+    rival.parent.mkdir(exist_ok=True)
+    rival.touch()
     shutil.copyfile(photos / "0.png", base.input / "example.png")
-    embeddings = [NAME, *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
+    embeddings = [NAME, FACE, *WORDS.values(), *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
     for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.open(photos / "0.png").save(file.with_suffix(".preview.jpg"))  # As a training leaves it.

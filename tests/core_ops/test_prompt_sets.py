@@ -18,7 +18,10 @@ from core_personalization.core_ops.prompts.prompt_templates import (
 
 SHARED_TYPES = ["background", "colour", "artistic style", "style composition"]
 WITH_ACTIONS = [*SHARED_TYPES, "action", "outfit"]
-TYPES = {"animate": WITH_ACTIONS, "inanimate": SHARED_TYPES, "person": WITH_ACTIONS, "universal": SHARED_TYPES}
+TYPES = {
+    **{"animate": WITH_ACTIONS, "inanimate": SHARED_TYPES, "person": WITH_ACTIONS, "universal": SHARED_TYPES},
+    "style": ["people", "animals", "things", "places"],
+}
 
 
 def templates_by_type(name: str) -> dict[str, list[str]]:
@@ -49,7 +52,7 @@ def test_a_hundred_templates_none_of_them_for_evaluation(name):
 
 
 def test_twenty_evaluation_prompts_each():
-    assert [len(set(prompt_set(name))) for name in EVALUATION_SETS] == [20] * 5
+    assert [len(set(prompt_set(name))) for name in EVALUATION_SETS] == [20] * 6
 
 
 @pytest.mark.parametrize("name", PROMPT_SETS)

@@ -47,6 +47,7 @@ CHOSEN_BY_THE_USER = {
     ("CoReLoadConcept", "file"),
     ("LoadImage", "image"),
     ("LoadImageDataSetFromFolder", "folder"),
+    ("PhotoMakerLoader", "photomaker_model_name"),
 }
 
 # What people type into the node search, and what they are to find first of all.

@@ -99,8 +99,9 @@ def test_the_largest_of_several_faces_is_compared(vision_models, face_model):
 def test_a_face_is_found_in_a_large_photo_too(vision_models, face_model):
     """Whose longer side is not the detector's."""
     photo = torch.nn.functional.interpolate(REFERENCES[0].movedim(-1, 1), (512, 512), mode="nearest").movedim(1, -1)
-    card = card_of(scored(vision_models, face_model, REFERENCES[:1], [photo], [PROMPT]))
-    assert card["pictures"]["face"] == pytest.approx([1], abs=0.02)
+    card = card_of(scored(vision_models, face_model, REFERENCES[:1], [photo, GENERATED[0]], [PROMPT]))
+    same, other = card["pictures"]["face"]
+    assert same > 0.9 > other  # A face of 14 pixels; half a pixel is lost between the two sizes.
 
 
 def test_a_folder_in_the_folder_is_looked_into(vision_models, face_model, tmp_path):
