@@ -1,0 +1,102 @@
+"""The templates for a style, a vote and a rival without training, through a real server with the embedded model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from driver import quick_start
+from driver.client import Workflow
+from driver.mini_world import in_mini_world
+from families import vision
+
+STYLE = "Train my style - from paintings"
+VOTE = "Score by vote - which do people prefer"
+PHOTOMAKER = "Score against PhotoMaker - no training"
+PROMPTS = ("a {} in the snow", "a {} on the beach")
+
+
+def of_type(workflow: Workflow, class_type: str) -> list[dict[str, Any]]:
+    return [node for node in workflow.values() if node["class_type"] == class_type]
+
+
+@pytest.fixture(scope="module")
+def small(server, comfyui_path) -> dict[str, dict[str, Any]]:
+    """By node type: two prompts, few steps and small models."""
+    quick_start.fill_base_folder(server.process.base)
+    vision.save_clip(server.process.base.path / "models" / "small-clip", comfyui_path / "comfy" / "sd1_tokenizer")
+    return {
+        "CoReEvaluationPrompts": {"prompt_set": "own", "own_prompts": "\n".join(PROMPTS)},
+        "KSampler": {"steps": 2},
+        "CoReTrainEmbedding": {"steps": 2, "batch_size": 1},
+        "CoReScorecard": {"clip_model": "small-clip", "dino_model": "", "allow_downloads": False},
+    }
+
+
+def opened(server, name: str, small: dict[str, dict[str, Any]], switched_on: bool = False) -> Workflow:
+    """switched_on: what the template has bypassed runs as well."""
+    graph = json.loads((quick_start.TEMPLATES / f"{name}.json").read_text(encoding="utf-8"))
+    for node in graph["nodes"]:
+        node["mode"] = 0 if switched_on else node["mode"]
+    workflow = in_mini_world(server.client.convert(graph))
+    for node in workflow.values():
+        node["inputs"] |= small.get(node["class_type"], {})
+    return workflow
+
+
+def test_comfyui_offers_them_as_templates(server):
+    assert {STYLE, VOTE, PHOTOMAKER} <= set(server.client.get("/workflow_templates")["core-personalization"])
+
+
+def test_a_style_is_learned_drawn_and_scored(server, small):
+    assert not of_type(opened(server, STYLE, small), "CoReScorecard")
+    workflow = opened(server, STYLE, small, switched_on=True)
+    (scored,) = of_type(workflow, "CoReScorecard")
+    scored["inputs"]["style_model"] = "small-clip"
+    server.client.submit(workflow)
+    file = server.process.output / "scorecards" / "my-style.json"
+    (card,) = json.loads(file.read_text(encoding="utf-8"))["scorecards"]
+    assert card["prompts"] == ["a {} of a castle on a hill"] * 2
+    assert card["scores"]["style"]["overall"]["n"] == 2 and card["facts"]["references"] == 4
+    (train,) = of_type(workflow, "CoReTrainEmbedding")
+    assert (server.process.base.embeddings / f"{train['inputs']['concept_name']}.safetensors").is_file()
+
+
+def test_a_vote_is_of_the_same_prompts_and_seeds(server, small, my_dog):
+    workflow = opened(server, VOTE, small)
+    assert not of_type(workflow, "CoReVoteResults")
+    for node in of_type(workflow, "CoReLoadConcept"):
+        node["inputs"]["file"] = f"embeddings/{my_dog}.safetensors"
+    execution = server.client.submit(workflow)
+    first, second = (
+        [server.process.output / image["subfolder"] / image["filename"] for image in shown["images"]]
+        for node_id, shown in execution.outputs.items()
+        if workflow[node_id]["class_type"] == "SaveImage"
+    )
+    assert len(first) == len(PROMPTS)
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]  # One word, twice
+    key = json.loads((server.process.output / "votes" / "my-dog-vote.key.json").read_text(encoding="utf-8"))
+    assert key["names"] == ["CoRe", "DTI"]
+    assert sorted(pair["prompt"] for pair in key["pairs"]) == ["a dog in the snow", "a dog on the beach"]
+
+
+def test_photomaker_draws_the_concepts_prompts_and_is_scored_beside_it(server, small, my_dog):
+    """With CLIP Text Encode in its place: its model is 900 MB, and draws with SDXL alone."""
+    workflow = opened(server, PHOTOMAKER, small)
+    told, again = of_type(workflow, "CoReEvaluationPrompts")
+    assert {"concept"} == told["inputs"].keys() ^ again["inputs"].keys()
+    assert {name for name in again["inputs"] if told["inputs"][name] != again["inputs"][name]} == {"concept_text"}
+    assert len(of_type(workflow, "RebatchImages")) == 1
+    (encode,) = of_type(workflow, "PhotoMakerEncode")
+    encode["class_type"] = "CLIPTextEncode"
+    encode["inputs"] = {name: encode["inputs"][name] for name in ("clip", "text")}
+    for key in [key for key, node in workflow.items() if node["class_type"] == "PhotoMakerLoader"]:
+        del workflow[key]
+    (load,) = of_type(workflow, "CoReLoadConcept")
+    load["inputs"]["file"] = f"embeddings/{my_dog}.safetensors"
+    server.client.submit(workflow)
+    file = server.process.output / "scorecards" / "PhotoMaker.json"
+    cards = json.loads(file.read_text(encoding="utf-8"))["scorecards"]
+    assert [card["name"] for card in cards] == [my_dog, "PhotoMaker"]
+    assert cards[1]["prompts"] == [prompt.format("person photomaker") for prompt in PROMPTS]
