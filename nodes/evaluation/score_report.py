@@ -48,8 +48,12 @@ def csv_table(card: Scorecard) -> str:
 
 
 def one_line(card: Scorecard) -> str:
-    """The means alone, to be shown on the node."""
-    return " · ".join(f"{TITLES[score]} {summary.overall.mean:.3f}" for score, summary in card.scores.items())
+    """The means alone, to be shown on the node; of faces also in how many of the pictures one was found."""
+    means = {score: f"{TITLES[score]} {summary.overall.mean:.3f}" for score, summary in card.scores.items()}
+    if card.facts.get("face_model"):
+        found = card.scores["face"].overall.n if "face" in card.scores else 0
+        means["face"] = f"{means.get('face', TITLES['face'])} ({found}/{card.facts['in_identity_scores']})"
+    return " · ".join(means.values())
 
 
 def _interval(estimate: Estimate) -> str:

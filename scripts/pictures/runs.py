@@ -24,13 +24,7 @@ QUICK_START, WORD_AND_LORA = "Train my dog - quick start", "Train my dog - word 
 CAPTIONS, IGNORED = "Train with captions - say everything but the dog", "Why is my word ignored"
 ATTENTION, SCORE = "See where a word acts - attention maps", "Score my concept - 20 prompts"
 SHARED, SIDE_BY_SIDE = "Use a shared concept", "See side by side - dog, puppy, my dog"
-STYLE, TWO_METHODS = "Train my style - from paintings", "Train with two methods - side by side"
-VOTE, SKETCHES = "Score by vote - which do people prefer", "pencil-sketches"
-BEFORE = {
-    **dict.fromkeys((IGNORED, ATTENTION, SIDE_BY_SIDE, SCORE), QUICK_START),
-    SHARED: WORD_AND_LORA,
-    VOTE: TWO_METHODS,
-}
+BEFORE = {**dict.fromkeys((IGNORED, ATTENTION, SIDE_BY_SIDE, SCORE), QUICK_START), SHARED: WORD_AND_LORA}
 """Workflows that open what another leaves."""
 LEFT_OUT = {SCORE: "CoReScorecard"}
 """A node that needs models which the project has not, such as CLIP and DINO; what it feeds is left out as well."""
@@ -40,17 +34,6 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     ATTENTION: {"CoReAttentionMaps": {"words": "hat, beach", "columns": 3}},
     IGNORED: {"CoReAttentionMaps": {"words": "sunglasses, jungle", "columns": 3}},
     SCORE: {"CoReEvaluationPrompts": EVALUATED},
-    VOTE: {"CoReEvaluationPrompts": EVALUATED, "CoReBlindVote": {"overwrite": True}},
-    STYLE: {
-        "CoReConceptImages": {"folder": SKETCHES},
-        "CoReSelectiveCaption": {
-            "own_captions": "\n".join(
-                f"a {{}} of a dog {place}"
-                for place in ("in the garden", "on the beach", "in the kitchen", "in the city")
-            )
-        },
-        "PrimitiveStringMultiline": {"value": "a {} of a teapot"},
-    },
     SHARED: {"CoReLoadConcept": {"file": f"loras/{NAME}-shared.safetensors"}},
 }
 """By workflow and node type, what is not as in the template: fewer words and seeds, for pictures that can be read when

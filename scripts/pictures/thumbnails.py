@@ -8,19 +8,7 @@ from PIL import Image, ImageFilter, ImageOps
 from preparation.installation import ROOT
 from templates.parts import NAME
 
-from .runs import (
-    ATTENTION,
-    CAPTIONS,
-    IGNORED,
-    QUICK_START,
-    SCORE,
-    SIDE_BY_SIDE,
-    SKETCHES,
-    STYLE,
-    TWO_METHODS,
-    VOTE,
-    Runs,
-)
+from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SIDE_BY_SIDE, Runs
 from .sheet import Sheet
 
 Drawn = Callable[[Runs], Image.Image]
@@ -76,19 +64,18 @@ def two_methods(runs: Runs) -> Image.Image:
     return given().line("two methods, the same seed", accent=True).row(pictures, ["CoRe", "DTI"]).image(SIDE)
 
 
-def style(runs: Runs) -> Image.Image:
-    """Of the dog's pictures, drawn with a pencil."""
-    folder = runs.server.base.input / SKETCHES
-    folder.mkdir(exist_ok=True)
+def style(_: Runs) -> Image.Image:
+    """The mini world has no paintings to learn: what goes in, here the dog drawn with a pencil, and what is told."""
     sketches = [ImageOps.invert(picture.convert("L").filter(ImageFilter.FIND_EDGES)) for picture in references()]
-    for number, sketch in enumerate(sketches):
-        sketch.convert("RGB").save(folder / f"{number}.png")
-    sheet = Sheet(SIDE).row(sketches).line("a embedding:my-style of a teapot", 20, accent=True, mono=True)
-    return sheet.row(runs.of(STYLE).pictures("SaveImage")[:2]).image(SIDE)
+    sheet = Sheet(SIDE).row(sketches).line("a word for how it is drawn", accent=True).space(10)
+    for words in ("in the garden", "on the beach", "in the kitchen", "in the city"):
+        sheet.line(f"a {{}} of a dog {words}", 18, mono=True)
+    return sheet.image(SIDE)
 
 
 def vote(runs: Runs) -> Image.Image:
-    run = runs.of(VOTE)
+    """With the pictures of the two words that the template opens."""
+    run = runs.of(TWO_METHODS)
     pictures = [run.pictures(f"{which} method (pictures)")[0] for which in ("One", "Another")]
     sheet = given().line("which shows this dog better?", accent=True)
     return sheet.row(pictures, ["this one?", "or this one?"]).image(SIDE)
@@ -160,6 +147,7 @@ def sdxl(runs: Runs) -> Image.Image:
 
 WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth LoRA"
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
+TWO_METHODS = "Train with two methods - side by side"
 LAYERS = "Train a word by layer - XTI and NeTI"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
@@ -171,14 +159,14 @@ THUMBNAILS: Mapping[str, Drawn] = {
     CUSTOM: compared(CUSTOM, "keys, values and a word", ["before", "after"]),
     CAPTIONS: captions,
     TWO_METHODS: two_methods,
-    STYLE: style,
+    "Train my style - from paintings": style,
     LAYERS: drawn(LAYERS, "a word for each layer"),
     "Use a shared concept": shared_concept,
     IGNORED: ignored_word,
     ATTENTION: attention,
     SIDE_BY_SIDE: side_by_side,
     SCORE: score,
-    VOTE: vote,
+    "Score by vote - which do people prefer": vote,
     "Score against PhotoMaker - no training": photomaker,
     "Score saved steps - which is best": best_step,
 }

@@ -66,6 +66,7 @@ TITLES: Mapping[str, str] = {
     "PhotoMaker (pictures)": "PhotoMaker（图像）",
     "Scores of your concept": "您的概念的评分",
     "Scores of PhotoMaker": "PhotoMaker 的评分",
+    "PhotoMaker's words": "PhotoMaker 的词",
     "Masks by themselves (Ctrl+B)": "自动生成蒙版（Ctrl+B）",
     "Scores of the last one": "最后一个的评分",
     "Your prompt": "您的提示词",
@@ -115,11 +116,7 @@ TITLES: Mapping[str, str] = {
     "Step 300": "第 300 步",
     "Which is best?": "哪个最好？",
 }
-FIELDS: Mapping[str, str] = {
-    "Checkpoint": "Checkpoint（模型文件）",
-    "Folder of photos": "照片文件夹",
-    "PhotoMaker's words": "PhotoMaker 的词",
-}
+FIELDS: Mapping[str, str] = {"Checkpoint": "Checkpoint（模型文件）", "Folder of photos": "照片文件夹"}
 NOTES: Mapping[str, str] = {
     "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's row "
     "differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.": (

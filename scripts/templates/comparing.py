@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Output, Subgraph
-from .looking import WITH_PICTURE, WITH_TEXT
+from .looking import WITH_PICTURE
 from .parts import NAME, SD15, SDXL, checkpoint, photos, sampled, sampling
 from .routing import Point
 
@@ -60,42 +60,42 @@ def drawn_both(known: Mapping[str, Any]) -> Subgraph:
 def vote(known: Mapping[str, Any]) -> Graph:
     """CoRe's user study."""
     graph = Graph("Score by vote - which do people prefer", known)
-    load, draw, show, ask = 304, 608, 932, 1246
+    load, draw, show, ask = (304, 574), 844, 1128, 1342
     graph.note(
-        *((draw, 560), (290, 200)),
+        *((draw, 560), (250, 200)),
         "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
         "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     concepts = [
         graph.node(
-            *("CoReLoadConcept", (load, (WITH_TEXT + 70) * row), (270, WITH_TEXT), title),
+            *("CoReLoadConcept", (left, 0), (236, WITH_PICTURE), title),
             **{"model": loader["MODEL"], "clip": loader["CLIP"], "file": f"embeddings/{name}.safetensors"},
         )
-        for row, (title, name) in enumerate(WORDS.items())
+        for left, (title, name) in zip(load, WORDS.items(), strict=True)
     ]
     sides = dict(zip(("first", "second"), concepts, strict=True))
     drawn = graph.place(
-        *(drawn_both(known), (draw, 0), (290, 480)),
+        *(drawn_both(known), (draw, 0), (250, 480)),
         **{f"{side}_{key}": word[key] for side, word in sides.items() for key in ("model", "clip", "concept")},
         vae=loader["VAE"],
         resolution=concepts[0]["resolution"],
     )
     saved = [
         graph.node(
-            *("SaveImage", (show, 420 * row), (280, 340), f"{word.title} (pictures)"),
+            *("SaveImage", (show, 400 * row), (180, 320), f"{word.title} (pictures)"),
             images=drawn[side],
             filename_prefix=f"{NAME}/{word.title.lower()}",
         )
         for row, (side, word) in enumerate(sides.items())
     ]
     ballot = graph.node(
-        *("CoReBlindVote", (ask, 0), (300, 400)),
+        *("CoReBlindVote", (ask, 0), (234, 400)),
         **{side: drawn[side] for side in sides},
         **{"prompts": drawn["plain_prompts"], "references": pictures["images"]},
         **{"vote_name": f"{NAME}-vote", "first_name": "CoRe", "second_name": "DTI"},
     )
-    results = graph.node("CoReVoteResults", (ask, 480), (300, 280), "Vote Results (Ctrl+B)")
+    results = graph.node("CoReVoteResults", (ask, 480), (234, 280), "Vote Results (Ctrl+B)")
     results.bypassed = True
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Two concepts, drawn alike", *concepts, drawn)
@@ -119,11 +119,11 @@ def scored_both(known: Mapping[str, Any]) -> Subgraph:
             **{name: (kind, None) for name, kind in sockets.items()},
             **{"resolution": ("INT", 1024), "prompt_set": ("COMBO", "person"), "seeds_per_prompt": ("INT", 1)},
             **fields,
-            **{"concept_text": ("STRING", "person photomaker"), "face_model": ("STRING", "")},
+            **{"value": ("STRING", "person photomaker"), "face_model": ("STRING", "")},
             "allow_downloads": ("BOOLEAN", False),
         },
         "Draws a concept, and core's PhotoMaker from its photos alone, in the same prompts; scores both.",
-        labels={"concept_text": "PhotoMaker's words"},
+        labels={"value": "PhotoMaker's words"},
     )
     shared = {name: graph[name] for name in ("references", "concept", "face_model", "allow_downloads")}
     told = _prompts(graph, (-360, 0), concept=graph["concept"])
@@ -132,7 +132,8 @@ def scored_both(known: Mapping[str, Any]) -> Subgraph:
     scores = graph.node(
         *("CoReScorecard", (1250, 0), (320, 420)), **shared, generated=concept, prompts=told["prompts"], overwrite=True
     )
-    told = _prompts(graph, (-360, 600), concept_text=graph["concept_text"])
+    called = graph.node("PrimitiveString", (-720, 600), (300, 60), "PhotoMaker's words", value=graph["value"])["STRING"]
+    told = _prompts(graph, (-360, 600), concept_text=called)
     square = graph.node("ImageScale", (-360, 1000), (300, 130), "All of one size", image=graph["references"],
                         **{"width": 512, "height": 512, "crop": "center"})  # fmt: skip
     batch = graph.node(
@@ -149,7 +150,7 @@ def scored_both(known: Mapping[str, Any]) -> Subgraph:
     rivals = graph.node(
         *("CoReScorecard", (1250, 600), (320, 420)),
         **{**shared, "generated": rival, "prompts": told["prompts"], "compare_with": scores["scores"]},
-        **{"identifier": graph["concept_text"], "scorecard_name": "PhotoMaker", "overwrite": True},
+        **{"identifier": called, "scorecard_name": "PhotoMaker", "overwrite": True},
     )
     graph.outputs |= {"concept_images": concept, "photomaker_images": rival, "pareto": rivals["pareto"]}
     graph.outputs |= {"concept_table": scores["table"], "photomaker_table": rivals["table"]}

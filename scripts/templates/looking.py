@@ -94,10 +94,10 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
         "row differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.",
     )
     loader = checkpoint(graph, (0, 0), 256)
-    concept = _concept(graph, loader, (0, 190), 256, height=WITH_TEXT)
+    concept = _concept(graph, loader, (0, 190), 256)
     template = "a photo of a {} wearing a hat on the beach"
     filled = graph.node(
-        *("CoReConceptPrompt", (0, 660), (256, 110), "With your concept"), concept=concept["concept"], template=template
+        *("CoReConceptPrompt", (0, 890), (256, 110), "With your concept"), concept=concept["concept"], template=template
     )
     shared = {"vae": loader["VAE"], "resolution": concept["resolution"]}
     plain = {"model": loader["MODEL"], "clip": loader["CLIP"]}

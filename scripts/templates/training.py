@@ -433,7 +433,7 @@ def style(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my style - from paintings", known)
     say, learn, use, score = 304, 628, 976, 1268
     graph.note(
-        *((use, 620), (258, 180)),
+        *((use, 650), (258, 150)),
         "Say all that each picture shows, one line per picture: the style is what is left.\n\n"
         "For the style score click it, press Ctrl+B, and switch `allow_downloads` on.",
     )
@@ -455,14 +455,14 @@ def style(known: Mapping[str, Any]) -> Graph:
     )
     prompt = graph.node("PrimitiveStringMultiline", (use, 0), (258, 90), "Your prompt", value=DRAWN_IN_STYLE[0])
     drawn = graph.place(
-        *(drawing(known), (use, 170), (258, 350)),
+        *(drawing(known), (use, 170), (258, 410)),
         **models(loader),
         **{key: train[key] for key in ("concept", "resolution")},
         template=prompt["STRING"],
     )
-    saved = graph.node("SaveImage", (score, 0), (290, 280), images=drawn["images"], filename_prefix=STYLE)
+    saved = graph.node("SaveImage", (score, 0), (290, 210), images=drawn["images"], filename_prefix=STYLE)
     scored = graph.node(
-        *("CoReScorecard", (score, 390), (290, 410), "Style score (Ctrl+B)"),
+        *("CoReScorecard", (score, 300), (290, 500), "Style score (Ctrl+B)"),
         **{"references": pictures["images"], "generated": drawn["images"], "prompts": prompt["STRING"]},
         **{"concept": train["concept"], "dino_model": "", "overwrite": True},
         style_model="openai/clip-vit-large-patch14",

@@ -68,10 +68,16 @@ def test_faces_are_found_aligned_and_compared(vision_models, face_model):
 
 
 def test_pictures_without_a_face_are_counted_and_not_scored(vision_models, face_model):
+    from core_personalization.nodes.evaluation.score_data import from_json
+    from core_personalization.nodes.evaluation.score_report import one_line
+
     outputs = scored(vision_models, face_model)
     card = card_of(outputs)
     assert card["pictures"]["face"][1] is None and card["pictures"]["face"][3] is None
     assert card["pictures"]["clip_i"][1] is not None
+    assert one_line(from_json(outputs["scores"])[0]).endswith(
+        f"Face {card['scores']['face']['overall']['mean']:.3f} (2/3)"
+    )
     for said in (
         "No face was found in 1 of 3 generated pictures; they have no Face score.",
         "No face was found in 1 of 3 references; Face leaves them out.",
@@ -81,7 +87,12 @@ def test_pictures_without_a_face_are_counted_and_not_scored(vision_models, face_
 
 @pytest.mark.parametrize("lacking", ("references", "generated"))
 def test_without_any_face_there_is_no_score(vision_models, face_model, lacking):
-    card = card_of(scored(vision_models, face_model, **{lacking: [with_faces()] * 4}))
+    from core_personalization.nodes.evaluation.score_data import from_json
+    from core_personalization.nodes.evaluation.score_report import one_line
+
+    outputs = scored(vision_models, face_model, **{lacking: [with_faces()] * 4})
+    card = card_of(outputs)
+    assert one_line(from_json(outputs["scores"])[0]).endswith("Face (0/3)")
     assert "face" not in card["scores"] and "face" not in card["pictures"]
     assert any(note.startswith("Not computed:") and "Face" in note for note in card["notes"])
     assert any("No face was found in 4" in note or "in 3 of 3 generated" in note for note in card["notes"])
