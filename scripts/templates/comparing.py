@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Output, Subgraph
-from .looking import WITH_PICTURE
+from .looking import WITH_PICTURE, WITH_TEXT
 from .parts import NAME, SD15, SDXL, checkpoint, photos, sampled, sampling
 from .routing import Point
 
@@ -60,42 +60,42 @@ def drawn_both(known: Mapping[str, Any]) -> Subgraph:
 def vote(known: Mapping[str, Any]) -> Graph:
     """CoRe's user study."""
     graph = Graph("Score by vote - which do people prefer", known)
-    load, draw, show, ask = (304, 574), 844, 1128, 1342
+    load, draw, show, ask = 304, 608, 932, 1246
     graph.note(
-        *((draw, 560), (250, 200)),
+        *((draw, 560), (290, 200)),
         "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
         "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     concepts = [
         graph.node(
-            *("CoReLoadConcept", (left, 0), (236, WITH_PICTURE), title),
+            *("CoReLoadConcept", (load, (WITH_TEXT + 70) * row), (270, WITH_TEXT), title),
             **{"model": loader["MODEL"], "clip": loader["CLIP"], "file": f"embeddings/{name}.safetensors"},
         )
-        for left, (title, name) in zip(load, WORDS.items(), strict=True)
+        for row, (title, name) in enumerate(WORDS.items())
     ]
     sides = dict(zip(("first", "second"), concepts, strict=True))
     drawn = graph.place(
-        *(drawn_both(known), (draw, 0), (250, 480)),
+        *(drawn_both(known), (draw, 0), (290, 480)),
         **{f"{side}_{key}": word[key] for side, word in sides.items() for key in ("model", "clip", "concept")},
         vae=loader["VAE"],
         resolution=concepts[0]["resolution"],
     )
     saved = [
         graph.node(
-            *("SaveImage", (show, 400 * row), (180, 320), f"{word.title} (pictures)"),
+            *("SaveImage", (show, 420 * row), (280, 340), f"{word.title} (pictures)"),
             images=drawn[side],
             filename_prefix=f"{NAME}/{word.title.lower()}",
         )
         for row, (side, word) in enumerate(sides.items())
     ]
     ballot = graph.node(
-        *("CoReBlindVote", (ask, 0), (234, 400)),
+        *("CoReBlindVote", (ask, 0), (300, 400)),
         **{side: drawn[side] for side in sides},
         **{"prompts": drawn["plain_prompts"], "references": pictures["images"]},
         **{"vote_name": f"{NAME}-vote", "first_name": "CoRe", "second_name": "DTI"},
     )
-    results = graph.node("CoReVoteResults", (ask, 480), (234, 280), "Vote Results (Ctrl+B)")
+    results = graph.node("CoReVoteResults", (ask, 480), (300, 280), "Vote Results (Ctrl+B)")
     results.bypassed = True
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Two concepts, drawn alike", *concepts, drawn)

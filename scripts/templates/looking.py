@@ -97,7 +97,9 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
     concept = _concept(graph, loader, (0, 190), 256)
     template = "a photo of a {} wearing a hat on the beach"
     filled = graph.node(
-        *("CoReConceptPrompt", (0, 890), (256, 110), "With your concept"), concept=concept["concept"], template=template
+        *("CoReConceptPrompt", (rows[0], 560), (250, 110), "With your concept"),
+        concept=concept["concept"],
+        template=template,
     )
     shared = {"vae": loader["VAE"], "resolution": concept["resolution"]}
     plain = {"model": loader["MODEL"], "clip": loader["CLIP"]}
@@ -118,8 +120,8 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
             )
         )
     shown = graph.node("PreviewImage", (show, 0), (400, 440), "Side by side", images=drawn[-1]["sheet"])
-    graph.group("1 · Model and concept", loader, concept, filled)
-    graph.group("2 · Three words, drawn and watched", *drawn)
+    graph.group("1 · Model and concept", loader, concept)
+    graph.group("2 · Three words, drawn and watched", *drawn, filled)
     graph.group("3 · What they attend to", shown)
     return graph
 
