@@ -302,7 +302,7 @@ def test_semantic_preservation(family):
     ours = torch.autograd.grad(value, list(vectors.values()))
 
     ends = []
-    for row in recipe.problem.class_prompts:
+    for row in recipe.problem.class_prompts[0]:
         ids, _ = reference.tokens(row)
         put = {
             name[-1]: {i: vectors[name][0] for i, token in enumerate(tokens) if not isinstance(token, int)}
