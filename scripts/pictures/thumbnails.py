@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from driver.mini_world import CONCEPT, OTHER_CONCEPT
 from PIL import Image
 from preparation.installation import ROOT
 from templates.parts import NAME
@@ -14,11 +15,11 @@ from .sheet import Sheet
 Drawn = Callable[[Runs], Image.Image]
 SIDE = 440
 """Shown 254 pixels wide, on some screens with twice as many dots."""
-CONCEPT = ROOT / "lab" / "assets" / "concepts" / "patchwork-dog"
+CONCEPTS = ROOT / "lab" / "assets" / "concepts"
 
 
-def references() -> list[Image.Image]:
-    return [Image.open(file).convert("RGB") for file in sorted(CONCEPT.glob("*.png"))]
+def references(concept: str = CONCEPT) -> list[Image.Image]:
+    return [Image.open(file).convert("RGB") for file in sorted((CONCEPTS / concept).glob("*.png"))]
 
 
 def given() -> Sheet:
@@ -62,6 +63,13 @@ def two_methods(runs: Runs) -> Image.Image:
     run = runs.of(TWO_METHODS)
     pictures = [run.pictures(f"{which} method (pictures)")[0] for which in ("One", "Another")]
     return given().line("two methods, the same seed", accent=True).row(pictures, ["CoRe", "DTI"]).image(SIDE)
+
+
+def two_pets(runs: Runs) -> Image.Image:
+    """The second thing that comes with the project is a teapot."""
+    sheet = Sheet(SIDE).row([*references()[:2], *references(OTHER_CONCEPT)[:2]])
+    sheet.line("two things, one LoRA", accent=True)
+    return sheet.row(runs.of(TWO_PETS).pictures("SaveImage"), ["both in one prompt", ""]).image(SIDE)
 
 
 def shared_concept(runs: Runs) -> Image.Image:
@@ -122,10 +130,12 @@ WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth 
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
 TWO_METHODS = "Train with two methods - side by side"
 LAYERS = "Train a word by layer - XTI and NeTI"
+TWO_PETS = "Train my dog and my cat - one LoRA"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
     "Train my dog - form.app": form,
     WORD_AND_LORA: compared(WORD_AND_LORA, "a word, then its looks", ["the word", "with the LoRA"]),
+    TWO_PETS: two_pets,
     "Train SDXL - word and LoRA": sdxl,
     THREE_STAGES: drawn(THREE_STAGES, "word, attention, looks"),
     DREAMBOOTH: compared(DREAMBOOTH, "sks dog, as a LoRA", ["without", "with the LoRA"]),

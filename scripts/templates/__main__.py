@@ -30,6 +30,7 @@ from .training import (
     sdxl,
     three_stages,
     two_methods,
+    two_pets,
     word_and_lora,
 )
 
@@ -39,6 +40,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
             quick_start,
             form,
             word_and_lora,
+            two_pets,
             sdxl,
             three_stages,
             dreambooth_lora,

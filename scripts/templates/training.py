@@ -9,11 +9,13 @@ from .graph import Graph, Node, Output, Subgraph
 from .parts import (
     NAME,
     NEGATIVE,
+    OTHER,
     SD15,
     SDXL,
     BaseModel,
     checkpoint,
     drawing,
+    drawing_of_both,
     models,
     photos,
     photos_with_auto_masks,
@@ -245,6 +247,54 @@ def _two_stages(
     graph.group("1 · Model and photos", loader, pictures, masks)
     graph.group("2 · Learn it", stage_1, stage_2)
     graph.group("3 · Use it in any prompt", *drawings, saved)
+    return graph
+
+
+def two_pets(known: Mapping[str, Any]) -> Graph:
+    """A word for each of two concepts, and one LoRA of the looks of both."""
+    graph = Graph("Train my dog and my cat - one LoRA", known)
+    learn, other, tune, draw = 304, 618, 932, 1258
+    graph.note(
+        *((draw, 810), (276, 130)),
+        "A word for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first in your "
+        "prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.",
+    )
+    loader = checkpoint(graph, (0, 0), 270)
+    dog = photos(graph, (0, 140), 360, "Your dog's photos")
+    cat = photos(graph, (0, 560), 360, "Your cat's photos", OTHER)
+    words = [
+        graph.node(
+            *("CoReTrainEmbedding", (left, 0), (280, TRAINING_HEIGHT), title),
+            **models(loader),
+            **pictures_of(pictures),
+            **{"concept_name": name, "super_category": kind, **CORE},
+        )
+        for left, title, pictures, name, kind in (
+            (learn, "A word for your dog", dog, NAME, "dog"),
+            (other, "A word for your cat", cat, OTHER, "cat"),
+        )
+    ]
+    taken = pictures_of(cat)
+    del taken["fit"]
+    also = graph.node("CoReAlsoTrain", (tune, 0), (290, 160), concept=words[1]["concept"], **taken)
+    looks = graph.node(
+        *("CoReUNetIdentityFinetune", (tune, 250), (290, TRAINING_HEIGHT - 60), "The looks of both"),
+        **models(loader),
+        **pictures_of(dog),
+        concept=words[0]["concept"],
+        also=also["also"],
+        **{"name": "my-pets", **LORA, "steps": 2 * LORA["steps"]},
+    )
+    both = graph.place(
+        *(drawing_of_both(known), (draw, 0), (276, 370), "Both in one picture"),
+        **{**models(loader), "model": looks["model"]},
+        **{key: looks[key] for key in ("concept", "concept_2", "resolution")},
+    )
+    saved = graph.node(*("SaveImage", (draw, 450), (276, 300)), images=both["images"], filename_prefix="my-pets")
+    graph.group("1 · Model and photos", loader, dog, cat)
+    graph.group("2 · Learn it", *words)
+    graph.group("3 · Learn its looks", also, looks)
+    graph.group("4 · Use it in any prompt", both, saved)
     return graph
 
 

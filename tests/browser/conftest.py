@@ -20,7 +20,7 @@ from driver.mini_world import CHECKPOINT, CONCEPT
 from PIL import Image
 from safetensors.torch import save_file
 from templates.looking import SAVED_STEPS
-from templates.parts import FOLDER, NAME, SD15, SDXL
+from templates.parts import FOLDER, NAME, OTHER, SD15, SDXL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -107,7 +107,8 @@ def place_named_files(base: BaseFolder) -> None:
         if not named.exists():
             named.hardlink_to(base.checkpoints / CHECKPOINT)
     photos = quick_start.CONCEPT_IMAGES / CONCEPT
-    shutil.copytree(photos, base.input / FOLDER, dirs_exist_ok=True)
+    for folder in (FOLDER, OTHER):
+        shutil.copytree(photos, base.input / folder, dirs_exist_ok=True)
     shutil.copyfile(photos / "0.png", base.input / "example.png")
     embeddings = [NAME, *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
     for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):
