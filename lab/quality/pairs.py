@@ -1,6 +1,6 @@
 """Two concepts in one LoRA against a LoRA of each: identity in prompts of its own, and what a prompt with both shows.
 
-Words are those of the protocol *methods*, where its folder has them; so are LoRA settings, with twice the steps for two.
+Words and settings are those of the protocol *methods*; words that its folder has are not trained again.
 """
 
 from __future__ import annotations
