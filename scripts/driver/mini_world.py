@@ -37,7 +37,6 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "A word for your dog": {"steps": 60, "batch_size": 2},
     "A word for your cat": {"steps": 60, "batch_size": 2, "super_category": "teapot", "prompt_set": "inanimate"},
     "The looks of both": {"steps": 160, "learning_rate": 7e-4},
-    "Both in one picture": {"template": "a photo of a {} and a {2} on the beach"},
     "Its looks": {"steps": 60, "learning_rate": 5e-4},
     "Stage 3 · its looks": {"steps": 60, "learning_rate": 1e-3},
     "Saved step 1": {"file": "embeddings/my-dog-steps/my-dog-step50.safetensors"},

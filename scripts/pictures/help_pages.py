@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from driver.mini_world import CONCEPT, OTHER_CONCEPT
+from driver.mini_world import CONCEPT
 from PIL import Image
 from preparation.by_place import ROOT, load_package
 from torch import Tensor
@@ -36,11 +36,8 @@ def unet_identity_finetune(runs: Runs) -> Image.Image:
 
 
 def also_train(runs: Runs) -> Image.Image:
-    """The second thing that comes with the project is a teapot."""
-    run = runs.of(TWO_PETS)
-    sheet = Sheet(WIDTH).row([*references()[:2], *references(OTHER_CONCEPT)[:2]])
-    sheet.line(f"“{run.inputs('CoReConceptPrompt')['template']}”, with one LoRA", 17, accent=True)
-    return sheet.row(run.pictures("SaveImage")).image()
+    preview = runs.of(TWO_PETS).pictures("The looks of both")[0]
+    return Sheet(WIDTH).line("one LoRA: each in four prompts, then both", 17, accent=True).wide(preview).image()
 
 
 def test_time_optimize(runs: Runs) -> Image.Image:

@@ -66,10 +66,13 @@ def two_methods(runs: Runs) -> Image.Image:
 
 
 def two_pets(runs: Runs) -> Image.Image:
-    """The second thing that comes with the project is a teapot."""
+    """The second thing that comes with the project is a teapot. Of the preview: beach and snow, of each."""
+    preview = runs.of(TWO_PETS).pictures("The looks of both")[0]
+    side = preview.width // 4
+    places = [(side * (number % 4), side * (number // 4)) for number in (2, 3, 6, 7)]
+    drawn = [preview.crop((left, top, left + side, top + side)) for left, top in places]
     sheet = Sheet(SIDE).row([*references()[:2], *references(OTHER_CONCEPT)[:2]])
-    sheet.line("two things, one LoRA", accent=True)
-    return sheet.row(runs.of(TWO_PETS).pictures("SaveImage"), ["both in one prompt", ""]).image(SIDE)
+    return sheet.line("two things, one LoRA", accent=True).row(drawn).image(SIDE)
 
 
 def shared_concept(runs: Runs) -> Image.Image:
