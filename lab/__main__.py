@@ -10,16 +10,11 @@ from preparation.foreground import run_prepared
 from preparation.installation import TEST_MODULES
 
 from . import ROOT
-<<<<<<< HEAD
 from .commands import attention, gpu, gradients, memory_table, profile, quality, speed, world
-=======
-from .commands import attention, gpu, memory_table, pairs, profile, quality, speed, world
->>>>>>> 0e5024f (lab: two concepts in one LoRA are measured against a LoRA of each)
 
 COMMANDS = {
     "world": world,
     "quality": quality,
-    "pairs": pairs,
     "attention": attention,
     "speed": speed,
     "gradients": gradients,
