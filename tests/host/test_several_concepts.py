@@ -181,7 +181,7 @@ def test_a_finished_training_is_used_again_and_not_with_other_pictures_of_the_se
     dog, cat = dog_and_cat(sd1)
     with pytest.raises(ValueError, match="another concept"):
         execute(sd1, dog, **SMALL, **{**given, "name": "both-done", "train_embedding": False})
-    with pytest.raises(ValueError, match="and other captions"):
+    with pytest.raises(ValueError, match="trained with other captions"):
         execute(sd1, dog, also=also_trained(cat, pictures(3, seed=7)), **SMALL, **given)
 
 
