@@ -15,6 +15,7 @@ from .files.safe_files import sweep
 from .files.score_files import score_folder
 from .files.unet_files import new_file_path
 from .files.vote_files import vote_folder
+from .finetune.also_train import AlsoTrain
 from .finetune.unet_identity_finetune import UNetIdentityFinetune
 from .host import editor_routes, editor_scripts
 from .insight.attention_maps import AttentionMaps
@@ -50,6 +51,7 @@ class PersonalizationExtension(ComfyExtension):
             ConceptImages,
             TrainEmbedding,
             UNetIdentityFinetune,
+            AlsoTrain,
             ConceptFromWords,
             ConceptPrompt,
             SaveConcept,

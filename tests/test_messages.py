@@ -73,7 +73,8 @@ NOT_SAID = {
     },
     "prompts": {
         "a photo of a {}", "a photo of a {0}", "a photo of a dog", "a {} in the snow", "a {} on the beach",
-        "a painting of a {}", "a photo of a {} in the jungle",
+        "a painting of a {}", "a photo of a {} in the jungle", "a photo of a {} and a {2}",
+        "a photo of a {}, a {2} and a {3}",
     },
     "in files": {
         "core-personalization scorecards 1", "core-personalization vote key 1",

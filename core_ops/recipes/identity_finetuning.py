@@ -55,15 +55,15 @@ class IdentityFinetuningConfig:
 class FinetuningProblem(EmbeddingProblem):
     """weights: the trained tensors of the denoiser. text_weights: of the encoder, where it is trained along.
     class_latents: for prior preservation, captions without v. draw_dropout: what adapters leave out in the next step.
-    class_prompts: for semantic preservation, one with v before the super-category and one without v, which counts as it
-    was encoded before the first step.
+    class_prompts: for semantic preservation, per concept one with v before the super-category and one without v, which
+    counts as it was encoded before the first step.
     """
 
     weights: Sequence[Tensor] = ()
     text_weights: Sequence[Tensor] = ()
     class_latents: TrainingLatents | None = None
     draw_dropout: Callable[[torch.Generator], object] = lambda _: None
-    class_prompts: tuple[TokenRow, TokenRow] | None = None
+    class_prompts: Sequence[tuple[TokenRow, TokenRow]] = ()
 
 
 class IdentityFinetuning:
@@ -71,14 +71,14 @@ class IdentityFinetuning:
 
     def __init__(self, config: IdentityFinetuningConfig, problem: FinetuningProblem) -> None:
         self.config, self.problem = config, problem
-        semantic = {} if problem.class_prompts is None else {SEMANTIC: config.semantic_weight}
+        semantic = {SEMANTIC: config.semantic_weight} if problem.class_prompts else {}
         self.weights = FixedWeights({PRIOR: config.prior_weight, **semantic})
         class_latents = None if problem.text_weights else problem.class_latents
         with torch.no_grad():
             anew = config.train_embedding or problem.text_weights
             self._text = None if anew else self._encode(problem.latents.captions)
             self._class_text = class_latents and self._encode(class_latents.captions)
-            self._class_ends = problem.class_prompts and self._ends(problem.class_prompts[1])
+            self._class_ends = [self._ends(kind) for _, kind in problem.class_prompts]
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -90,7 +90,7 @@ class IdentityFinetuning:
         objective = self._identity(random)
         if self.problem.class_latents is not None:
             objective += self.weights[PRIOR] * term(PRIOR, lambda: self._prior_loss(random["prompts"]))
-        if self.problem.class_prompts is not None:
+        if self.problem.class_prompts:
             objective += self.weights[SEMANTIC] * term(SEMANTIC, self._semantic_loss)
         return TrainingStep(objective, self.parameters)
 
@@ -118,10 +118,13 @@ class IdentityFinetuning:
         return batch.diffusion_loss(denoiser, text)
 
     def _semantic_loss(self) -> Tensor:
-        """With two text encoders (SDXL) the mean of both."""
-        assert self.problem.class_prompts is not None and self._class_ends is not None
-        ends = self._ends(self.problem.class_prompts[0])
-        return torch.stack([semantic_preservation_loss(ends[name], self._class_ends[name]) for name in ends]).mean()
+        """The mean over the concepts, and over two text encoders (SDXL)."""
+        losses = [
+            semantic_preservation_loss(end, kind_ends[name])
+            for (prompt, _), kind_ends in zip(self.problem.class_prompts, self._class_ends, strict=True)
+            for name, end in self._ends(prompt).items()
+        ]
+        return torch.stack(losses).mean()
 
     def _ends(self, prompt: TokenRow) -> dict[str, Tensor]:
         """A prompt's output at end of text, [1, D] by encoder."""

@@ -85,7 +85,7 @@ class Host(HostSampler):
             seconds = _timed(session)
             weights = collect(host, training.models)
             card = training.learned.card(session.record())
-            concept = training.learned.save_concept(chosen.name, overwrite=True, card=card)
+            concept, *_ = training.learned.save_concepts(chosen.name, overwrite=True, card=card)
             model = patched_model(before.model, weights, chosen.rank_schedule)
             return Trained(model, concept, seconds, _report(session), patched_clip(self.clip, weights))
 

@@ -44,7 +44,7 @@ class TrainEmbedding(RefusingNode):
             is_output_node=True,
             inputs=[
                 *model_inputs(),
-                *picture_inputs(),
+                *picture_inputs(["use_masks"]),
                 ConceptIO.Input(
                     "start_from",
                     optional=True,

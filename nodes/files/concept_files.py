@@ -187,11 +187,15 @@ def step_name(name: str, step: int) -> str:
     return f"{name}-steps/{name}-step{step}"
 
 
-def remove_steps(folder: Path, name: str) -> None:
-    """Removes what `step_name` names in a folder, with its pictures, and nothing else."""
+def remove_steps(folder: Path, name: str, others: Sequence[str] = ()) -> None:
+    """Removes what `step_name` names in a folder, with its pictures, and nothing else.
+
+    others: what is added to the name of a step for further concepts.
+    """
     place = folder / f"{name}-steps"
+    added = "|".join(re.escape(f"-{other}") for other in others)
     for file in place.glob("*"):
-        if re.fullmatch(re.escape(name) + r"-step\d+\.(safetensors|jpg)", file.name):
+        if re.fullmatch(rf"{re.escape(name)}-step\d+(?:{added})?\.(safetensors|jpg)", file.name):
             file.unlink(missing_ok=True)
     if place.is_dir() and not any(place.iterdir()):
         place.rmdir()

@@ -6,71 +6,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
-from ...core_ops.pictures import prepare_pictures
 from ...core_ops.prompts.token_rows import TokenRow
-from ...core_ops.quoting import quoted
 from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ...core_ops.weights.low_rank import LowRank
-from ..concept import Concept, PhotoFacts
+from ..concept import Concept
 from ..files import concept_files, foreign_files, safe_files, unet_files
 from ..host.models.denoiser import added_to, own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
 from ..host.models.unet_weights import file_forgets_sampling, rounds_weights
-from ..host.prompts.prompt_rows import PromptRows, naming
+from ..prompt_concepts import PromptConcepts
 from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests, repeats_digest
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests, repeats_digest, together
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, told_of, validate_training
+from ..training.training_inputs import advised_on, validate_training
 from .finetune_settings import FinetuneSettings
+from .trained_concepts import (
+    GivenConcept,
+    GivenPictures,
+    TrainedConcept,
+    advised_on_concepts,
+    all_alignment,
+    all_class_pictures,
+    all_pictures,
+    all_previews,
+    check_concepts,
+    group_of,
+    told_of_all,
+)
 
 STATE_SUFFIX = ".unet"
 """A U-Net's state lies beside an embedding's of the same name."""
 
 
 @dataclass(frozen=True)
-class GivenPictures:
-    """Lists as a node receives them."""
-
-    images: Sequence[Tensor]
-    masks: Sequence[Tensor] | None = None
-    captions: Sequence[str] | None = None
-    class_images: Sequence[Tensor] | None = None
-    photos: PhotoFacts | None = None
-
-    def validate_for(self, settings: FinetuneSettings) -> None:
-        """Raises ValueError where class images and settings do not go together."""
-        if settings.fused_backward and self.class_images is not None:
-            raise ValueError(
-                "fused_backward: class_images make a second backward pass in every step, which it cannot wait for; "
-                "disconnect them or switch fused_backward off."
-            )
-
-
-@dataclass(frozen=True)
 class CheckedFinetune:
     """Everything that can be refused has been looked at: what is left is work, and room for it.
 
-    files: that it writes; U-Net or LoRA first. pictures: that are trained. held_out: one that is not, or None. notes:
-    lines for the user. start: a LoRA that is trained further, by the U-Net's weights. told: of the pictures, for the
-    card. class_prompts: as `FinetuningProblem` takes them.
+    concepts: that are trained together, most often one. files: that it writes; U-Net or LoRA first. pictures: that are
+    trained. held_out: those that are not, or None. notes: lines for the user. start: a LoRA that is trained further, by
+    the U-Net's weights. told: of the pictures, for the card. class_prompts: as `FinetuningProblem` takes them.
     """
 
     settings: FinetuneSettings
-    concept: Concept
+    concepts: PromptConcepts
     files: FinetuneFiles
     pictures: CaptionedPictures
     held_out: CaptionedPictures | None
     class_pictures: CaptionedPictures | None
     alignment: Alignment | None
-    class_prompts: tuple[TokenRow, TokenRow] | None
-    rows: PromptRows
+    class_prompts: Sequence[tuple[TokenRow, TokenRow]]
     preview: PreviewPlan
     made_of: MadeOf
     beginning: Beginning
@@ -81,31 +70,37 @@ class CheckedFinetune:
 
 @dataclass(frozen=True)
 class FinetuneFiles:
-    """What a finetune writes, None for what it does not."""
+    """What a finetune writes, None for what it does not. embeddings: of each concept, where they are trained along."""
 
     unet: Path | None
     lora: Path | None
-    embedding: Path | None
+    embeddings: Sequence[Path] = ()
 
     @classmethod
-    def of(cls, settings: FinetuneSettings) -> FinetuneFiles:
+    def of(cls, settings: FinetuneSettings, others: Sequence[Concept] = ()) -> FinetuneFiles:
         """Raises ValueError for a name that cannot be used, and a folder that cannot be written to."""
         name = settings.name
         if settings.saves_unet:
             unet_files.validate_new_file("diffusion_models", name, overwrite=True)
         if settings.saves_lora:
             unet_files.validate_new_file("loras", name, overwrite=True)
-        if settings.train_embedding:
-            concept_files.validate_new_embedding(name, overwrite=True, parameter="name")
+        embeddings = [name, *(name_of_another(name, other) for other in others)] if settings.train_embedding else []
+        for each in embeddings:
+            concept_files.validate_new_embedding(each, overwrite=True, parameter="name")
         return cls(
             unet_files.new_file_path("diffusion_models", name) if settings.saves_unet else None,
             unet_files.new_file_path("loras", name) if settings.saves_lora else None,
-            concept_files.embedding_path(name) if settings.train_embedding else None,
+            [concept_files.embedding_path(each) for each in embeddings],
         )
 
     @property
     def written(self) -> list[Path]:
-        return [path for path in (self.unet, self.lora, self.embedding) if path is not None]
+        return [path for path in (self.unet, self.lora, *self.embeddings) if path is not None]
+
+
+def name_of_another(name: str, concept: Concept) -> str:
+    """Of the refined embedding of another concept than the first, which has the training's own name."""
+    return f"{name}-{concept.name}"
 
 
 def check_settings(settings: FinetuneSettings) -> None:
@@ -116,73 +111,74 @@ def check_settings(settings: FinetuneSettings) -> None:
 
 
 def check_finetune(
-    host: HostModels, concept: Concept, given: GivenPictures, settings: FinetuneSettings
+    host: HostModels,
+    concept: Concept,
+    given: GivenPictures,
+    settings: FinetuneSettings,
+    also: Sequence[GivenConcept] = (),
 ) -> CheckedFinetune:
-    """Raises ValueError for everything that would make the run fail later."""
-    files = FinetuneFiles.of(settings)
+    """Raises ValueError for everything that would make the run fail later; also: more concepts, after the first."""
+    files = FinetuneFiles.of(settings, [other for other, _ in also])
     validate_model(host.model)
     validate_clip(host.clip, host.model)
     settings = replace(settings, resolution=settings.resolution or own_side(host.model))
-    concept.validate_for(host.clip)
     validate_optimizer(settings.optimizer)
     settings.unet_plan(host.model)  # raises for what the model or its device cannot
-    given.validate_for(settings)
-    masks = given.masks if settings.use_masks else None
-    pictures = prepare_pictures(given.images, masks, side=settings.resolution, fit=settings.fit)
-    rows = PromptRows(host.clip, concept.super_category, concept.length)
-    captioned, on_captions = captioned_pictures(pictures, given.captions, settings, concept, rows, given.photos)
-    class_pictures = _class_pictures(given.class_images, rows, concept=concept, settings=settings)
+    concepts = check_concepts(host, [(concept, given), *also], settings)
     start, on_start = starting_lora(host, settings)
-    made_of = what_decides(host, settings, concept, captioned, class_pictures=class_pictures, start=start)
-    captioned = captioned.with_dropout(settings.caption_dropout, rows.text(""))
-    trained, held_out, notes = part_held_out(captioned, settings.hold_out)
+    made_of = what_decides(host, settings, concepts, start=start)
+    trained, held_out, notes = all_pictures(concepts, settings)
     kept = Kept("name", settings.name, "a finetune", files.written, settings.name + STATE_SUFFIX)
     beginning = kept.beginning(settings, made_of)
     replaced = advice.on_replaced(beginning.said, settings.name)
-    more = on_captions, on_start, *advice.on_masks(masks, given.images), *_on_whole_unet(host, settings), replaced
+    more = on_start, *advised_on_concepts(concepts, settings), *_on_whole_unet(host, settings), replaced
+    images = [picture for each in concepts for picture in each.given.images]
+    told = told_of_all(concepts)
     return CheckedFinetune(
         settings=settings,
-        concept=concept,
+        concepts=group_of(concepts),
         files=files,
         pictures=trained,
         held_out=held_out,
-        class_pictures=class_pictures,
-        alignment=_alignment(settings, concept, rows=rows, captions=captioned.captions),
-        class_prompts=_class_prompts(settings, concept, rows=rows),
-        rows=rows,
-        preview=PreviewPlan.of(settings, concept, rows, pictures),
+        class_pictures=all_class_pictures(concepts),
+        alignment=all_alignment(settings, concepts),
+        class_prompts=[each.class_prompts for each in concepts if each.class_prompts],
+        preview=all_previews(host, concepts, settings),
         start=start,
         made_of=made_of,
         beginning=beginning,
-        told=told_of(captioned, given.photos),
-        notes=[*notes, *advised_on(settings, host, given.images, *more)],
+        told=told,
+        notes=[*([told] if also else []), *notes, *advised_on(settings, host, images, *more)],
     )
 
 
 def what_decides(
     host: HostModels,
     settings: FinetuneSettings,
-    concept: Concept,
-    captioned: CaptionedPictures,
-    class_pictures: CaptionedPictures | None,
+    concepts: Sequence[TrainedConcept],
     start: Mapping[str, LowRank] | None,
 ) -> MadeOf:
     """All that decides what is learned."""
     further = (
         {} if start is None else {"file_to_start_from": digest(*(t for p in start.values() for t in (p.up, p.down)))}
     )
-    class_captions = class_pictures.templates[:1] if class_pictures else ()
-    pictures, captions = picture_digests(captioned, settings.hold_out, *class_captions)
+    each_digests: list[dict[str, str]] = []
+    for each in concepts:
+        own, class_pictures = each.concept, each.class_pictures
+        class_captions = class_pictures.templates[:1] if class_pictures else ()
+        pictures, captions = picture_digests(each.captioned, settings.hold_out, *class_captions)
+        vectors = [v for _, v in sorted(own.vectors.items())]
+        each_digests.append(
+            {
+                "pictures": pictures,
+                "class_images": picture_digests(class_pictures, False)[0] if class_pictures else digest(None),
+                "captions": captions,
+                "concept": digest(own.super_category, own.caption("{}"), *vectors),
+                **repeats_digest(each.captioned),
+            }
+        )
     return MadeOf.given(
-        host,
-        settings,
-        unread=("name", "preset", "save", "start_from"),
-        pictures=pictures,
-        class_images=picture_digests(class_pictures, False)[0] if class_pictures else digest(None),
-        captions=captions,
-        concept=digest(concept.super_category, concept.caption("{}"), *(v for _, v in sorted(concept.vectors.items()))),
-        **further,
-        **repeats_digest(captioned),
+        host, settings, unread=("name", "preset", "save", "start_from"), **together(each_digests), **further
     )
 
 
@@ -211,44 +207,3 @@ def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping
             f"scope: the LoRA in start_from also changes {min(others)}; choose a larger part of the U-Net."
         )
     return pairs, advice.on_text_encoder(list(tensors))
-
-
-def _class_pictures(
-    images: Sequence[Tensor] | None, rows: PromptRows, concept: Concept, settings: FinetuneSettings
-) -> CaptionedPictures | None:
-    """Pictures of the super-category for prior preservation (DreamBooth), all with one caption."""
-    if images is None:
-        return None
-    pictures = prepare_pictures(images, None, side=settings.resolution, fit=settings.fit, name="class_images")
-    with naming("class_caption"):
-        text = settings.class_caption or f"a photo of a {concept.super_category}"
-        caption = rows.text(text)
-    count = len(pictures.pixels)
-    return CaptionedPictures(pictures, [caption], caption_of_picture=[0] * count, templates=[text] * count)
-
-
-def _alignment(
-    settings: FinetuneSettings, concept: Concept, rows: PromptRows, captions: Sequence[TokenRow]
-) -> Alignment | None:
-    """AttnDreamBooth's regularizer compares the concept with the super-category right after it in every caption."""
-    if not settings.aligned:
-        return None
-    category = rows.words(concept.super_category)[0]
-    for row in captions:
-        after = next(iter(row.tokens.values()))[row.span.stop : row.span.stop + len(category)]
-        if list(after) != category:
-            raise ValueError(
-                f"alignment_mean: the regularizer needs the super-category {quoted(concept.super_category)} right "
-                "after the concept in every caption; train the concept with 'AttnDreamBooth stage 1', write "
-                f"'{{}} {concept.super_category}' in caption_template and captions, or set both alignment weights to 0."
-            )
-    return Alignment(settings.alignment_mean, settings.alignment_variance, len(category))
-
-
-def _class_prompts(settings: FinetuneSettings, concept: Concept, rows: PromptRows) -> tuple[TokenRow, TokenRow] | None:
-    """ClassDiffusion compares the concept before its super-category with the super-category alone."""
-    if not settings.preserves_semantics:
-        return None
-    template, kind = "a photo of a {}", concept.super_category
-    with naming("super_category"):
-        return rows.concept(f"{template} {kind}"), rows.text(template.format(kind))

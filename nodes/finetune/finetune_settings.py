@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,13 +55,20 @@ class FinetuneSettings(FinetuneWidgets):
     @property
     def published_rate(self) -> float:
         """Of the preset where it trains this form, else of the form: what learning_rate is to be compared with."""
-        if self.optimizer == PRODIGY:
-            return PRODIGY_RATE
+        return PRODIGY_RATE if self.optimizer == PRODIGY else self._published["learning_rate"]
+
+    @property
+    def published_steps(self) -> int:
+        """The same, for one concept."""
+        return self._published["steps"]
+
+    @property
+    def _published(self) -> Mapping[str, Any]:
         preset = PRESETS[self.preset]
+        if preset["form"] == self.form:
+            return preset
         by_form = {FULL: CORE, SINGULAR_VALUES: SVDIFF, OFT: OFT}
-        if preset["form"] != self.form:
-            preset = PRESETS[by_form.get(self.form, DREAMBOOTH_LORA)]
-        return preset["learning_rate"]
+        return PRESETS[by_form.get(self.form, DREAMBOOTH_LORA)]
 
     @property
     def aligned(self) -> bool:

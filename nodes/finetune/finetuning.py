@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..training.session import Session, SessionCallbacks, SessionPlan, steady_lo
 from ..training.shared_settings import loop_config
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import TrainedWeights, patched_clip, patched_model, read_weights
-from .learned_weights import LearnedWeights
+from .learned_weights import LearnedWeights, phrases
 from .widget_settings import SAVE_TRAINED
 
 MEASURE_EVERY = 10
@@ -66,7 +66,7 @@ class Finetuned:
     preview: Tensor
     chart: Tensor
     path: Path
-    concept: Concept
+    concepts: Sequence[Concept]
     summary: str
 
 
@@ -81,7 +81,7 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         card = learned.card(session.record())
         with session.loop.averaged():
             weights, path = learned.save(card, node_id)
-            concept = learned.save_concept(settings.name, settings.overwrite, card)
+            concepts = learned.save_concepts(settings.name, settings.overwrite, card)
         preview = session.finish(path, checked.pictures.pictures)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:
@@ -96,18 +96,21 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         preview=preview,
         chart=session.chart(),
         path=path,
-        concept=concept,
-        summary=session.summary(path, concept.phrase, *facts),
+        concepts=concepts,
+        summary=session.summary(path, phrases(concepts), *facts),
     )
 
 
 def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     """As its training left it."""
-    files, concept = checked.files, checked.concept
+    files, concepts = checked.files, checked.concepts.concepts
     weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
-    if files.embedding is not None:
-        vectors, _ = concept_files.read_embedding(files.embedding, encoder_names(host.clip))
-        concept = concept.learned_further(checked.settings.name, vectors, files.embedding)
+    if files.embeddings:
+        names = encoder_names(host.clip)
+        concepts = [
+            concept.learned_further(file.stem, concept_files.read_embedding(file, names)[0], file)
+            for concept, file in zip(concepts, files.embeddings, strict=True)
+        ]
     before = FinishedTraining.read(path)
     return Finetuned(
         model=patched_model(host.model, weights, checked.settings.rank_schedule),
@@ -117,8 +120,8 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
         preview=before.preview(checked.pictures.pictures),
         chart=before.chart(),
         path=path,
-        concept=concept,
-        summary=before.summary(checked.settings.name, concept.phrase),
+        concepts=concepts,
+        summary=before.summary(checked.settings.name, phrases(concepts)),
     )
 
 
@@ -134,13 +137,7 @@ class Finetuning:
 def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str | None = None) -> Finetuning:
     """Room, pictures, models, recipe, session. Raises ValueError, before any copy, where it would not fit."""
     settings = checked.settings
-    state_name = settings.name + STATE_SUFFIX
-    as_trained = unet_files.new_file_path("diffusion_models" if settings.replaces_weights else "loras", settings.name)
-    text = checked.files.lora if settings.train_text_encoder else None
-    folders = list(dict.fromkeys(file.parent for file in (as_trained, text, checked.files.embedding) if file))
-    plan = SessionPlan(
-        settings.name, folders, state_name, settings=settings, made_of=checked.made_of, notes=checked.notes
-    )
+    plan = session_plan(checked)
     show_text("Measuring memory …", node_id)
     show_pictures(checked.pictures.pictures, node_id)
     memory = PlannedMemory(host, checked, planned=planned, changes=LESS_MEMORY)
@@ -158,7 +155,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         models = host.copied(settings.unet_plan(host.model), settings.text_choice)
         if checked.start is not None:
             start_adapters(models.denoiser.trainable, checked.start)
-        embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concept.vectors.items()})
+        embedding = ConceptEmbedding({name: v.to(host.device) for name, v in checked.concepts.vectors().items()})
         loop = assembled(checked, models, (latents, class_latents), embedding)
         learned = LearnedWeights(host, checked, models=models, embedding=embedding)
         preview = ConceptPreview(host, models, checked.preview)
@@ -175,6 +172,21 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
     return Finetuning(models, learned, session)
 
 
+def session_plan(checked: CheckedFinetune) -> SessionPlan:
+    settings = checked.settings
+    as_trained = unet_files.new_file_path("diffusion_models" if settings.replaces_weights else "loras", settings.name)
+    text = checked.files.lora if settings.train_text_encoder else None
+    return SessionPlan(
+        settings.name,
+        list(dict.fromkeys(file.parent for file in (as_trained, text, *checked.files.embeddings) if file)),
+        settings.name + STATE_SUFFIX,
+        settings=settings,
+        made_of=checked.made_of,
+        notes=checked.notes,
+        others=[concept.name for concept in checked.concepts.concepts[1:]],
+    )
+
+
 def planned(host: HostModels, checked: CheckedFinetune) -> MemoryPlan:
     """What a training would take: the same parts, made of shapes alone."""
     settings = checked.settings
@@ -183,7 +195,7 @@ def planned(host: HostModels, checked: CheckedFinetune) -> MemoryPlan:
         channels = models.denoiser.unet.in_channels
         latents = rehearsed_latents(checked.pictures, settings.augmentation, channels)
         class_latents = checked.class_pictures and rehearsed_latents(checked.class_pictures, 0, channels)
-        vectors = checked.concept.vectors
+        vectors = checked.concepts.vectors()
         embedding = ConceptEmbedding({name: torch.empty_like(v, device=META) for name, v in vectors.items()})
         loop = assembled(checked, models, (latents, class_latents), embedding, rehearsal=True)
         return rehearsed_plan(
@@ -215,8 +227,7 @@ def assembled(
         ),
         problem,
     )
-    more_terms = checked.alignment, problem.class_latents, problem.class_prompts
-    several_terms = any(each is not None for each in more_terms)
+    several_terms = bool(checked.alignment or problem.class_latents or problem.class_prompts)
     config = loop_config(
         settings,
         fp16=models.denoiser.dtype == torch.float16 and not rehearsal,

@@ -9,14 +9,23 @@ from comfy_api.latest import io, ui
 from ..concept import ConceptIO
 from ..host.models.host_models import HostModels
 from ..host.run_control import blocked_output, node_id_of, releasing_memory, show_text
-from ..settings import RefusingNode, schema_inputs, showing, validated
+from ..prompt_concepts import SOCKETS
+from ..settings import RefusingNode, schema_inputs, validated
 from ..training.loss_chart import over_chart
-from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
+from ..training.training_inputs import (
+    class_images_input,
+    curve_outputs,
+    model_inputs,
+    picture_inputs,
+    resolution_output,
+)
+from .also_train import also_input
 from .finetune_inputs import GivenPictures, check_finetune, check_settings
 from .finetune_settings import FinetuneSettings
 from .finetuning import finetune_unet
 
 NO_LORA = "U-Net Identity Finetune made no LoRA: set save to 'LoRA' or 'whole U-Net and LoRA'."
+NO_OTHER = "U-Net Identity Finetune trained no such concept: connect one by Also Train."
 SEARCHED = [
     "dreambooth",
     "train lora",
@@ -49,13 +58,10 @@ class UNetIdentityFinetune(RefusingNode):
             inputs=[
                 *model_inputs(),
                 ConceptIO.Input("concept", tooltip="From CoRe Train Embedding, Load Concept or another finetune."),
-                *picture_inputs(),
-                io.Image.Input(
-                    "class_images",
-                    optional=True,
-                    tooltip="For prior preservation: pictures of other things of the super-category, drawn with the "
-                    "same model or collected; DreamBooth takes about 200. Optional.",
-                    extra_dict=showing({"connected": ["class_caption", "prior_weight"]}),
+                *picture_inputs(["use_masks"]),
+                class_images_input(["class_caption", "prior_weight"]),
+                also_input(
+                    "From Also Train: more concepts with pictures of their own, in the same training. Optional."
                 ),
                 *schema_inputs(FinetuneSettings),
             ],
@@ -72,6 +78,12 @@ class UNetIdentityFinetune(RefusingNode):
                 resolution_output(),
                 io.Clip.Output(
                     "clip", display_name="clip", tooltip="The text encoder; finetuned, if it was trained along."
+                ),
+                *(
+                    ConceptIO.Output(
+                        name, display_name=name, tooltip="Of Also Train; refined, if it was trained along."
+                    )
+                    for name in SOCKETS[1:]
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -93,17 +105,20 @@ class UNetIdentityFinetune(RefusingNode):
         captions: Any = None,
         photos: Any = None,
         class_images: Any = None,
+        also: Any = None,
         **inputs: Any,
     ) -> io.NodeOutput:
         settings, node_id = validated(FinetuneSettings, inputs), node_id_of(cls)
         show_text("Reading the pictures …", node_id)
         host = HostModels(model[0], clip[0], vae[0])
         given = GivenPictures(images, masks, captions, class_images=class_images, photos=photos and photos[0])
-        checked = check_finetune(host, concept[0], given=given, settings=settings)
+        checked = check_finetune(host, concept[0], given, settings, also[0] if also else [])
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune_unet(host, checked, node_id)
         pictures = over_chart(result.preview, result.chart)
         shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora
-        outputs = (result.model, lora, result.losses, result.preview, result.chart, str(result.path), result.concept)
-        return io.NodeOutput(*outputs, checked.settings.resolution, result.clip, ui=shown)
+        outputs = (result.model, lora, result.losses, result.preview, result.chart, str(result.path))
+        first, *others = result.concepts
+        others += [blocked_output(NO_OTHER)] * (len(SOCKETS) - len(result.concepts))
+        return io.NodeOutput(*outputs, first, checked.settings.resolution, result.clip, *others, ui=shown)

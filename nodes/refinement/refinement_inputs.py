@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core_ops.prompts.prompt_templates import PLACES, fill, validate_template
+from ...core_ops.prompts.prompt_templates import fill, validate_template
 from ...core_ops.prompts.token_rows import AlignedPair
 from ...core_ops.quoting import quoted
 from ..concept import Concept
@@ -17,12 +17,12 @@ from ..files import concept_files, safe_files
 from ..host.models import latents
 from ..host.models.denoiser import own_side, validate_model, validate_unpatched_keys
 from ..host.models.host_models import HostModels
-from ..host.models.module_copy import autograd_tensor, dtype_for, validate_precision
+from ..host.models.module_copy import dtype_for, validate_precision
 from ..host.models.text_encoder import validate_clip
-from ..host.prompts.prompt_rows import Slots, TemplateRows, naming
+from ..host.prompts.prompt_rows import TemplateRows, naming
+from ..prompt_concepts import SOCKETS, PromptConcepts, placed_concepts
 from .refinement_settings import RefinementSettings
 
-SOCKETS = ("concept", "concept_2", "concept_3")
 SMALLEST_SIDE = 8
 """Pixels of a latent cell."""
 
@@ -33,53 +33,6 @@ class StartingPoint:
 
     latent: Mapping[str, Any] | None = None
     images: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class PromptConcepts:
-    """A prompt's concepts in the order of its places, and which of them are refined.
-
-    The refined ones' vectors lie one after another in one embedding.
-    """
-
-    concepts: Sequence[Concept]
-    refined: Sequence[bool]
-
-    def vectors(self) -> dict[str, Tensor]:
-        """The refined concepts' vectors, [V, width] per encoder."""
-        chosen = [concept.vectors for concept, refined in zip(self.concepts, self.refined, strict=True) if refined]
-        return {name: autograd_tensor(torch.cat([vectors[name] for vectors in chosen])) for name in chosen[0]}
-
-    def place(self, number: int) -> slice:
-        """Where one concept's vectors lie among the refined ones."""
-        first = sum(c.length for c, refined in zip(self.concepts[:number], self.refined, strict=False) if refined)
-        return slice(first, first + self.concepts[number].length)
-
-    def named(self, vectors: Mapping[str, Tensor] | None = None) -> dict[str, dict[str, Any]]:
-        """For `TemplateRows`: slots for the refined concepts, or `vectors` in them when given; the others as they are.
-
-        Keys are the names in `fillings`.
-        """
-        named: dict[str, dict[str, Any]] = {}
-        for number, (concept, refined) in enumerate(zip(self.concepts, self.refined, strict=True)):
-            place = self.place(number)
-            slots = Slots(place.stop - place.start, place.start)
-            named[SOCKETS[number]] = {
-                encoder: (slots if vectors is None else vectors[encoder][place]) if refined else own
-                for encoder, own in concept.vectors.items()
-            }
-        return named
-
-    @property
-    def fillings(self) -> list[str]:
-        return [
-            concept.phrase.replace(concept.token, f"embedding:{socket}")
-            for concept, socket in zip(self.concepts, SOCKETS, strict=False)
-        ]
-
-    @property
-    def reference_fillings(self) -> list[str]:
-        return [concept.super_category for concept in self.concepts]
 
 
 @dataclass(frozen=True)
@@ -128,7 +81,8 @@ def check_inputs(
     side = own_side(host.model)
     settings = replace(settings, width=settings.width or side, height=settings.height or side)
     dtype_for(settings.precision, host.model.load_device)
-    concepts = _prompt_concepts(given, settings)
+    placed = placed_concepts("prompt", settings.prompt, given)
+    concepts = PromptConcepts(placed, [True, settings.optimize_2, settings.optimize_3][: len(placed)])
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
         concept.validate_for(host.clip, socket)
     rows = TemplateRows(host.clip, concepts.named())
@@ -145,19 +99,6 @@ def check_inputs(
     )
     noised = _starting_latents(host, start, settings)
     return CheckedPrompt(settings, concepts, categories=categories, pair=pair, latents=noised)
-
-
-def _prompt_concepts(given: Sequence[Concept | None], settings: RefinementSettings) -> PromptConcepts:
-    """One concept for each place of the prompt."""
-    for socket, place, concept in zip(SOCKETS, PLACES, given, strict=True):
-        if concept is not None:
-            validate_template("prompt", settings.prompt, place)
-        elif place in settings.prompt:
-            raise ValueError(f"{socket}: the prompt has {place}, but no concept is connected; connect one.")
-    concepts = [concept for concept in given if concept is not None]
-    if None in given[: len(concepts)]:
-        raise ValueError(f"concept_3: {quoted(concepts[-1].name)} is connected without a concept_2; connect it there.")
-    return PromptConcepts(concepts, [True, settings.optimize_2, settings.optimize_3][: len(concepts)])
 
 
 def _starting_latents(host: HostModels, start: StartingPoint, settings: RefinementSettings) -> Tensor:

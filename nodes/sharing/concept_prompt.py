@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...core_ops.prompts.prompt_templates import fill, validate_template
+from ...core_ops.prompts.prompt_templates import PLACES, fill, validate_template
 from ..concept import Concept, ConceptIO
 from ..labels import LABELS
+from ..prompt_concepts import SOCKETS, placed_concepts
 
 
 class ConceptPrompt(io.ComfyNode):
@@ -25,7 +26,14 @@ class ConceptPrompt(io.ComfyNode):
                     display_name=LABELS["template"],
                     default="a photo of a {} in the jungle",
                     multiline=True,
-                    tooltip="The prompt, with {} exactly once where the concept goes.",
+                    tooltip="The prompt, with {} exactly once where the concept goes; {2} and {3} for concept_2 and "
+                    "concept_3.",
+                ),
+                *(
+                    ConceptIO.Input(
+                        name, optional=True, tooltip=f"Another concept, which goes where {place} stands. Optional."
+                    )
+                    for name, place in zip(SOCKETS[1:], PLACES[1:], strict=True)
                 ),
             ],
             outputs=[io.String.Output("prompt", display_name="prompt", tooltip="For CLIP Text Encode.")],
@@ -39,6 +47,8 @@ class ConceptPrompt(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, concept: Concept, template: str) -> io.NodeOutput:
-        validate_template("template", template)
-        return io.NodeOutput(fill(template, [concept.phrase]))
+    def execute(
+        cls, concept: Concept, template: str, concept_2: Concept | None = None, concept_3: Concept | None = None
+    ) -> io.NodeOutput:
+        concepts = placed_concepts("template", template, [concept, concept_2, concept_3])
+        return io.NodeOutput(fill(template, [each.phrase for each in concepts]))

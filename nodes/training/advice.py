@@ -100,6 +100,26 @@ def on_enlarged(images: Iterable[Tensor], side: int, fit: Fit) -> str | None:
     )
 
 
+def on_shared_steps(concepts: int, steps: int, published: int) -> str | None:
+    """published: steps for one concept."""
+    if concepts == 1 or steps >= concepts * published:
+        return None
+    return (
+        f"{concepts} concepts share {steps} steps, and {published} are published for one; set steps to "
+        f"{concepts * published}."
+    )
+
+
+def on_class_images(without: Sequence[str]) -> str | None:
+    """without: super-categories that have none, where others have."""
+    if not without:
+        return None
+    return (
+        f"there are class images, but none of {quoted(without[0])}: others of that kind may begin to look like yours; "
+        "connect class_images of each kind."
+    )
+
+
 def on_checkpoints(files: Sequence[str]) -> str | None:
     """files: that model and text encoder came from, where both are known."""
     if len(set(files)) < 2:

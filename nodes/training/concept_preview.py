@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,13 +33,13 @@ MOST_REFERENCES, MOST_SHOWN = 4, 25
 
 @dataclass(frozen=True)
 class PreviewPlan:
-    """prompts: one picture each, as the concept's method writes them. reference: [3, H, W]. side: of a picture, in
-    pixels.
+    """prompts: one picture each, as the concept's method writes them. references: a picture of each concept, [3, H, W].
+    side: of a picture, in pixels.
     """
 
     prompts: Sequence[TokenRow]
     negative: TokenRow
-    reference: Tensor
+    references: Sequence[Tensor]
     sampler: DDIMConfig
     side: int
 
@@ -51,7 +51,15 @@ class PreviewPlan:
         with naming("preview_negative"):
             negative = rows.text(settings.preview_negative)
         sampler = DDIMConfig(settings.preview_steps, settings.preview_guidance)
-        return cls(prompts, negative, pictures.shown(1)[0], sampler, settings.preview_size or settings.resolution)
+        return cls(prompts, negative, pictures.shown(1), sampler, settings.preview_size or settings.resolution)
+
+    def with_others(self, others: Sequence[PreviewPlan], together: Sequence[TokenRow]) -> PreviewPlan:
+        """And of other concepts that are trained along; together: prompts with all of them."""
+        return replace(
+            self,
+            prompts=[*self.prompts, *(prompt for other in others for prompt in other.prompts), *together],
+            references=[*self.references, *(picture for other in others for picture in other.references)],
+        )
 
 
 def preview_templates(settings: Any) -> Sequence[str]:
@@ -72,7 +80,7 @@ class ConceptPreview:
         self._kept = self._encoded(embedding)
 
     def draw(self, embedding: TrainableEmbedding, channels: int) -> Tensor:
-        """The reference and the pictures, [1, H, W, 3]; channels: of the latents. Changes no random state."""
+        """The references and the pictures, [1, H, W, 3]; channels: of the latents. Changes no random state."""
         plan, cells = self._plan, self._plan.side // CELL
         noise = torch.randn(len(plan.prompts), channels, cells, cells, generator=torch.Generator().manual_seed(0))
         with autograd_mode(), torch.no_grad():
@@ -86,7 +94,7 @@ class ConceptPreview:
                 for text, each in zip(texts, noise, strict=True)
             ]
         drawn = latents.decode(self._host.model, self._host.vae, torch.cat(pictures))
-        return in_rows([plan.reference.movedim(0, -1), *drawn])
+        return in_rows([*(picture.movedim(0, -1) for picture in plan.references), *drawn])
 
     @torch.no_grad()
     def _encoded(self, embedding: TrainableEmbedding) -> tuple[list[TextConditioning | TextAt], TextConditioning]:

@@ -124,6 +124,14 @@ def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
     return {"repeats": digest(*texts)} if texts else {}
 
 
+def together(concepts: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Parts of `MadeOf` of each of a training's concepts as those of the training; of one alone they are its own."""
+    if len(concepts) == 1:
+        return dict(concepts[0])
+    names = dict.fromkeys(name for each in concepts for name in each)
+    return {name: digest(*(each.get(name, "").split(" ")[-1] for each in concepts)) for name in names}
+
+
 @dataclass(frozen=True)
 class Beginning:
     """finished: the training was made before, and its files are there. state: of one that stopped, to go on from.

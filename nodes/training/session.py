@@ -37,7 +37,8 @@ class SessionPlan:
     """name: of the files. folders: that those lie in, pictures in the first. state_name: of the state's file.
 
     settings: the node's; steps, preview_every, save_every (0 for never), clear_steps, overwrite. made_of: all that a
-    training that goes on must share with this one. notes: lines for the user. began: in `time.monotonic`'s seconds.
+    training that goes on must share with this one. notes: lines for the user. others: names of further concepts, whose
+    files lie beside a step's own. began: in `time.monotonic`'s seconds.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SessionPlan:
     settings: Any
     made_of: MadeOf
     notes: Sequence[str] = ()
+    others: Sequence[str] = ()
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -151,7 +153,7 @@ class Session:
             _write_picture(picture_beside(saved), self._drawn)
         if settings.clear_steps:
             for folder in self.plan.folders:
-                concept_files.remove_steps(folder, self.plan.name)
+                concept_files.remove_steps(folder, self.plan.name, self.plan.others)
         if settings.clear_steps or not settings.save_every:
             concept_files.remove_state(self.plan.state_name)
         elif not _due(self.loop.step, settings.save_every):

@@ -35,7 +35,8 @@ def model_inputs() -> list[Any]:
     ]
 
 
-def picture_inputs() -> list[Any]:
+def picture_inputs(shown_with_masks: Sequence[str] = ()) -> list[Any]:
+    """shown_with_masks: inputs that do nothing without."""
     return [
         io.Image.Input("images", tooltip="About four pictures of the concept, as a batch or a list, of any sizes."),
         io.Mask.Input(
@@ -43,7 +44,7 @@ def picture_inputs() -> list[Any]:
             optional=True,
             tooltip="One mask per picture: white is the concept. Core's Load Image gives white where a picture is "
             "transparent: put Invert Mask between for cut-outs. Optional.",
-            extra_dict=showing({"connected": ["use_masks"]}),
+            extra_dict=_shown_when_connected(shown_with_masks),
         ),
         io.String.Input(
             "captions",
@@ -59,6 +60,21 @@ def picture_inputs() -> list[Any]:
             "and what of the folder was skipped, for the card. Optional.",
         ),
     ]
+
+
+def class_images_input(shown: Sequence[str] = ()) -> io.Input:
+    """shown: inputs that do nothing without."""
+    return io.Image.Input(
+        "class_images",
+        optional=True,
+        tooltip="For prior preservation: pictures of other things of the super-category, drawn with the same model or "
+        "collected; DreamBooth takes about 200. Optional.",
+        extra_dict=_shown_when_connected(shown),
+    )
+
+
+def _shown_when_connected(names: Sequence[str]) -> dict[str, Any]:
+    return showing({"connected": names} if names else None)
 
 
 def curve_outputs() -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from .client import Workflow
 
 CHECKPOINT = "core_mini_world.safetensors"
-CONCEPT = "patchwork-dog"
+CONCEPT, OTHER_CONCEPT = "patchwork-dog", "striped-teapot"
 SIDE = 64
 
 INPUTS: Mapping[str, Mapping[str, Any]] = {
@@ -33,6 +33,10 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "Stage 1 · a word": {"steps": 60, "batch_size": 4, "learning_rate": 3e-3},
     "Stage 2 · where it looks": {"steps": 20, "learning_rate": 5e-4, "augmentation": 0},
     "Stage 2 · its looks": {"learning_rate": 7e-4},
+    "Your cat's photos": {"folder": OTHER_CONCEPT},
+    "A word for your dog": {"steps": 60, "batch_size": 2},
+    "A word for your cat": {"steps": 60, "batch_size": 2, "super_category": "teapot", "prompt_set": "inanimate"},
+    "The looks of both": {"steps": 160, "learning_rate": 7e-4},
     "Its looks": {"steps": 60, "learning_rate": 5e-4},
     "Stage 3 · its looks": {"steps": 60, "learning_rate": 1e-3},
     "Saved step 1": {"file": "embeddings/my-dog-steps/my-dog-step50.safetensors"},

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from driver.mini_world import CONCEPT
 from PIL import Image
 from preparation.by_place import ROOT, load_package
 from torch import Tensor
 
 from .runs import ATTENTION, CAPTIONS, IGNORED, QUICK_START, SCORE, SHARED, SIDE_BY_SIDE, WORD_AND_LORA, Runs
 from .sheet import ACCENT, PANEL, Sheet
-from .thumbnails import CONCEPT, DREAMBOOTH, LAYERS, references
+from .thumbnails import DREAMBOOTH, LAYERS, TWO_PETS, references
 
 WIDTH = 560
 
@@ -32,6 +33,11 @@ def unet_identity_finetune(runs: Runs) -> Image.Image:
     before, after = (runs.of(WORD_AND_LORA).pictures(f"{when} (pictures)") for when in ("Before", "After"))
     sheet = Sheet(WIDTH).row(references()).line("the same prompt and seeds, before and after", 17, accent=True)
     return sheet.row([*before, *after], ["the word alone", "", "with the LoRA", ""]).image()
+
+
+def also_train(runs: Runs) -> Image.Image:
+    preview = runs.of(TWO_PETS).pictures("The looks of both")[0]
+    return Sheet(WIDTH).line("one LoRA: each in four prompts, then both", 17, accent=True).wide(preview).image()
 
 
 def test_time_optimize(runs: Runs) -> Image.Image:
@@ -79,7 +85,7 @@ def concept_images(runs: Runs) -> Image.Image:
 
     from lab.world.drawing import concepts, render
 
-    scenes = [render.render(scene) for scene in concepts.references(CONCEPT.name)]
+    scenes = [render.render(scene) for scene in concepts.references(CONCEPT)]
     captions = runs.template(CAPTIONS).inputs("CoReSelectiveCaption")["own_captions"].splitlines()
     shown = []
     for number, (scene, caption) in enumerate(zip(scenes, captions, strict=True), start=1):
@@ -139,7 +145,7 @@ def scorecard(_: Runs) -> Image.Image:
 
     from lab.world.drawing import concepts, render
 
-    scenes = [render.render(scene) for scene in concepts.references(CONCEPT.name)]
+    scenes = [render.render(scene) for scene in concepts.references(CONCEPT)]
     sheet = Sheet(WIDTH).line("references", 15, accent=True).row([scene.image for scene in scenes])
     sheet.line("reference_masks", 15, accent=True).row([scene.mask for scene in scenes])
     for title, segment in (("SA compares with", subject_segment), ("NSD compares with", non_subject_segment)):
@@ -174,7 +180,7 @@ def blind_vote(_: Runs) -> Image.Image:
     from lab.world.drawing.concepts import CONCEPTS
     from lab.world.drawing.render import Scene, render
 
-    kind, appearance = CONCEPTS[CONCEPT.name]
+    kind, appearance = CONCEPTS[CONCEPT]
     scenes = (
         Scene(kind, appearance, "on the beach", seed=7),
         Scene(kind, CONCEPTS["split-dog"][1], "on the beach", "hat"),
@@ -209,6 +215,7 @@ def vote_results(_: Runs) -> Image.Image:
 HELP_PICTURES: Mapping[str, Callable[[Runs], Image.Image]] = {
     "CoReTrainEmbedding": train_embedding,
     "CoReUNetIdentityFinetune": unet_identity_finetune,
+    "CoReAlsoTrain": also_train,
     "CoReTestTimeOptimize": test_time_optimize,
     "CoReContextAttentionProbe": context_attention_probe,
     "CoReAttentionMaps": attention_maps,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from driver.mini_world import CONCEPT, OTHER_CONCEPT
 from PIL import Image, ImageFilter, ImageOps
 from preparation.installation import ROOT
 from templates.parts import NAME
@@ -14,11 +15,11 @@ from .sheet import Sheet
 Drawn = Callable[[Runs], Image.Image]
 SIDE = 440
 """Shown 254 pixels wide, on some screens with twice as many dots."""
-CONCEPT = ROOT / "lab" / "assets" / "concepts" / "patchwork-dog"
+CONCEPTS = ROOT / "lab" / "assets" / "concepts"
 
 
-def references() -> list[Image.Image]:
-    return [Image.open(file).convert("RGB") for file in sorted(CONCEPT.glob("*.png"))]
+def references(concept: str = CONCEPT) -> list[Image.Image]:
+    return [Image.open(file).convert("RGB") for file in sorted((CONCEPTS / concept).glob("*.png"))]
 
 
 def given() -> Sheet:
@@ -91,6 +92,16 @@ def photomaker(_: Runs) -> Image.Image:
     )
 
 
+def two_pets(runs: Runs) -> Image.Image:
+    """The second thing that comes with the project is a teapot. Of the preview: beach and snow, of each."""
+    preview = runs.of(TWO_PETS).pictures("The looks of both")[0]
+    side = preview.width // 4
+    places = [(side * (number % 4), side * (number // 4)) for number in (2, 3, 6, 7)]
+    drawn = [preview.crop((left, top, left + side, top + side)) for left, top in places]
+    sheet = Sheet(SIDE).row([*references()[:2], *references(OTHER_CONCEPT)[:2]])
+    return sheet.line("two things, one LoRA", accent=True).row(drawn).image(SIDE)
+
+
 def shared_concept(runs: Runs) -> Image.Image:
     run = runs.of("Use a shared concept")
     sheet = Sheet(SIDE).line("one file: word, LoRA, picture, card", accent=True)
@@ -149,10 +160,12 @@ WORD_AND_LORA, DREAMBOOTH = "Train my dog - word and LoRA", "Train a DreamBooth 
 CUSTOM, THREE_STAGES = "Train with Custom Diffusion", "Train with AttnDreamBooth - three stages"
 TWO_METHODS = "Train with two methods - side by side"
 LAYERS = "Train a word by layer - XTI and NeTI"
+TWO_PETS = "Train my dog and my cat - one LoRA"
 THUMBNAILS: Mapping[str, Drawn] = {
     "Train my dog - quick start": quick_start,
     "Train my dog - form.app": form,
     WORD_AND_LORA: compared(WORD_AND_LORA, "a word, then its looks", ["the word", "with the LoRA"]),
+    TWO_PETS: two_pets,
     "Train SDXL - word and LoRA": sdxl,
     THREE_STAGES: drawn(THREE_STAGES, "word, attention, looks"),
     DREAMBOOTH: compared(DREAMBOOTH, "sks dog, as a LoRA", ["without", "with the LoRA"]),

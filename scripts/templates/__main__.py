@@ -32,6 +32,7 @@ from .training import (
     style,
     three_stages,
     two_methods,
+    two_pets,
     word_and_lora,
 )
 
@@ -41,6 +42,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
             quick_start,
             form,
             word_and_lora,
+            two_pets,
             sdxl,
             three_stages,
             dreambooth_lora,

@@ -81,6 +81,12 @@ TITLES: Mapping[str, str] = {
     "Other dogs": "其他的狗",
     "Draw other dogs": "绘制其他的狗",
     "Draw it": "绘制",
+    "Your dog's photos": "您的狗的照片",
+    "Your cat's photos": "您的猫的照片",
+    "A word for your dog": "代表您的狗的词",
+    "A word for your cat": "代表您的猫的词",
+    "The looks of both": "两者的外观",
+    "Both in one picture": "同在一张图像中",
     "Before": "训练前",
     "After": "训练后",
     "Before (pictures)": "训练前（图像）",
@@ -136,6 +142,11 @@ NOTES: Mapping[str, str] = {
         "先学一个词，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可选预设 *CoRe stage 2*，即论"
         "文公布的完整权重。\n\n"
         "一个节点完成两者：搜索 *CoRe in two stages*。"
+    ),
+    "A word for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first in your prompt, "
+    "`{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.": (
+        "先为每个学一个词，再学一个认识两者的 LoRA。*同时训练*带来第二个；提示词中 `{}` 是第一个，`{2}` 是第二个。\n\n"
+        "还有第三个？再加一个*同时训练*，连接到前一个的 `also`。"
     ),
     "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\n"
     "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings.": (

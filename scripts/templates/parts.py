@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from .graph import Graph, Node, Output, Subgraph
 from .routing import Point
 
 NAME = FOLDER = "my-dog"
+OTHER = "my-cat"
+"""Name and folder of a second concept."""
 NEGATIVE = "blurry, text, watermark"
 BIREFNET = "birefnet.safetensors"
 BIREFNET_ADDRESS = "https://huggingface.co/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors"
@@ -93,19 +95,34 @@ def models(loader: Node) -> dict[str, Output]:
 
 def drawing(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
     """A concept in one prompt: from model, text encoder and concept to pictures."""
-    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT"}
+    about = "Draw it", "Draws a concept in a prompt: {} is the concept."
+    return _prompt_drawn(known, base, about, ["concept"], "a photo of a {} in the jungle")
+
+
+def drawing_of_both(known: Mapping[str, Any], base: BaseModel = SD15) -> Subgraph:
+    """The same of two concepts."""
+    about = "Draw both", "Draws two concepts in a prompt: {} is the first, {2} the second."
+    return _prompt_drawn(known, base, about, ["concept", "concept_2"], "a photo of a {} and a {2} in the jungle")
+
+
+def _prompt_drawn(
+    known: Mapping[str, Any], base: BaseModel, about: tuple[str, str], concepts: Sequence[str], template: str
+) -> Subgraph:
+    """about: its name and what it does."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", **dict.fromkeys(concepts, "CORE_CONCEPT")}
     graph = Subgraph(
-        "Draw it",
+        about[0],
         known,
         {
             **{name: (kind, None) for name, kind in sockets.items()},
             "resolution": ("INT", 512),
-            "template": ("STRING", "a photo of a {} in the jungle"),
+            "template": ("STRING", template),
             **sampling(base),
         },
-        "Draws a concept in a prompt: {} is the concept.",
+        about[1],
     )
-    prompt = graph.node("CoReConceptPrompt", (0, 0), (320, 100), concept=graph["concept"], template=graph["template"])
+    named = {name: graph[name] for name in concepts}
+    prompt = graph.node("CoReConceptPrompt", (0, 0), (320, 100), **named, template=graph["template"])
     words = graph.node("CLIPTextEncode", (360, 0), (300, 90), clip=graph["clip"], text=prompt["prompt"])
     _, image = sampled(graph, words["CONDITIONING"], graph["model"])
     graph.outputs["images"] = image

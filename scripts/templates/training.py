@@ -9,11 +9,13 @@ from .graph import Graph, Node, Output, Subgraph
 from .parts import (
     NAME,
     NEGATIVE,
+    OTHER,
     SD15,
     SDXL,
     BaseModel,
     checkpoint,
     drawing,
+    drawing_of_both,
     models,
     photos,
     photos_with_auto_masks,
@@ -246,6 +248,66 @@ def _two_stages(
     graph.group("2 · Learn it", stage_1, stage_2)
     graph.group("3 · Use it in any prompt", *drawings, saved)
     return graph
+
+
+def two_pets(known: Mapping[str, Any]) -> Graph:
+    """A word for each of two concepts, and one LoRA of the looks of both."""
+    graph = Graph("Train my dog and my cat - one LoRA", known)
+    second, learn, tune, draw = 304, 608, 922, 1246
+    graph.note(
+        *((learn, 700), (270, 170)),
+        "A word for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first in your "
+        "prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.",
+    )
+    loader = checkpoint(graph, (0, 0), 270)
+    dog = photos(graph, title="Your dog's photos")
+    cat = photos(graph, (second, 0), title="Your cat's photos", folder=OTHER)
+    words = []
+    for top, title, pictures, name, kind in (
+        (0, "A word for your dog", dog, NAME, "dog"),
+        (320, "A word for your cat", cat, OTHER, "cat"),
+    ):
+        taken = {key: value for key, value in pictures_of(pictures).items() if key != "fit"}
+        word = _word_as_a_node(known, title, name, kind)
+        words.append(graph.place(word, (learn, top), (270, 250), title, **models(loader), **taken))
+    also = graph.node("CoReAlsoTrain", (tune, 0), (280, 160), concept=words[1]["concept"], **taken)
+    looks = graph.node(
+        *("CoReUNetIdentityFinetune", (tune, 250), (280, TRAINING_HEIGHT - 200), "The looks of both"),
+        **models(loader),
+        **pictures_of(dog),
+        concept=words[0]["concept"],
+        also=also["also"],
+        **{"name": "my-pets", **LORA, "steps": 2 * LORA["steps"]},
+    )
+    both = graph.place(
+        *(drawing_of_both(known), (draw, 0), (270, 370), "Both in one picture"),
+        **{**models(loader), "model": looks["model"]},
+        **{key: looks[key] for key in ("concept", "concept_2", "resolution")},
+    )
+    saved = graph.node("SaveImage", (draw, 450), (270, 300), images=both["images"], filename_prefix="my-pets")
+    graph.group("1 · Model and photos", loader, dog, cat)
+    graph.group("2 · Learn it", *words)
+    graph.group("3 · Learn its looks", also, looks)
+    graph.group("4 · Use it in any prompt", both, saved)
+    return graph
+
+
+def _word_as_a_node(known: Mapping[str, Any], title: str, name: str, kind: str) -> Subgraph:
+    """A training of a word with the two fields that differ."""
+    sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "images": "IMAGE", "masks": "MASK", "captions": "STRING"}
+    sockets["photos"] = "CORE_PHOTOS"
+    inputs = {**{key: (type_, None) for key, type_ in sockets.items()}, "concept_name": ("STRING", name)}
+    inner = Subgraph(
+        title,
+        known,
+        {**inputs, "super_category": ("STRING", kind)},
+        "Learns a word for your thing.",
+        optional=("masks", "captions", "photos"),
+    )
+    taken = {key: inner[key] for key in inner.inputs}
+    word = inner.node("CoReTrainEmbedding", (0, 0), (340, 800), title, **taken, **{"fit": "keep", **CORE})
+    inner.outputs["concept"] = word["concept"]
+    return inner
 
 
 def _compared(graph: Graph, draw: Subgraph, columns: tuple[int, int], loader: Node, stage: Node) -> list[Node]:

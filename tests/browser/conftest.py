@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from templates.comparing import FACE, PHOTOMAKER, WORDS
 from templates.looking import SAVED_STEPS
-from templates.parts import FOLDER, NAME, SD15, SDXL
+from templates.parts import FOLDER, NAME, OTHER, SD15, SDXL
 from templates.training import STYLE
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def place_named_files(base: BaseFolder) -> None:
         if not named.exists():
             named.hardlink_to(base.checkpoints / CHECKPOINT)
     photos = quick_start.CONCEPT_IMAGES / CONCEPT
-    for folder in (FOLDER, STYLE, FACE):
+    for folder in (FOLDER, OTHER, STYLE, FACE):
         shutil.copytree(photos, base.input / folder, dirs_exist_ok=True)
     rival = base.checkpoints.parent / "photomaker" / PHOTOMAKER
     rival.parent.mkdir(exist_ok=True)

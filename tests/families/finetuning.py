@@ -31,7 +31,7 @@ def a_concept(models, with_category: bool = False, vectors: int = 1):
     return Concept("learned", "teddy bear", values, Path("learned.safetensors"), with_category)
 
 
-def execute(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
+def execute(models, concept=None, images=None, masks=None, captions=None, class_images=None, also=None, **settings):
     """The node as the host runs it: under inference mode, every input a list."""
     from core_personalization.nodes.finetune.unet_identity_finetune import UNetIdentityFinetune
 
@@ -39,7 +39,8 @@ def execute(models, concept=None, images=None, masks=None, captions=None, class_
     model, clip, vae = models
     with torch.inference_mode():
         sockets = [model], [clip], [vae], [concept or a_concept(models)], images or pictures()
-        return UNetIdentityFinetune.execute(*sockets, masks, captions, class_images=class_images, **values).args
+        more = {"class_images": class_images, "also": also and [also]}
+        return UNetIdentityFinetune.execute(*sockets, masks, captions, **more, **values).args
 
 
 def prediction(model) -> torch.Tensor:
@@ -75,6 +76,15 @@ def from_core(kind: str, models, path: str):
         return comfy.sd.load_lora_for_models(models[0], None, lora, 1.0, 0.0)[0]
 
 
+def also_trained(concept, images=None, masks=None, captions=None, photos=None, class_images=None, also=None):
+    """What "Also Train" makes of one more concept."""
+    from core_personalization.nodes.finetune.also_train import AlsoTrain
+
+    more = masks, captions, photos and [photos], class_images, also and [also]
+    with torch.inference_mode():
+        return AlsoTrain.execute([concept], images or pictures(seed=7), *more).args[0]
+
+
 def finetune_run(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
     from core_personalization.nodes.finetune.finetuning import ready_to_finetune
     from core_personalization.nodes.host.models.host_models import HostModels
@@ -84,7 +94,9 @@ def finetune_run(models, concept=None, images=None, masks=None, captions=None, c
         return Prepared(ready_to_finetune(HostModels(*models), checked), checked)
 
 
-def checked_finetune(models, concept=None, images=None, masks=None, captions=None, class_images=None, **settings):
+def checked_finetune(
+    models, concept=None, images=None, masks=None, captions=None, class_images=None, also=None, **settings
+):
     from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
     from core_personalization.nodes.host.models.host_models import HostModels
@@ -93,4 +105,4 @@ def checked_finetune(models, concept=None, images=None, masks=None, captions=Non
     given = GivenPictures(images or pictures(), masks, captions, class_images)
     chosen = validated(FinetuneSettings, {**SETTINGS, **settings})
     with torch.inference_mode():
-        return check_finetune(HostModels(*models), concept or a_concept(models), given, chosen)
+        return check_finetune(HostModels(*models), concept or a_concept(models), given, chosen, also or [])

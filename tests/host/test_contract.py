@@ -18,6 +18,7 @@ WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 
 # Workflows are shared with these names in them: one may be added, none renamed or taken away.
 NODE_IDS = (
+    "CoReAlsoTrain",
     "CoReApplyConcept",
     "CoReAttentionMaps",
     "CoReAttentionSheet",

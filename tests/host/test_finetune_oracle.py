@@ -98,7 +98,9 @@ class Reference:
         for name, tokens in row.tokens.items():
             slots = {i: token.index for i, token in enumerate(tokens) if not isinstance(token, int)}
             ids[name[-1]] = [0 if i in slots else token for i, token in enumerate(tokens)]
-            vectors[name[-1]] = {i: self.run.checked.concept.vectors[name][index] for i, index in slots.items()}
+            vectors[name[-1]] = {
+                i: self.run.checked.concepts.concepts[0].vectors[name][index] for i, index in slots.items()
+            }
         return ids, vectors
 
 
@@ -302,7 +304,7 @@ def test_semantic_preservation(family):
     ours = torch.autograd.grad(value, list(vectors.values()))
 
     ends = []
-    for row in recipe.problem.class_prompts:
+    for row in recipe.problem.class_prompts[0]:
         ids, _ = reference.tokens(row)
         put = {
             name[-1]: {i: vectors[name][0] for i, token in enumerate(tokens) if not isinstance(token, int)}

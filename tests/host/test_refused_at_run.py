@@ -59,7 +59,7 @@ REFUSED = [
 ]
 
 
-UNCHECKED = {"CoReAttentionMaps", "CoReAttentionSheet"}
+UNCHECKED = {"CoReAlsoTrain", "CoReAttentionMaps", "CoReAttentionSheet"}
 """All of them is looked at by the host."""
 
 

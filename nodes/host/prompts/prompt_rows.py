@@ -137,11 +137,11 @@ def validate_words(parameter: str, text: str) -> None:
 
 
 class PromptRows:
-    """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained."""
+    """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained, from `first` on."""
 
-    def __init__(self, clip: CLIP, super_category: str, vectors: int = 1) -> None:
+    def __init__(self, clip: CLIP, super_category: str, vectors: int = 1, first: int = 0) -> None:
         self._super_category = super_category
-        self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors))})
+        self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors, first))})
         with naming("super_category"):
             tokens = self.words(super_category)[0]
         if not tokens:
