@@ -10,11 +10,12 @@ from preparation.foreground import run_prepared
 from preparation.installation import TEST_MODULES
 
 from . import ROOT
-from .commands import attention, gpu, gradients, memory_table, profile, quality, speed, world
+from .commands import attention, gpu, gradients, memory_table, pairs, profile, quality, speed, world
 
 COMMANDS = {
     "world": world,
     "quality": quality,
+    "pairs": pairs,
     "attention": attention,
     "speed": speed,
     "gradients": gradients,

@@ -68,8 +68,9 @@ class Host(HostSampler):
     def finetune(
         self, before: Trained, images: Sequence[Tensor], captions: Sequence[str] | None,
         class_images: Sequence[Tensor] | None, settings: Mapping[str, Any],
+        also: Sequence[tuple[Any, Sequence[Tensor]]] = (),
     ) -> Trained:  # fmt: skip
-        """One run of U-Net Identity Finetune, without files and preview."""
+        """One run of U-Net Identity Finetune, without files and preview. also: more concepts with their pictures."""
         from core_personalization.nodes.finetune.finetune_inputs import GivenPictures, check_finetune
         from core_personalization.nodes.finetune.finetune_results import collect, patched_clip, patched_model
         from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
@@ -80,7 +81,9 @@ class Host(HostSampler):
         given = GivenPictures(images, None, captions, class_images)
         host = self._models(before.model)
         with torch.inference_mode():
-            training = ready_to_finetune(host, check_finetune(host, before.concept, given, chosen))
+            others = [(concept, GivenPictures(pictures)) for concept, pictures in also]
+            checked = check_finetune(host, before.concept, given, chosen, others)
+            training = ready_to_finetune(host, checked)
             session = training.session
             seconds = _timed(session)
             weights = collect(host, training.models)
