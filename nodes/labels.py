@@ -64,8 +64,8 @@ LABELS = {
     "lowest_timestep": "Lowest noise level",
     "highest_timestep": "Highest noise level",
     "shared_queries": "Fast: shared queries",
-    "optimize_2": "Mend concept 2 too",
-    "optimize_3": "Mend concept 3 too",
+    "optimize_2": "Refine concept 2 too",
+    "optimize_3": "Refine concept 3 too",
     # Pictures, captions and prompts.
     "folder": "Folder of photos",
     "shorter_side": "Shorter side at most (0: any)",

@@ -1,1 +1,1 @@
-"""CoRe Test-Time Optimize: a concept mended for one prompt."""
+"""CoRe Test-Time Optimize: a concept refined for one prompt."""

@@ -1,4 +1,4 @@
-"""Node "CoRe Test-Time Optimize": mends a concept's embedding for one prompt, in a few steps and without pictures."""
+"""Node "CoRe Test-Time Optimize": refines a concept's embedding for one prompt, in a few steps and without pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OptimizePrompt(RefusingNode):
             node_id="CoReTestTimeOptimize",
             display_name="CoRe Test-Time Optimize",
             category="CoRe Personalization",
-            description="Mends a learned concept for one prompt, so that the words around it count as they should.",
+            description="Refines a learned concept for one prompt, so that the words around it count as they should.",
             search_aliases=[
                 "test-time optimization",
                 "word ignored",
@@ -38,7 +38,7 @@ class OptimizePrompt(RefusingNode):
             inputs=[*_sockets(), *schema_inputs(RefinementSettings)],
             outputs=[
                 io.Conditioning.Output(
-                    "conditioning", display_name="conditioning", tooltip="The mended prompt, for any sampler."
+                    "conditioning", display_name="conditioning", tooltip="The refined prompt, for any sampler."
                 ),
                 io.String.Output("report", display_name="report", tooltip="What changed, as a Markdown table."),
                 ConceptIO.Output(

@@ -159,7 +159,7 @@ class RefinementSettings:
     )
     prompt: str = text(
         "a photo of a {} in the jungle",
-        help="The prompt to mend, with {} once where the concept goes; {2} and {3} for further ones.",
+        help="The prompt to refine the concept for, with {} once where the concept goes; {2} and {3} for further ones.",
         multiline=True,
     )
 

@@ -35,7 +35,7 @@ GROUPS: Mapping[str, str] = {
     "3 · How good is it?": "3 · 效果如何？",
     "3 · Which is best?": "3 · 哪个最好？",
     "3 · Draw both, watched": "3 · 绘制两者并观察",
-    "3 · Mend it": "3 · 修复",
+    "3 · Refine it": "3 · 修复",
     "3 · What they attend to": "3 · 它们关注什么",
     "4 · Use it in any prompt": "4 · 用于任意提示词",
     "4 · What they attend to": "4 · 它们关注什么",
@@ -102,13 +102,13 @@ TITLES: Mapping[str, str] = {
     "Concept above, its kind below": "上为概念，下为其类别",
     "Share of each token": "各词元的占比",
     "Step by step": "逐步画面",
-    "Mended for this prompt": "为此提示词修复",
-    "What was mended": "修复了什么",
+    "Refined for this prompt": "为此提示词修复",
+    "What was refined": "修复了什么",
     "As it is": "原样",
-    "Mended": "修复后",
-    "As it is above, mended below": "上为原样，下为修复后",
+    "Refined": "修复后",
+    "As it is above, refined below": "上为原样，下为修复后",
     "As it is (pictures)": "原样（图像）",
-    "Mended (pictures)": "修复后（图像）",
+    "Refined (pictures)": "修复后（图像）",
     "Draw and score": "绘制并评分",
     "One picture at a time": "每次一张图像",
     "Scores": "评分",
@@ -191,7 +191,7 @@ NOTES: Mapping[str, str] = {
     "leaves less for the other words.": (
         "提示词和种子相同，分别使用您的概念和其类别。如果概念得到的注意力远多于其类别，留给其他词的就少。"
     ),
-    "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in the "
+    "The same prompt and seed, as it is and refined for this prompt. A low line in the chart, or a small share in the "
     "maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.": (
         "提示词和种子相同，分别为原样和为此提示词修复后。图表中偏低的线，或注意力图中偏小的占比，就是被忽略的词。"
         "仍被忽略？将 `steps` 提高到 20 或 50。"

@@ -128,10 +128,10 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
 
 def ignored_word(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Why is my word ignored", known)
-    write, mend, draw, look = 292, 596, 904, 1202
+    write, refine, draw, look = 292, 596, 904, 1202
     graph.note(
         *((write, 840), (566, 100)),
-        "The same prompt and seed, as it is and mended for this prompt. A low line in the chart, or a small share in "
+        "The same prompt and seed, as it is and refined for this prompt. A low line in the chart, or a small share in "
         "the maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.",
     )
     loader = checkpoint(graph, (0, 0), 256)
@@ -150,21 +150,21 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
         prompt=text,
     )
     side = concept["resolution"]
-    mended = graph.node(
-        *("CoReTestTimeOptimize", (mend, 0), (262, 430), "Mended for this prompt"),
+    refined = graph.node(
+        *("CoReTestTimeOptimize", (refine, 0), (262, 430), "Refined for this prompt"),
         **{name: concept[name] for name in ("model", "clip", "concept")},
         **{"prompt": text, "width": side, "height": side},
     )
-    report = graph.node("PreviewAny", (mend, 510), (262, 260), "What was mended", source=mended["report"])
+    report = graph.node("PreviewAny", (refine, 510), (262, 260), "What was refined", source=refined["report"])
     drawings = _watched(
         graph,
         *(loader, concept, draw),
         {
             title: {"model": concept["model"], "conditioning": conditioning, "prompt": filled["prompt"]}
-            for title, conditioning in (("As it is", words["CONDITIONING"]), ("Mended", mended["conditioning"]))
+            for title, conditioning in (("As it is", words["CONDITIONING"]), ("Refined", refined["conditioning"]))
         },
     )
-    maps = _maps(graph, drawings, (look, 0), (374, 390), "As it is above, mended below")
+    maps = _maps(graph, drawings, (look, 0), (374, 390), "As it is above, refined below")
     pictures = [
         graph.node("SaveImage", (look, 460 + 240 * row), (374, 190), f"{node.title} (pictures)",
                    images=node["images"], filename_prefix=f"{NAME}/{node.title.lower()}")
@@ -172,7 +172,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
     ]  # fmt: skip
     graph.group("1 · Model and concept", loader, concept)
     graph.group("2 · Your prompt", template, similar)
-    graph.group("3 · Mend it", mended, report)
+    graph.group("3 · Refine it", refined, report)
     graph.group("4 · Draw both, watched", *drawings)
     graph.group("5 · What they attend to", maps, *pictures)
     return graph

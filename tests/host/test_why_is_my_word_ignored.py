@@ -69,19 +69,19 @@ def test_the_two_pictures_differ_by_the_mending_alone(server, workflow, executio
     differing = {name for name in settings[0] if settings[0][name] != settings[1][name]}
     assert differing == {"positive"}
     pictures = []
-    for title in ("As it is (pictures)", "Mended (pictures)"):
+    for title in ("As it is (pictures)", "Refined (pictures)"):
         (first, _) = shown(workflow, execution, title)["images"]
         pictures.append(Image.open(server.process.output / first["subfolder"] / first["filename"]).tobytes())
     assert pictures[0] != pictures[1]
 
 
 def test_report_similarity_and_shares_are_shown(workflow, execution, my_dog):
-    (report,) = shown(workflow, execution, "What was mended")["text"]
+    (report,) = shown(workflow, execution, "What was refined")["text"]
     assert "| L_emb |" in report and "| sunglasses |" in report
     (shares,) = shown(workflow, execution, "Share of each token")["text"]
     assert shares.count(f"embedding:{my_dog}") >= 2
     assert len(shown(workflow, execution, "Context Similarity")["images"]) == 1
-    assert len(shown(workflow, execution, "As it is above, mended below")["images"]) == 2
+    assert len(shown(workflow, execution, "As it is above, refined below")["images"]) == 2
 
 
 def test_mending_reports_steps_and_runs_once_for_two_samplers(server, workflow, execution):
