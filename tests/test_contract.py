@@ -20,6 +20,7 @@ NODES = ROOT / "nodes"
 HELP_PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 WORKFLOWS = sorted((ROOT / "example_workflows").glob("*.json"))
 DOCUMENTS = [*HELP_PAGES, *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG", "SECURITY"))]
+DOCUMENTS += [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "lab").rglob("README.md"))]
 COMFYUI = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes", "server")
 
 BLOCKER = f"""
@@ -260,8 +261,8 @@ def test_what_the_mini_world_changes_is_the_title_of_a_node(title):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_a_document_points_at_files_and_headings_that_exist(document):
     content = document.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)\s]+)\)", content)
-    for target in targets:
+    targets = re.findall(r"\]\(<([^>]+)>\)|\]\(([^)\s<]+)\)", content)
+    for target in map("".join, targets):
         file, _, heading = target.partition("#")
         if file.startswith(("https:", "http:")):
             continue
