@@ -87,7 +87,6 @@ LOOKS: Mapping[str, Finetune] = {
     "LoRA": Finetune({"form": "LoRA"}, rate=5.0),
     "DoRA": Finetune({"form": "DoRA"}, rate=5.0),
     "T-LoRA": Finetune({"form": "T-LoRA", "rank": 64, "least_rank": 0.5}, rate=5.0),
-    "LoRA with text encoder": Finetune({"form": "LoRA", "train_text_encoder": True}, rate=5.0),
     "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}),
     "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}),
 }
