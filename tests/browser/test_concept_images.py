@@ -14,19 +14,19 @@ NODE, CAPTIONS = 1, 2
 @pytest.fixture
 def node(editor, server):
     """One that stands alone, in a ComfyUI that has a folder of photos; other tests find none."""
-    photo_folder(server.process.base.input / "my-cat")
+    photo_folder(server.process.base.input / "our-cats")
     editor.load({"nodes": [], "links": [], "version": 0.4})
     editor.page.evaluate("() => app.refreshComboInNodes()")
     placed = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [420, 700]}
     editor.load({"nodes": [placed], "links": [], "version": 0.4})
     yield NODE
-    for folder in ("my-cat", "uploaded"):
+    for folder in ("our-cats", "uploaded"):
         shutil.rmtree(server.process.base.input / folder, ignore_errors=True)
     editor.page.evaluate("() => app.refreshComboInNodes()")
 
 
 def test_what_is_in_a_folder_is_seen_as_soon_as_it_is_chosen(editor, node):
-    editor.choose(node, "folder", "my-cat")
+    editor.choose(node, "folder", "our-cats")
     text = editor.wait_for_text(node, "^3 pictures, 1 skipped: notes.pdf")
     assert "1 caption, 1 mask" in text
     (picture,) = editor.wait_for_pictures(node, 1)
@@ -41,7 +41,7 @@ def test_nodes_drawn_as_html_show_it_too(editor, node):
     editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     try:
         editor.page.locator("[data-node-id='1']").wait_for()
-        editor.set_value(node, "folder", "my-cat")
+        editor.set_value(node, "folder", "our-cats")
         editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
         editor.wait_for_text(node, "^3 pictures")
         editor.page.locator("[data-node-id='1'] img[src^='blob:']").first.wait_for()
@@ -75,7 +75,7 @@ def test_captions_that_were_made_are_edited_in_their_table(editor, node):
     captions = {"id": CAPTIONS, "type": "CoReSelectiveCaption", "pos": [700, 40], "size": [420, 700]}
     images = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [420, 700]}
     editor.load({"nodes": [images, captions], "links": [], "version": 0.4})
-    editor.set_value(NODE, "folder", "my-cat")
+    editor.set_value(NODE, "folder", "our-cats")
     editor.set_value(CAPTIONS, "super_category", "cat")
     editor.set_value(CAPTIONS, "own_captions", "sks cat on a sofa\n{} by a lake\na photo of a cat in the snow")
     connect = "([from, to]) => app.graph.getNodeById(from).connect(0, app.graph.getNodeById(to), 0)"
@@ -94,7 +94,7 @@ def test_what_it_says_does_not_lie_over_the_node_below(editor, node):
     below = {"id": 2, "type": "CoReConceptPrompt", "pos": [150, 620], "size": [270, 110]}
     images = {"id": NODE, "type": "CoReConceptImages", "pos": [150, 40], "size": [270, 490]}
     editor.load({"nodes": [images, below], "links": [], "version": 0.4})
-    editor.set_value(NODE, "folder", "my-cat")
+    editor.set_value(NODE, "folder", "our-cats")
     say = "([id, text]) => app.api.dispatchCustomEvent('progress_text', {nodeId: String(id), text})"
     editor.evaluate(say, [NODE, "Note: a folder of which there is much to say.\n" * 14])
     editor.page.wait_for_timeout(300)

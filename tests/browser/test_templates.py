@@ -32,9 +32,10 @@ _STICKING_OUT = """() => app.graph.nodes.filter(({boundingRect: [x, y, width]}) 
 # As the notes of the workflows that score say it; nothing runs for long here.
 _ALLOW_DOWNLOADS = """() => app.graph.nodes.filter((node) => node.subgraph).flatMap((node) => node.widgets)
     .filter((widget) => widget.name === 'allow_downloads').forEach((widget) => { widget.value = true; })"""
-# A name that nothing was trained under.
-_CALL_IT = """(name) => app.graph.nodes.filter((node) => node.type === 'CoReTrainEmbedding').flatMap((n) => n.widgets)
-    .filter((widget) => widget.name === 'concept_name').forEach((widget) => { widget.value = name; })"""
+# Names that nothing was trained under.
+_CALL_IT = """(name) => app.graph.nodes.filter((node) => node.type === 'CoReTrainEmbedding' || node.subgraph)
+    .flatMap((node) => node.widgets).filter((widget) => widget.name === 'concept_name')
+    .forEach((widget, number) => { widget.value = number ? `${name}-${number}` : name; })"""
 # Cables as the editor has drawn them, tried on points inside of each node; at a cable's ends not near the edge.
 _CROSSINGS = """() => {
     const context = document.createElement('canvas').getContext('2d'), graph = app.canvas.graph, found = [];

@@ -292,5 +292,5 @@ def test_a_finetune_that_trains_its_word_along_leaves_a_plain_one_also_when_it_i
     concept, *_ = execute(sd1, concept_name="by-layer", method="XTI (P+)", **GIVEN)
     given = {"name": "along", "form": "LoRA", "train_embedding": True, "steps": 1}
     for overwrite in (True, False):  # trained, then loaded
-        *_, refined, _, _ = finetune(sd1, concept, **given, overwrite=overwrite)
+        *_, refined, _, _, _, _ = finetune(sd1, concept, **given, overwrite=overwrite)
         assert refined.space_time is None and refined.phrase == "embedding:along"

@@ -73,13 +73,13 @@ def test_gradients_reach_every_layer_that_the_text_goes_through(family):
 def test_full_weights_leave_the_text_encoder_in_a_lora_file(sd1):
     from nodes import LoraLoader
 
-    model, lora, *_, path, _, _, clip = execute(sd1, **SMALL, name="both")
+    model, lora, *_, path, _, _, clip, _, _ = execute(sd1, **SMALL, name="both")
     assert Path(path).parent.name == "diffusion_models"
     assert type(lora).__name__ == "ExecutionBlocker", "what the U-Net learned is in no LoRA"
     with torch.inference_mode():
         _, loaded = LoraLoader().load_lora(*sd1[:2], Path(path).name, 0.0, 1.0)
     assert torch.equal(sample(model, loaded, PROMPT), sample(model, clip, PROMPT))
-    model, lora, *_, clip = execute(sd1, **SMALL, name="both", save="LoRA")
+    model, lora, *_, clip, _, _ = execute(sd1, **SMALL, name="both", save="LoRA")
     with torch.inference_mode():
         loaded = LoraLoader().load_lora(*sd1[:2], "both.safetensors", 1.0, 1.0)
     assert torch.equal(sample(loaded[0], loaded[1], PROMPT), sample(model, clip, PROMPT))

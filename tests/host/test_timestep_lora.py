@@ -121,7 +121,7 @@ def test_what_cannot_be_is_refused(sd1, trained, embeddings):
     _, model = trained
     with pytest.raises(ValueError, match="form: DoRA cannot be trained on a model with a T-LoRA"):
         execute((model, *sd1[1:]), form="DoRA")
-    *_, path, _, _, _ = execute(sd1, form="LoRA", name="plain", scope="keys and values of cross-attention")
+    *_, path, _, _, _, _, _ = execute(sd1, form="LoRA", name="plain", scope="keys and values of cross-attention")
     with pytest.raises(ValueError, match=r"file: 'plain\.safetensors' has no schedule of ranks"):
         LoadTimestepLora.validate_inputs(Path(path).name)
     good = {"most": 4, "least": 2, "power": 1.0}
