@@ -166,6 +166,6 @@ def test_a_nodes_notes_and_results_are_chinese_and_captions_stay(graph, server):
     graph.load({"nodes": [{"id": 1, "type": "CoReConceptImages", "pos": [200, 100]}], "links": [], "version": 0.4})
     graph.set_value(1, "folder", "twice")
     graph.evaluate("() => app.graph.getNodeById(1).widgets.find((w) => w.name === 'folder').callback('twice')")
-    text = graph.wait_for_text(1, "提示：")
+    text = graph.wait_for_text(1, "提示：a.png")
     assert text.splitlines()[:2] == ["2 张图像", "没有描述、没有遮罩"]
     assert "提示：a.png, b.png 是同一张图像；请只留一张。" in text
