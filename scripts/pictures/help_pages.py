@@ -44,7 +44,7 @@ def test_time_optimize(runs: Runs) -> Image.Image:
     run = runs.of(IGNORED)
     before, after = (run.pictures(f"{title} (pictures)") for title in ("As it is", "Refined"))
     rows = re.findall(r"\| (L_\w+) \| (\S+) \| (\S+) \| (\S+) \|", run.text("What was refined"))
-    sheet = Sheet(WIDTH).row([*before, *after], ["as it is", "", "mended for this prompt", ""])
+    sheet = Sheet(WIDTH).row([*before, *after], ["as it is", "", "refined for this prompt", ""])
     for name, start, end, change in rows:
         sheet.line(f"{name}  {start} → {end}  ({change})", 15, mono=True)
     return sheet.image()

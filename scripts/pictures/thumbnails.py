@@ -128,7 +128,7 @@ def side_by_side(runs: Runs) -> Image.Image:
 def ignored_word(runs: Runs) -> Image.Image:
     run = runs.of(IGNORED)
     pictures = [run.pictures(f"{title} (pictures)")[0] for title in ("As it is", "Refined")]
-    sheet = Sheet(SIDE).row(pictures, ["as it is", "mended for this prompt"], side=170)
+    sheet = Sheet(SIDE).row(pictures, ["as it is", "refined for this prompt"], side=170)
     return sheet.wide(run.pictures("CoReContextSimilarity")[0]).image(SIDE)
 
 
