@@ -147,7 +147,7 @@ class RefinementSettings:
         False,
         help=(
             "Ours: the prompt's attention is read off the pass of the prompt with the super-category. No step runs the "
-            "U-Net then: nearly the same result, many times faster."
+            "U-Net then: nearly the same result in less than half the time."
         ),
         advanced=True,
     )

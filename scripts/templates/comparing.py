@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .graph import Graph, Output, Subgraph
+from .graph import Graph, Subgraph
 from .looking import WITH_PICTURE, WITH_TEXT
-from .parts import NAME, SD15, SDXL, checkpoint, photos, sampled, sampling
-from .routing import Point
+from .parts import NAME, SD15, SDXL, checkpoint, evaluation_prompts, photos, sampled, sampling
 
 FACE = "my-face"
 PHOTOMAKER = "photomaker-v1.bin"
@@ -17,39 +16,24 @@ WORDS = {"One method": f"{NAME}-core", "Another method": f"{NAME}-dti"}
 """Files that the template with two methods leaves."""
 
 
-def _prompts(graph: Subgraph, place: Point, **given: Any) -> dict[str, Output]:
-    """Of Evaluation Prompts: the subgraph's set and seeds, for one of its concepts."""
-    node = graph.node(
-        *("CoReEvaluationPrompts", place, (320, 320)),
-        **{name: graph[name] for name in ("prompt_set", "seeds_per_prompt", "seed")},
-        **given,
-    )
-    return {name: node[name] for name in ("prompts", "plain_prompts", "seeds")}
-
-
 def drawn_both(known: Mapping[str, Any]) -> Subgraph:
     """Two concepts in the same evaluation prompts, with the same seeds."""
     sides = ("first", "second")
-    sockets = {
-        **{name: kind for side in sides for name, kind in
-           {f"{side}_model": "MODEL", f"{side}_clip": "CLIP", f"{side}_concept": "CORE_CONCEPT"}.items()},
-        "vae": "VAE",
-    }  # fmt: skip
-    fields = sampling(SD15)
-    del fields["batch_size"]
+    kinds = {"model": "MODEL", "clip": "CLIP", "concept": "CORE_CONCEPT"}
+    sockets = {f"{side}_{name}": kind for side in sides for name, kind in kinds.items()} | {"vae": "VAE"}
     graph = Subgraph(
         "Draw both",
         known,
         {
             **{name: (kind, None) for name, kind in sockets.items()},
             **{"resolution": ("INT", 512), "prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1)},
-            **fields,
+            **sampling(SD15, batches=False),
         },
         "Draws two concepts in the prompts of CoRe's paper, with the same seeds.",
     )
     for row, side in enumerate(sides):
         top = 600 * row
-        told = _prompts(graph, (-360, top), concept=graph[f"{side}_concept"])
+        told = evaluation_prompts(graph, (-360, top), concept=graph[f"{side}_concept"])
         words = graph.node("CLIPTextEncode", (0, top), (300, 90), clip=graph[f"{side}_clip"], text=told["prompts"])
         graph.outputs[side] = sampled(graph, words["CONDITIONING"], graph[f"{side}_model"], told["seeds"], top=top,
                                       clip=graph[f"{side}_clip"])[1]  # fmt: skip
@@ -110,15 +94,13 @@ def scored_both(known: Mapping[str, Any]) -> Subgraph:
         **{"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT", "plain_model": "MODEL"},
         **{"plain_clip": "CLIP", "photomaker": "PHOTOMAKER", "references": "IMAGE"},
     }
-    fields = sampling(SDXL)
-    del fields["batch_size"]
     graph = Subgraph(
         "Draw and score both",
         known,
         {
             **{name: (kind, None) for name, kind in sockets.items()},
             **{"resolution": ("INT", 1024), "prompt_set": ("COMBO", "person"), "seeds_per_prompt": ("INT", 1)},
-            **fields,
+            **sampling(SDXL, batches=False),
             **{"value": ("STRING", "person photomaker"), "face_model": ("STRING", "")},
             "allow_downloads": ("BOOLEAN", False),
         },
@@ -126,14 +108,14 @@ def scored_both(known: Mapping[str, Any]) -> Subgraph:
         labels={"value": "PhotoMaker's words"},
     )
     shared = {name: graph[name] for name in ("references", "concept", "face_model", "allow_downloads")}
-    told = _prompts(graph, (-360, 0), concept=graph["concept"])
+    told = evaluation_prompts(graph, (-360, 0), concept=graph["concept"])
     words = graph.node("CLIPTextEncode", (0, 0), (300, 90), clip=graph["clip"], text=told["prompts"])
     _, concept = sampled(graph, words["CONDITIONING"], graph["model"], told["seeds"])
     scores = graph.node(
         *("CoReScorecard", (1250, 0), (320, 420)), **shared, generated=concept, prompts=told["prompts"], overwrite=True
     )
     called = graph.node("PrimitiveString", (-720, 600), (300, 60), "PhotoMaker's words", value=graph["value"])["STRING"]
-    told = _prompts(graph, (-360, 600), concept_text=called)
+    told = evaluation_prompts(graph, (-360, 600), concept_text=called)
     square = graph.node("ImageScale", (-360, 1000), (300, 130), "All of one size", image=graph["references"],
                         **{"width": 512, "height": 512, "crop": "center"})  # fmt: skip
     batch = graph.node(

@@ -154,14 +154,12 @@ def watched_drawing(known: Mapping[str, Any]) -> Subgraph:
 def sheet_row(known: Mapping[str, Any]) -> Subgraph:
     """A prompt drawn while a probe looks on, as a row of an attention sheet."""
     sockets = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "above": "CORE_ATTENTION_ROWS"}
-    fields = sampling(SD15)
-    del fields["batch_size"]
     graph = Subgraph(
         "Draw a row, watched",
         known,
         {
             **{name: (kind, None) for name, kind in sockets.items()},
-            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **fields},
+            **{"resolution": ("INT", 512), "prompt": ("STRING", ""), **sampling(SD15, batches=False)},
             **{"row_name": ("STRING", ""), "words": ("STRING", "")},
         },
         "Draws a prompt, and shows where each of its words acts, below the rows above.",
@@ -185,17 +183,12 @@ def sheet_row(known: Mapping[str, Any]) -> Subgraph:
 
 def scored_drawing(known: Mapping[str, Any]) -> Subgraph:
     """A concept in the paper's prompts, and how near the pictures come to references and prompts."""
-    fields = sampling(SD15)
-    del fields["batch_size"]
     graph = _scoring(
         known,
         *("Draw and score", "Draws a concept in the prompts of CoRe's paper, and scores the pictures."),
-        {"prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1), **fields},
+        {"prompt_set": ("COMBO", "animate"), "seeds_per_prompt": ("INT", 1), **sampling(SD15, batches=False)},
     )
-    prompts = graph.node(
-        *("CoReEvaluationPrompts", (-360, 0), (320, 320)),
-        **{name: graph[name] for name in ("concept", "prompt_set", "seeds_per_prompt", "seed")},
-    )
+    prompts = evaluation_prompts(graph, (-360, 0), concept=graph["concept"])
     return _drawn_and_scored(graph, prompts["prompts"], prompts["seeds"])
 
 
@@ -237,13 +230,20 @@ def _drawn_and_scored(graph: Subgraph, prompts: Output, seeds: Output) -> Subgra
     return graph
 
 
-def sampling(base: BaseModel) -> dict[str, tuple[str, Any]]:
+def evaluation_prompts(graph: Subgraph, place: Point, **concept: Output) -> Node:
+    """Of the subgraph's set and seeds. concept: the node's input that says what stands in {}."""
+    fields = {name: graph[name] for name in ("prompt_set", "seeds_per_prompt", "seed")}
+    return graph.node("CoReEvaluationPrompts", place, (320, 320), **concept, **fields)
+
+
+def sampling(base: BaseModel, batches: bool = True) -> dict[str, tuple[str, Any]]:
+    """Fields of a subgraph that draws. batches: it draws several pictures of one prompt."""
     return {
         "negative": ("STRING", NEGATIVE),
         "seed": ("INT", 7),
         "steps": ("INT", base.steps),
         "cfg": ("FLOAT", base.guidance),
-        "batch_size": ("INT", base.batch),
+        **({"batch_size": ("INT", base.batch)} if batches else {}),
     }
 
 

@@ -172,6 +172,7 @@ class HostDenoiser:
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
         self._layers, self.blocks = cross_attention_layers(self.unet), attention_blocks(self.unet)
+        self._attentions = cross_attentions(self.unet)
         self._sigmas = sigmas.to(self.device)
         self._sample_sigmas = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
@@ -215,7 +216,7 @@ class HostDenoiser:
         with self._at(t):
             return [
                 statistic_of(asked, attention.to_k(context), attention.heads, statistic)
-                for asked, attention in zip(queries, cross_attentions(self.unet), strict=True)
+                for asked, attention in zip(queries, self._attentions, strict=True)
             ]
 
     def _parts(self, t: Tensor) -> list[slice]:
