@@ -297,6 +297,6 @@ def test_what_is_wrong_with_another_is_refused_by_its_name(sd1, also, message):
 
 
 def test_a_taken_name_of_a_word_is_refused(sd1):
-    make_concept(sd1, "taken-my-cats")
-    with pytest.raises(ValueError, match=r"^name: a finetune 'taken-my-cats' exists already"):
-        of_both(sd1, execute, name="taken", train_embedding=True, overwrite=False)
+    make_concept(sd1, "both-taken-my-cats")
+    with pytest.raises(ValueError, match=r"^name: a finetune 'both-taken-my-cats' exists already"):
+        of_both(sd1, execute, name="both-taken", train_embedding=True, overwrite=False)
