@@ -39,7 +39,8 @@ def about(runs: Sequence[Run]) -> str:
     return (
         f"{len(runs)} runs, {sum(run.pictures for run in runs)} pictures, {minutes:.0f} minutes of training and "
         f"drawing on {', '.join(machines)}; "
-        f"commit {', '.join(commits)}. Brackets: 95% intervals over pictures (bootstrap)."
+        f"commit {', '.join(commits)}. Brackets: 95% intervals of a hierarchical bootstrap over concepts, seeds and "
+        "pictures."
     )
 
 

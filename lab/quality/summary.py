@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from core_personalization.core_ops.scores import Estimate, estimate_mean
+from core_personalization.core_ops.scores import Estimate
 
+from .intervals import hierarchical_estimate
 from .judging import Scored
 from .methods import ALONE, NONE, STRENGTHS
 
@@ -57,7 +58,7 @@ def summarized(rows: Sequence[Scored], order: Sequence[str]) -> list[Line]:
 
 def _line(rows: Sequence[Scored], baselines: Mapping[str, Sequence[Scored]]) -> Line:
     first = rows[0]
-    scores = {name: _estimate(score(row) for row in rows) for name, score in SCORES.items()}
+    scores = {name: _estimate((row, score(row)) for row in rows) for name, score in SCORES.items()}
     differences = {
         name: _differences(rows, theirs) for name, theirs in baselines.items() if _comparable(first.method, name)
     }
@@ -77,8 +78,8 @@ def _differences(rows: Sequence[Scored], baseline: Sequence[Scored]) -> dict[str
     pairs = [(row, others[_place(row)]) for row in rows if _place(row) in others]
     found = {}
     for name, score in SCORES.items():
-        values = [(score(row), score(other)) for row, other in pairs]
-        estimate = _estimate(mine - its for mine, its in values if mine is not None and its is not None)
+        values = [(row, score(row), score(other)) for row, other in pairs]
+        estimate = _estimate((row, mine - its) for row, mine, its in values if mine is not None and its is not None)
         if estimate is not None:
             found[name] = estimate
     return found
@@ -88,6 +89,11 @@ def _place(row: Scored) -> Place:
     return row.concept, row.seed, row.index
 
 
-def _estimate(values: Iterable[float | None]) -> Estimate | None:
-    known = [float(value) for value in values if value is not None]
-    return estimate_mean(torch.tensor(known), torch.Generator().manual_seed(0)) if known else None
+def _estimate(values: Iterable[tuple[Scored, float | None]]) -> Estimate | None:
+    """None where no picture has a value."""
+    known: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row, value in values:
+        if value is not None:
+            known[row.concept][row.seed].append(float(value))
+    groups = [[torch.tensor(pictures) for pictures in seeds.values()] for seeds in known.values()]
+    return hierarchical_estimate(groups) if groups else None
