@@ -23,6 +23,7 @@ class PromptBatchSettings:
             "figures; 20 of things to show in a style; or your own."
         ),
         shows={OWN_PROMPTS: ["own_prompts"]},
+        label="Set of prompts",
     )
     protocol: str = choice(
         (OWN_NUMBERS, *PROTOCOLS),

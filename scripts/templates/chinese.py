@@ -5,8 +5,11 @@ What other commands find a node by stays English: its title in the file. Prompts
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from preparation.installation import ROOT
 
 GROUPS: Mapping[str, str] = {
     "1 · Model and photos": "1 · 模型和照片",
@@ -236,5 +239,19 @@ def texts(workflow: Mapping[str, Any]) -> Iterator[str]:
 
 def translated(workflow: Mapping[str, Any]) -> dict[str, Any]:
     """The workflow with its translations in it. Raises KeyError for a text that has none."""
-    chinese = {text: TEXTS[text] for text in texts(workflow)}
+    known = {**input_names(), **TEXTS}
+    chinese = {text: known[text] for text in texts(workflow)}
     return {**workflow, "extra": {**workflow["extra"], "core_personalization": {"texts": {"zh": chinese}}}}
+
+
+def input_names() -> dict[str, str]:
+    """What inputs of our nodes are called."""
+    english, chinese = (
+        json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8")) for language in ("en", "zh")
+    )
+    return {
+        told["name"]: chinese[node]["inputs"][name]["name"]
+        for node, texts in english.items()
+        for name, told in texts.get("inputs", {}).items()
+        if "name" in told
+    }

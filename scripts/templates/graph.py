@@ -144,10 +144,10 @@ class Graph:
         added = Node(len(self.nodes) + 1, subgraph.id, place, size, [], [], {}, title or subgraph.name)
         for name, (kind, default) in subgraph.inputs.items():
             value = given.get(name, default)
-            label = {"label": subgraph.labels[name]} if name in subgraph.labels else {}
-            optional = name in subgraph.optional
-            self._socket(added, name, kind, value=value, optional=optional, widget=default is not None, **label)
-            if default is not None:
+            optional, is_field = name in subgraph.optional, default is not None
+            called = {"label": label} if is_field and (label := subgraph.label(name)) else {}
+            self._socket(added, name, kind, value=value, optional=optional, widget=is_field, **called)
+            if is_field:
                 added.values[name] = default if isinstance(value, Output) else value
         added.properties = {"proxyWidgets": [["-1", name] for name in added.values]}
         added.outputs = [{"name": name, "type": output.type, "links": []} for name, output in subgraph.outputs.items()]
@@ -237,7 +237,7 @@ class Subgraph(Graph):
     """A graph that is a node of others.
 
     inputs: per name its type, and its value where it has a field. optional: those that may stay empty. labels: what the
-    editor calls an input, where that is not its name.
+    editor calls an input, where that is not what the node inside calls it.
     """
 
     def __init__(
@@ -256,6 +256,18 @@ class Subgraph(Graph):
     def __getitem__(self, name: str) -> Output:
         slot = list(self.inputs).index(name)
         return Output(INPUT_NODE, slot, self.inputs[name][0])
+
+    def label(self, name: str) -> str:
+        """What the first input that it goes to is called; empty where that has no name but its id."""
+        if name in self.labels:
+            return self.labels[name]
+        slot = list(self.inputs).index(name)
+        link = next(link for link in self._links if (link["origin_id"], link["origin_slot"]) == (INPUT_NODE, slot))
+        target = self.nodes[link["target_id"] - 1]
+        declared = self.known[target.type]["input"]
+        inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+        _, options = _declared(inputs[target.inputs[link["target_slot"]]["name"]])
+        return options.get("display_name", "")
 
     def definition(self) -> dict[str, Any]:
         for slot, output in enumerate(self.outputs.values()):
