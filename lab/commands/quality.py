@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import ROOT
 
 STAGES = ("run", "score", "report")
-PROTOCOLS = ("full", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
+PROTOCOLS = ("full", "evidence", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concept", action="append", metavar="NAME", help="train for this one only: processes can share the work"
     )
     parser.add_argument("--method", action="append", metavar="NAME", help="train by this one only")
+    parser.add_argument(
+        "--references", action="append", metavar="KIND", help="train with this kind only: biased, diverse"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further training after so long")
 
 

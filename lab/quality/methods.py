@@ -101,6 +101,7 @@ METHODS: dict[str, Method] = {
         _TI_DREAMBOOTH,
         _core("CoRe, stage 1", ()),
         _FULL,
+        _core(FAST, method=FAST),
         replace(_FULL, name="CoRe, test time", test_time={}),
         Method("TI + frozen word", {"method": TI}, WHOLE),
         Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),

@@ -19,15 +19,16 @@ from .sheet import OTHERS, sheet
 
 
 def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
-    """given: as of the command. Raises ValueError for a concept or a method that is not in the protocol."""
+    """given: as of the command. Raises ValueError for what is not in the protocol."""
     protocol = PROTOCOLS[given.protocol]
-    known = {*protocol.concepts, *(name for tier in protocol.tiers for name in tier)}
-    if wrong := {*(given.concept or ()), *(given.method or ())} - known:
+    known = {*protocol.concepts, *(name for tier in protocol.tiers for name in tier), *protocol.references}
+    if wrong := {*(given.concept or ()), *(given.method or ()), *(given.references or ())} - known:
         raise ValueError(f"not in this protocol: {', '.join(sorted(wrong))}")
     folder = given.folder / protocol.name
     if "run" in stages:
         tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
-        part = dataclasses.replace(protocol, concepts=given.concept or protocol.concepts, tiers=tiers)
+        concepts, references = given.concept or protocol.concepts, given.references or protocol.references
+        part = dataclasses.replace(protocol, concepts=concepts, references=references, tiers=tiers)
         run(part, folder, time.time() + 60 * given.minutes)
     if "score" in stages:
         score(protocol, folder, given.results)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, Method
+from .methods import ALONE, CEILING, FAST, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -98,6 +98,25 @@ def digest(value: Any) -> str:
 
 
 FULL = Protocol("full", tiers=(tuple(METHODS),))
+EVIDENCE = replace(
+    FULL,
+    name="evidence",
+    tiers=(
+        ("TI + DreamBooth", FAST, "Textual Inversion"),
+        ("AttnDreamBooth",),
+        ("CoRe", "CoRe, published λ", "CoRe, test time"),
+        ("DreamBooth", "Custom Diffusion"),
+        ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling", "CoRe without the prompt set"),
+        ("TI + DreamBooth, SID captions", "CoRe, SID captions"),
+    ),
+    embedding_batch=2,
+    finetune_steps=200,
+    finetune_batch=2,
+    class_images=16,
+    sampling_steps=12,
+    shown=("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST),
+)
+"""What docs/results.md is made of: the published schedules scaled to what a CPU trains in a day."""
 REDUCED = Protocol(
     "reduced",
     tiers=(
@@ -198,5 +217,6 @@ SMOKE = replace(
 )
 """Runs everything once; its results mean nothing."""
 PROTOCOLS = {
-    protocol.name: protocol for protocol in (FULL, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
+    protocol.name: protocol
+    for protocol in (FULL, EVIDENCE, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
 }
