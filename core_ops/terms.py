@@ -7,7 +7,7 @@ looking where the super-category after it looks; the attention maps are those of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +46,12 @@ def attention_term(means: Tensor, reference_means: Tensor, pair: AlignedPair, fo
 
 @dataclass(frozen=True)
 class Alignment:
-    """Weights of the maps' mean and variance. category_tokens: how many tokens follow the concept as its category."""
+    """Weights of the maps' mean and variance. category_tokens: how many tokens follow a concept as its category, by the
+    index of the concept's first vector."""
 
     mean_weight: float
     variance_weight: float
-    category_tokens: int
+    category_tokens: Mapping[int, int]
 
 
 def aligned_diffusion(
@@ -69,9 +70,9 @@ def aligned_diffusion(
     return terms({"diffusion": 1.0, "attention_alignment": 1.0}, losses)
 
 
-def concept_and_category_spans(captions: Sequence[TokenRow], category_tokens: int) -> Tensor:
+def concept_and_category_spans(captions: Sequence[TokenRow], category_tokens: Mapping[int, int]) -> Tensor:
     """For `span_moments`: the concept's span and that of the super-category right after it, [captions, 2, N]."""
-    length, following = len(captions[0].weights), [caption.span.stop for caption in captions]
-    categories = [range(start, start + category_tokens) for start in following]
-    concepts = [caption.span for caption in captions]
+    length, concepts = len(captions[0].weights), [caption.span for caption in captions]
+    following = [category_tokens[caption.first_vector] for caption in captions]
+    categories = [range(span.stop, span.stop + count) for span, count in zip(concepts, following, strict=True)]
     return torch.stack([span_weights(spans, length) for spans in (concepts, categories)], dim=1)

@@ -36,6 +36,12 @@ class TokenRow:
     other_spans: tuple[range, ...] = ()
 
     @property
+    def first_vector(self) -> int:
+        """Index of the concept's first vector among those that are trained."""
+        entries = next(iter(self.tokens.values()))[self.span.start :]
+        return next(entry.index for entry in entries if isinstance(entry, ConceptSlot))
+
+    @property
     def context(self) -> tuple[int, ...]:
         """Positions of the context tokens: start-of-text to the first end-of-text, both included, without the spans."""
         spans = (self.span, *self.other_spans)

@@ -34,7 +34,7 @@ class AttnDreamBooth(EmbeddingRecipe):
     def __init__(self, config: AttnDreamBoothConfig, problem: EmbeddingProblem) -> None:
         super().__init__(problem)
         self.config = config
-        self.alignment = Alignment(config.mean_weight, config.variance_weight, config.category_tokens)
+        self.alignment = Alignment(config.mean_weight, config.variance_weight, {0: config.category_tokens})
 
     def training_step(self, random: RandomStreams) -> TrainingStep:
         batch = self.problem.draw(self.config.batch_size, random)

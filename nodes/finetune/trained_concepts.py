@@ -150,13 +150,8 @@ def all_alignment(settings: FinetuneSettings, concepts: Sequence[TrainedConcept]
                     f"'{{}} {each.concept.super_category}' in caption_template and captions, or set both alignment "
                     "weights to 0."
                 )
-    lengths = [len(category) for category in categories]
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            f"alignment_mean: the concepts' super-categories have {', '.join(map(str, lengths))} tokens, and the "
-            "regularizer needs as many in all; name them in as many words, or set both alignment weights to 0."
-        )
-    return Alignment(settings.alignment_mean, settings.alignment_variance, lengths[0])
+    lengths = {each.rows.first: len(category) for each, category in zip(concepts, categories, strict=True)}
+    return Alignment(settings.alignment_mean, settings.alignment_variance, lengths)
 
 
 def all_pictures(

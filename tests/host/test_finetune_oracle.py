@@ -41,7 +41,7 @@ class Reference:
         run = self.run
         total, maps = self.sample_loss(parameters, run.latents, run.checked.pictures.captions[0], generators["data"])
         if run.checked.alignment is not None:
-            row, words = run.checked.pictures.captions[0], run.checked.alignment.category_tokens
+            row, words = run.checked.pictures.captions[0], run.checked.alignment.category_tokens[0]
             category = range(row.span.stop, row.span.stop + words)
             total = total + oracle.attention_regularizer(maps, list(row.span), list(category), 2.0, 5.0).float()
         class_latents = run.loop.recipe.problem.class_latents

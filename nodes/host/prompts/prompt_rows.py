@@ -140,7 +140,7 @@ class PromptRows:
     """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained, from `first` on."""
 
     def __init__(self, clip: CLIP, super_category: str, vectors: int = 1, first: int = 0) -> None:
-        self._super_category = super_category
+        self._super_category, self.first = super_category, first
         self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors, first))})
         with naming("super_category"):
             tokens = self.words(super_category)[0]
