@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
 from ...core_ops.pictures import prepare_pictures
-from ...core_ops.prompts.token_rows import AlignedPair
+from ...core_ops.prompts.token_rows import AlignedPair, TokenRow
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept, PhotoFacts
@@ -20,7 +20,7 @@ from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, picture_digests, repeats_digest
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, named_digest, picture_digests, repeats_digest
 from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, told_of, validate_training
 from .embedding_settings import EmbeddingSettings
 
@@ -83,7 +83,7 @@ def check_inputs(
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in settings.prompt_templates()]
     start = starting_vectors(host, start_from, settings)
-    made_of = what_decides(host, settings, captioned, start)
+    made_of = what_decides(host, settings, captioned, [pair.reference for pair in prompts], start)
     trained, held_out, notes = part_held_out(captioned, settings.hold_out)
     beginning = Kept("concept_name", name, "an embedding", [path], name).beginning(settings, made_of)
     more = advice.on_category(settings.super_category), on_captions, *advice.on_masks(masks, images)
@@ -132,11 +132,15 @@ def validate_initial_words(words: str, rows: PromptRows) -> None:
 
 
 def what_decides(
-    host: HostModels, settings: EmbeddingSettings, captioned: CaptionedPictures, start: Embedding | None
+    host: HostModels,
+    settings: EmbeddingSettings,
+    captioned: CaptionedPictures,
+    references: Sequence[TokenRow],
+    start: Embedding | None,
 ) -> MadeOf:
-    """All that decides what is learned."""
+    """All that decides what is learned. references: of the practice prompts."""
     pictures, captions = picture_digests(captioned, settings.hold_out, *settings.prompt_templates())
     unread = ("concept_name", *settings.unread)
     further = {} if start is None else {"concept_to_start_from": digest(*(v for _, v in sorted(start.items())))}
-    further |= repeats_digest(captioned)
+    further |= repeats_digest(captioned) | named_digest([*captioned.captions, *references])
     return MadeOf.given(host, settings, unread=unread, pictures=pictures, captions=captions, **further)

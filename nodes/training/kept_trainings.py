@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures
+from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..files import concept_files, file_metadata, safe_files
@@ -122,6 +123,13 @@ def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
     pairs = zip(captioned.pictures.pixels, captioned.repeats, strict=False)
     texts = sorted(f"{digest(pixels)} {count}" for pixels, count in pairs)
     return {"repeats": digest(*texts)} if texts else {}
+
+
+def named_digest(rows: Iterable[TokenRow]) -> dict[str, str]:
+    """As a part of `MadeOf`: the embeddings that captions name; none where they name none."""
+    tokens = (token for row in rows for tokens in row.tokens.values() for token in tokens)
+    vectors = {digest(token) for token in tokens if isinstance(token, Tensor)}
+    return {"named_embeddings": digest(*sorted(vectors))} if vectors else {}
 
 
 def together(concepts: Sequence[Mapping[str, str]]) -> dict[str, str]:

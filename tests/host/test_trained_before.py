@@ -9,6 +9,7 @@ import pytest
 import torch
 from core_personalization.core_ops.training.training_loop import TrainingLoop
 from families import embedding, finetuning
+from families.concepts import make_concept
 from families.finetuning import prediction
 from families.hashing import weights_hash
 from families.stopping import cancel_after
@@ -288,3 +289,31 @@ def test_prompts_and_load_concept_know_saved_steps(sd1):
     assert not torch.equal(one, three) and not torch.equal(one, host_conditioning(sd1[1], "a"))
     assert torch.equal(three, host_conditioning(sd1[1], "a embedding:stepwise"))
     assert "embeddings/stepwise-steps/stepwise-step1.safetensors" in concept_file_names()
+
+
+@pytest.mark.parametrize("run", [train, finetune])
+def test_another_embedding_that_captions_name_is_another_training(sd1, run, steps):
+    """As where they name a second concept: what is learned beside it depends on its vectors."""
+    from core_personalization.nodes.files.concept_files import save_embedding
+
+    given = {"images": embedding.pictures(2), "captions": ["a {} and embedding:beside"] * 2, "steps": 1}
+    beside = make_concept(sd1, "beside")
+    for _ in range(2):
+        run(sd1, "with-beside", **given)
+        assert len(steps) == 1
+    others = {name: 2 * vectors for name, vectors in beside.vectors.items()}
+    save_embedding("beside", others, _card(), overwrite=True)
+    with pytest.raises(ValueError, match="trained with other named embeddings;"):
+        run(sd1, "with-beside", **given)
+
+
+def test_one_that_practice_prompts_name_stands_in_their_references_too(sd1):
+    make_concept(sd1, "beside")
+    given = {"prompt_set": "own", "own_prompts": "a {} and embedding:beside in the snow"}
+    run = embedding.embedding_run(sd1, method="CoRe", **given)
+    (pair,) = run.checked.prompts
+    concept, reference = (sum(isinstance(token, torch.Tensor) for token in row.tokens["clip_l"]) for row in
+                          (pair.concept, pair.reference))  # fmt: skip
+    assert concept == reference == 2
+    assert "named embeddings" in run.checked.made_of.parts
+    assert {"context_embedding", "context_attention"} <= set(next(iter(run.loop)).terms)
