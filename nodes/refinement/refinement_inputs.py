@@ -83,8 +83,13 @@ def check_inputs(
     dtype_for(settings.precision, host.model.load_device)
     placed = placed_concepts("prompt", settings.prompt, given)
     concepts = PromptConcepts(placed, [True, settings.optimize_2, settings.optimize_3][: len(placed)])
-    for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):
+    for socket, concept, refined in zip(SOCKETS, concepts.concepts, concepts.refined, strict=False):
         concept.validate_for(host.clip, socket)
+        if refined and not all(vectors.any() for vectors in concept.vectors.values()):
+            raise ValueError(
+                f"{socket}: {quoted(concept.name)} has vectors of zeros, which say nothing to refine; train it, or load "
+                "another file."
+            )
     rows = TemplateRows(host.clip, concepts.named())
     categories = []
     for socket, concept in zip(SOCKETS, concepts.concepts, strict=False):

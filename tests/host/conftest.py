@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from families.build import FAMILIES
 from families.fixtures import *  # noqa: F403
+from families.hashing import weights_hash
 from families.load import load_family
 from families.scoring import without_drawing
 
@@ -25,9 +26,12 @@ def nothing_is_fetched(no_network: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def sd1(embeddings: Path) -> Models:
-    """Of the family that most tests take. Whatever a node does, it leaves these as they are."""
-    return load_family("sd1", embedding_directory=str(embeddings))
+def sd1(embeddings: Path) -> Iterator[Models]:
+    """Of the family that most tests take. Whatever a node does, it leaves these as they are; so must tests."""
+    models = load_family("sd1", embedding_directory=str(embeddings))
+    before = weights_hash(models)
+    yield models
+    assert weights_hash(models) == before, "a test has changed the models that all share"
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))

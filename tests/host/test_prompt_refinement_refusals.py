@@ -51,6 +51,14 @@ def test_bad_input_is_refused_before_any_refinement(sd1, monkeypatch, given, mes
         execute(sd1, concept=concept(sd1, "refused"), **{**given, **named})
 
 
+def test_zeros_are_refused(sd1):
+    given = concept(sd1, "of-zeros")
+    for vectors in given.vectors.values():
+        vectors.zero_()
+    with pytest.raises(ValueError, match=r"^concept: 'of-zeros' has vectors of zeros"):
+        execute(sd1, concept=given)
+
+
 def test_a_concept_or_encoder_of_another_base_is_refused(sd1, embeddings):
     other = load_family("sd2", embedding_directory=str(embeddings))
     with pytest.raises(ValueError, match=r"concept: 'for-sd2' is an embedding for clip_h of width 1024"):
