@@ -87,8 +87,8 @@ def check_inputs(
         concept.validate_for(host.clip, socket)
         if refined and not all(vectors.any() for vectors in concept.vectors.values()):
             raise ValueError(
-                f"{socket}: {quoted(concept.name)} has vectors of zeros, which say nothing to refine; train it, or load "
-                "another file."
+                f"{socket}: {quoted(concept.name)} has vectors of zeros, which say nothing to refine; train it, or "
+                "load another file."
             )
     rows = TemplateRows(host.clip, concepts.named())
     categories = []
