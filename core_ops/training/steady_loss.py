@@ -23,7 +23,7 @@ from torch import Tensor
 from ..diffusion_process import NoiseSchedule
 from .training_data import NoisedBatch, TrainingLatents, draw_noise, noised_batch
 
-PART_OF_TRAINING, PASSES = 0.05, 2
+PART_OF_TRAINING, PASSES = 0.045, 2
 """What measuring may cost of a training, and how many forward passes a step's forward and backward take the time of:
 the backward pass of a frozen U-Net is short.
 """

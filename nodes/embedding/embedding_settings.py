@@ -217,7 +217,7 @@ class EmbeddingSettings:
     gradient_accumulation: int = like(SharedSettings, "gradient_accumulation")
     max_gradient_norm: float = like(SharedSettings, "max_gradient_norm")
     preview_every: int = integer(
-        50, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
+        150, low=0, high=100_000, help="Steps between live previews of the concept; 0 for none.", advanced=True
     )
     preview_steps: int = like(SharedSettings, "preview_steps")
     preview_guidance: float = like(SharedSettings, "preview_guidance")

@@ -18,7 +18,7 @@ SIDE = 64
 INPUTS: Mapping[str, Mapping[str, Any]] = {
     "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
     "CoReConceptImages": {"folder": CONCEPT},
-    "CoReTrainEmbedding": {"steps": 100, "resolution": SIDE, "gradient_accumulation": 1},
+    "CoReTrainEmbedding": {"steps": 100, "resolution": SIDE, "preview_every": 50, "gradient_accumulation": 1},
     "CoReUNetIdentityFinetune": {
         **{"steps": 100, "resolution": SIDE, "learning_rate": 2e-3, "preview_every": 50},
         "gradient_accumulation": 1,

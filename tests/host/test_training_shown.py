@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -28,6 +29,21 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (run_control, train_embedding, embedding_training, session):
         monkeypatch.setattr(module, "show_text", lambda text, node_id: lines.append(text))
     return lines
+
+
+def test_looking_at_a_default_run_takes_a_tenth_of_its_passes_at_most():
+    """Of the fastest method, whose steps are one pass a picture; passes without a gradient count half."""
+    from core_personalization.core_ops.training.steady_loss import PASSES, SteadyPlan
+    from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
+    from core_personalization.nodes.training.concept_preview import PREVIEW_TEMPLATES
+
+    default = EmbeddingSettings()
+    training = PASSES * default.steps * default.batch_size
+    previews = math.ceil(default.steps / default.preview_every)
+    drawn = previews * len(PREVIEW_TEMPLATES) * default.preview_steps * 2  # with and without the prompt
+    plan = SteadyPlan.within(default.steps, default.batch_size)
+    measured = math.ceil(default.steps / plan.every) * plan.samples
+    assert drawn + measured <= 0.1 * training
 
 
 def test_every_phase_is_said_and_steps_in_one_short_line(sd1, said):
