@@ -36,6 +36,7 @@ def run(comfyui_path, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_from_nothing_and_a_stage_run_again_goes_on(run, tmp_path):
     made = run()
     assert made["training.command"].startswith("python -m lab world train --captions 40")
