@@ -11,7 +11,7 @@ from typing import Any
 
 Settings = Mapping[str, Any]
 
-CEILING, FAST = "The thing itself", "CoRe fast"
+CEILING, FAST, STRONG = "The thing itself", "CoRe fast", "CoRe fast, shares 0.3"
 NONE = "CoRe, λ 0"
 OTHERS_ALONE: Mapping[str, Settings] = {
     "AttnDreamBooth": {"method": "AttnDreamBooth stage 1", "augmentation": 8},
@@ -102,6 +102,7 @@ METHODS: dict[str, Method] = {
         _core("CoRe, stage 1", ()),
         _FULL,
         _core(FAST, method=FAST),
+        _core(STRONG, method=FAST, embedding_share=0.3, attention_share=0.3),
         replace(_FULL, name="CoRe, test time", test_time={}),
         Method("TI + frozen word", {"method": TI}, WHOLE),
         Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, FAST, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, Method
+from .methods import ALONE, CEILING, FAST, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, STRONG, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -102,8 +102,8 @@ EVIDENCE = replace(
     FULL,
     name="evidence",
     tiers=(
-        ("TI + DreamBooth", FAST, "Textual Inversion"),
-        ("AttnDreamBooth",),
+        ("TI + DreamBooth", STRONG, "Textual Inversion"),
+        ("AttnDreamBooth", FAST),
         ("CoRe", "CoRe, published λ", "CoRe, test time"),
         ("DreamBooth", "Custom Diffusion"),
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling", "CoRe without the prompt set"),
@@ -114,7 +114,7 @@ EVIDENCE = replace(
     finetune_batch=2,
     class_images=16,
     sampling_steps=12,
-    shown=("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST),
+    shown=("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", STRONG),
 )
 """What docs/results.md is made of: the published schedules scaled to what a CPU trains in a day."""
 REDUCED = Protocol(
