@@ -72,8 +72,8 @@ def _core(name: str, finetunes: tuple[Finetune, ...] = WHOLE, **settings: Any) -
 _ATTN = Method("AttnDreamBooth", {"method": ATTN, "augmentation": 8}, (CROSS, THIRD))
 _FULL = _core("CoRe")
 _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
-ALONE = ", stage 1"
-"""Ends the name of a method that trains the word alone."""
+ALONE, LORA = ", stage 1", ", LoRA"
+"""End the name of a method that trains the word alone, and of one that trains a LoRA after it."""
 STRENGTHS = {
     NONE: {"embedding_weight": 0.0, "attention_weight": 0.0},
     "CoRe, published λ": {},
@@ -96,6 +96,10 @@ METHODS: dict[str, Method] = {
     for method in (
         *(Method(f"{name}{ALONE}", {"method": CORE, **settings}) for name, settings in STRENGTHS.items()),
         *(Method(name, {"method": CORE, **settings}, WHOLE) for name, settings in STRENGTHS.items()),
+        *(
+            Method(f"{name}{LORA}", {"method": CORE, **settings}, (LOOKS["LoRA"],))
+            for name, settings in STRENGTHS.items()
+        ),
         Method(CEILING, {}),
         Method("Textual Inversion", {"method": TI}),
         _TI_DREAMBOOTH,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, FAST, LOOKS, METHODS, OTHERS_ALONE, STRENGTHS, STRONG, Method
+from .methods import ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, STRENGTHS, STRONG, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -157,7 +157,7 @@ STRENGTH = replace(
     shown=tuple(f"{name}{ALONE}" for name in STRENGTHS),
     tiers=tuple(
         tuple(f"{name}{stage}" for name in names)
-        for stage in (ALONE, "")
+        for stage in (ALONE, "", LORA)
         for names in (
             ("CoRe, λ 0", "CoRe, shares 0.1", "CoRe, shares 0.3"),
             ("CoRe, shares 0.2",),
@@ -165,7 +165,7 @@ STRENGTH = replace(
         )
     ),
 )
-"""How strong the regularizers should be: the word alone first, then with stage 2."""
+"""How strong the regularizers should be: the word alone first, then with the U-Net after it, then with a LoRA."""
 QUICK_START = replace(
     STRENGTH,
     name="quick_start",

@@ -9,14 +9,14 @@ from statistics import correlation, mean
 from typing import Any
 
 from .drawing import Run
-from .methods import ALONE, NONE, STRENGTHS
+from .methods import ALONE, LORA, NONE, STRENGTHS
 from .report import cell, markdown, reach, write_figure
 from .summary import Line
 
 MEASURES = {"single": ("share_emb", "share_attn"), "averaged": ("averaged_emb", "averaged_attn")}
 LOSSES = {"L_emb": "loss_emb", "L_attn": "loss_attn"}
 SHOWN = ("text alignment", "faithful", "identity")
-STAGES = {ALONE: "the word alone", "": "after stage 2"}
+STAGES = {ALONE: "the word alone", "": "after stage 2", LORA: "after a LoRA"}
 
 
 def strengths(lines: Sequence[Line], runs: Sequence[Run]) -> str:
@@ -108,9 +108,9 @@ def curve(lines: Sequence[Line], file: Path) -> None:
     figure = new_figure(480 * len(kinds), 440)
     for place, kind in enumerate(kinds, 1):
         axes: Any = figure.add_subplot(1, len(kinds), place, title=f"{kind} references")
-        for number, ((references, stage), along) in enumerate(found.items()):
+        for (references, stage), along in found.items():
             if references == kind:
-                _draw(axes, along, stage, f"C{number % 2}")
+                _draw(axes, along, stage, f"C{list(STAGES).index(stage)}")
         axes.set(xlabel="identity", ylabel="text alignment")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -122,5 +122,5 @@ def _draw(axes: Any, along: Sequence[Line], stage: str, color: str) -> None:
     axes.plot([each.mean for each in own], [each.mean for each in text], color=color, label=STAGES[stage])
     for line, x, y in zip(along, own, text, strict=True):
         axes.errorbar(x.mean, y.mean, xerr=reach(x), yerr=reach(y), color=color, marker="o", markersize=4, alpha=0.4)
-        name = line.method.removesuffix(ALONE).removeprefix("CoRe, ").removeprefix("shares 0")
+        name = line.method.removesuffix(ALONE).removesuffix(LORA).removeprefix("CoRe, ").removeprefix("shares 0")
         axes.annotate(name, (x.mean, y.mean), xytext=(4, 5), textcoords="offset points", fontsize=8)

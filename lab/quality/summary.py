@@ -11,9 +11,9 @@ from core_personalization.core_ops.scores import Estimate
 
 from .intervals import hierarchical_estimate
 from .judging import Scored
-from .methods import ALONE, NONE, STRENGTHS
+from .methods import ALONE, LORA, NONE, STRENGTHS
 
-BASELINES = ("TI + DreamBooth", "CoRe", NONE, f"{NONE}{ALONE}")
+BASELINES = ("TI + DreamBooth", "CoRe", NONE, f"{NONE}{ALONE}", f"{NONE}{LORA}")
 """What the others are compared with: all with the first, variants of CoRe with the second, strengths of its
 regularizers with none, where the same is trained."""
 SCORES: Mapping[str, Callable[[Scored], float | None]] = {

@@ -8,7 +8,7 @@ import pytest
 
 from lab.quality import drawing
 from lab.quality.judging import Scored
-from lab.quality.methods import ALONE, METHODS, NONE, STRENGTHS
+from lab.quality.methods import ALONE, LORA, METHODS, NONE, STRENGTHS
 from lab.quality.protocol import COAT, DIVERSE, QUICK_START, STRENGTH, Cell, cells
 from lab.quality.strengths import curve, series, strengths
 from lab.quality.summary import summarized
@@ -66,9 +66,9 @@ def test_the_curve_is_a_picture(measured, tmp_path):
     assert (tmp_path / "curve.jpg").stat().st_size > 5_000
 
 
-def test_each_strength_is_run_once_alone_and_once_with_stage_2():
+def test_each_strength_is_run_once_alone_once_with_stage_2_and_once_with_a_lora():
     names = {cell.method.name for cell in cells(STRENGTH)}
-    assert names == {f"{name}{stage}" for name in STRENGTHS for stage in (ALONE, "")}
+    assert names == {f"{name}{stage}" for name in STRENGTHS for stage in (ALONE, "", LORA)}
     for protocol in (STRENGTH, QUICK_START, COAT):
         assert len({cell.file_name for cell in cells(protocol)}) == len(list(cells(protocol)))
 
