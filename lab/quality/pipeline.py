@@ -54,7 +54,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     load_pack()
     from .report import chart, table
     from .strengths import curve, series, strengths
-    from .summary import summarized
+    from .summary import gains, summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
     lines, runs = summarized(rows, list(METHODS)), records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
@@ -66,6 +66,8 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
         chart(lines, images / f"quality_{protocol.name}.jpg")
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
-    sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown)
-    sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, "CoRe"), concepts=1)
+    ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0])
+    concepts = [ranked[0], ranked[len(ranked) // 2]] if ranked else protocol.concepts
+    sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown, concepts)
+    sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, protocol.gain_of or "CoRe"), concepts, most=1)
     print(text)

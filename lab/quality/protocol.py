@@ -22,7 +22,8 @@ REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
 class Protocol:
     """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
     off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. shown: methods in the
-    sheet of pictures."""
+    sheet of pictures. gain_of: the method whose gain over the first baseline chooses the concepts in it, those of the
+    largest and of the median gain; the protocol's first concepts by default."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -42,6 +43,7 @@ class Protocol:
     guidance: float = 3.0
     pictures_per_prompt: int = 2
     shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "CoRe, published λ", "CoRe")
+    gain_of: str = ""
 
     def training(self) -> dict[str, Any]:
         """What a trained result depends on, beside its stages' own settings."""
@@ -115,6 +117,7 @@ EVIDENCE = replace(
     class_images=16,
     sampling_steps=12,
     shown=("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", STRONG),
+    gain_of=STRONG,
 )
 """What docs/results.md is made of: the published schedules scaled to what a CPU trains in a day."""
 REDUCED = Protocol(

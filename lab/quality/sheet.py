@@ -1,6 +1,6 @@
 """One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
 
-The rule: the first concepts of the protocol that the baselines and one more of the methods to be shown have drawn; of
+The rule: the first of the concepts given that the baselines and one more of the methods to be shown have drawn; of
 their prompts every third, beginning with the first; the first picture of each.
 """
 
@@ -21,19 +21,21 @@ from .protocol import Cell, Protocol
 from .training import reference_scenes
 
 OTHERS = ("Textual Inversion", "TI + DreamBooth")
-CONCEPTS, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
+MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
 
 
-def sheet(protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str], concepts: int = CONCEPTS) -> bool:
-    """Writes the picture of the first `concepts`; False when there is none yet."""
+def sheet(
+    protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str], concepts: Sequence[str], most: int = MOST
+) -> bool:
+    """Writes the picture of the first `most` of these concepts; False when there is none yet."""
     references, seed, needed = protocol.references[0], protocol.seeds[0], set(OTHERS) & set(methods)
     done = []
-    for concept in protocol.concepts:
+    for concept in concepts:
         row = [Cell(METHODS[name], concept, references, seed) for name in methods]
         there = [cell for cell in row if is_done(pictures, cell)]
         if {cell.method.name for cell in there} > needed:
             done.append(there)
-    done = done[:concepts]
+    done = done[:most]
     if not done:
         return False
     blocks = [_block(protocol, pictures, row) for row in done]

@@ -56,6 +56,21 @@ def summarized(rows: Sequence[Scored], order: Sequence[str]) -> list[Line]:
     ]
 
 
+def gains(rows: Sequence[Scored], method: str, references: str, seed: int) -> list[str]:
+    """Concepts from the largest to the smallest gain of a method over the first baseline, in pictures that are faithful
+    to their prompts; those that both have."""
+    means: dict[str, dict[str, float]] = defaultdict(dict)
+    for name in (method, BASELINES[0]):
+        found: dict[str, list[int]] = defaultdict(list)
+        for row in rows:
+            if (row.method, row.references, row.seed) == (name, references, seed):
+                found[row.concept].append(row.faithful)
+        for concept, values in found.items():
+            means[concept][name] = sum(values) / len(values)
+    both = {concept: of[method] - of[BASELINES[0]] for concept, of in means.items() if len(of) == 2}
+    return sorted(both, key=lambda concept: -both[concept])
+
+
 def _line(rows: Sequence[Scored], baselines: Mapping[str, Sequence[Scored]]) -> Line:
     first = rows[0]
     scores = {name: _estimate((row, score(row)) for row in rows) for name, score in SCORES.items()}

@@ -15,7 +15,7 @@ from lab.quality.methods import CEILING, METHODS
 from lab.quality.pipeline import report, score
 from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells
 from lab.quality.report import table
-from lab.quality.summary import BASELINES, summarized
+from lab.quality.summary import BASELINES, gains, summarized
 from lab.quality.training import reference_captions
 from lab.world.drawing.appearance import COLOURS
 from lab.world.drawing.concepts import CONCEPTS, prompt_templates
@@ -172,6 +172,18 @@ def test_variants_of_core_are_compared_with_it_too():
     assert set(lines["TI + frozen word"].differences) == {BASELINE} == set(lines["CoRe"].differences)
     assert lines["CoRe without L_emb"].differences["CoRe"]["text alignment"].mean == 0.5
     assert "Difference from CoRe, same" in table(list(lines.values()), [a_run(CELL, 6)])
+
+
+def test_concepts_are_ranked_by_what_a_method_gains_on_them():
+    right = {"split-bear": (1, 2), "striped-cat": (0, 2), "striped-vase": (2, 0), "checked-owl": (2, None)}
+    rows = [
+        a_row(method, 0, of[i], 0.5, concept=concept)
+        for concept, of in right.items()
+        for i, method in enumerate((BASELINE, "CoRe"))
+        if of[i] is not None
+    ]
+    assert gains(rows, "CoRe", BIASED, 0) == ["split-bear", "striped-cat", "striped-vase"]
+    assert gains(rows, "CoRe", DIVERSE, 0) == gains(rows, "", BIASED, 0) == []
 
 
 def test_the_table_says_n_intervals_and_where_it_was_measured():
