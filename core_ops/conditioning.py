@@ -44,7 +44,7 @@ class TextConditioning:
         rows = self.context.shape[0]
         if rows not in (1, batch):
             raise ValueError(
-                f"conditioning: {rows} rows cannot serve a batch of {batch}; give one row or one per image."
+                f"conditioning: {rows} rows cannot serve a batch of {batch}; give one row or one per picture."
             )
         return self if rows == batch else self._map(lambda tensor: tensor.expand(batch, *tensor.shape[1:]))
 

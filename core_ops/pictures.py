@@ -117,7 +117,7 @@ def single_pictures(name: str, images: Sequence[Tensor]) -> list[Tensor]:
     """
     pictures = [picture for batch in images for picture in batch.float()]
     if not pictures:
-        raise ValueError(f"{name}: none came; connect at least one picture.")
+        raise ValueError(f"{name}: got none; connect at least one picture.")
     validate_pictures(name, pictures)
     return pictures
 
@@ -220,17 +220,19 @@ def validate_pictures(name: str, pictures: Sequence[Tensor]) -> None:
 def validate_masks(name: str, masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> None:
     """Raises ValueError, beginning with the input's name, unless there is a mask [H, W] of its size per picture."""
     if len(masks) != len(pictures):
-        raise ValueError(f"{name}: got {len(masks)} for {len(pictures)} images; connect one mask per image or none.")
+        raise ValueError(
+            f"{name}: got {len(masks)} for {len(pictures)} pictures; connect one mask per picture or none."
+        )
     for index, (mask, picture) in enumerate(zip(masks, pictures, strict=True)):
         if mask.shape != picture.shape[:2] and is_empty(mask):
             raise ValueError(
-                f"{name}: mask {index} is empty, as core's Load Image gives it for a picture without transparency; "
+                f"{name}: mask {index} is empty, as ComfyUI's Load Image gives it for a picture without transparency; "
                 "connect a mask of what counts, or none."
             )
         if mask.shape != picture.shape[:2]:
             raise ValueError(
-                f"{name}: mask {index} is {tuple(mask.shape)[::-1]}, its image {tuple(picture.shape[:2])[::-1]} pixels "
-                "(width, height); resize the mask to its image."
+                f"{name}: mask {index} is {tuple(mask.shape)[::-1]}, its picture {tuple(picture.shape[:2])[::-1]} "
+                "pixels (width, height); resize the mask to its picture."
             )
         if not torch.isfinite(mask).all():
             raise ValueError(f"{name}: mask {index} has values that are not finite; check the node that made it.")

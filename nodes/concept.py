@@ -104,7 +104,7 @@ class PhotoFacts:
         """In lowest terms; empty where all are drawn alike. Raises ValueError for another number of pictures."""
         if len(self.repeats) != pictures:
             raise ValueError(
-                f"photos: it is about {len(self.repeats)} pictures, and {pictures} came as images; connect both from "
+                f"photos: it is about {len(self.repeats)} pictures, and images has {pictures}; connect both from "
                 "the same Concept Images, or images alone."
             )
         return [] if len(set(self.repeats)) == 1 else [each // math.gcd(*self.repeats) for each in self.repeats]

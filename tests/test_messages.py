@@ -55,10 +55,11 @@ NOT_SAID = {
     },
     "made into tooltips": {
         "CoRe regularizes the words around the concept (default).", "of the words around the concept",
-        "AttnDreamBooth stage 1 learns a word before the super-category.", "of the concept and its super-category",
+        "AttnDreamBooth stage 1 learns an embedding that stands before the super-category.",
+        "of the concept and its super-category",
         "Textual Inversion is the baseline without regularization.", "of the concept and end-of-text",
         "Cross Initialization starts from the text encoder's output for the words, and stays near it.",
-        "Directional Textual Inversion learns the direction alone: the word cannot grow louder than others.",
+        "Directional Textual Inversion learns the direction alone: it cannot grow louder than other words.",
         "ViCo's regularizer lets the concept look where end-of-text looks.",
         "XTI learns vectors of their own for each layer of the U-Net; Apply Concept draws them.",
         "NeTI learns a small network that gives them by layer and timestep; Apply Concept draws it.",
@@ -81,7 +82,7 @@ NOT_SAID = {
         "Write {0} in a prompt where the concept goes.",
     },
     "in tables and pictures": {
-        "Text alignment", "(other tokens)", "image {0}", "Share of attention, “{0}”", "(start of text)",
+        "Text alignment", "(other tokens)", "picture {0}", "Share of attention, “{0}”", "(start of text)",
         "(end and padding)", "(end of text)", "□ fit = keep", "□ crop", "{0} · head {1}", "… and {0} more",
     },
 }  # fmt: skip

@@ -50,14 +50,14 @@ class CaptionSettings:
     save_to: str = choice(
         (NOWHERE, INPUT, OUTPUT),
         help=(
-            "Save each caption beside its image, as core's Load Image-Text (from Folder) reads them, in a folder "
+            "Save each caption beside its picture, as ComfyUI's Load Image-Text (from Folder) reads them, in a folder "
             "within ComfyUI's input or output folder."
         ),
         shows={folder: ["save_folder", "overwrite"] for folder in (INPUT, OUTPUT)},
     )
     save_folder: str = text(
         "",
-        help="That folder's name: the one the images were loaded from, or a new one, which then gets the images too.",
+        help="Folder for save_to: the one that the pictures were loaded from, or a new one, which then gets them too.",
     )
     overwrite: bool = switch(False, help="Replace captions that are in that folder already.")
     start: str = text(
@@ -87,13 +87,13 @@ class CaptionSettings:
         advanced=True,
     )
     seed: int = integer(
-        0, low=0, high=2**63 - 1, help="Of that randomness.", advanced=True, control_after_generate=False
+        0, low=0, high=2**63 - 1, help="Seed of the answer's randomness.", advanced=True, control_after_generate=False
     )
     own_captions: str = text(
         "",
         help=(
-            "Your own text, one line per image, in their order; it wins over the other sources. A line of only - "
-            "leaves that image to them."
+            "Your own text, one line per picture, in their order; it wins over the other sources. A line of only - "
+            "leaves that picture to them."
         ),
         multiline=True,
     )

@@ -46,8 +46,8 @@ def check_inputs(
     if MODEL in sources:
         if reader is None:
             raise ValueError(
-                f"own_captions: image {sources.index(MODEL) + 1} of {len(pictures)} has no text; type one line per "
-                "image, or connect captions or a vision_clip."
+                f"own_captions: picture {sources.index(MODEL) + 1} of {len(pictures)} has no text; type one line per "
+                "picture, or connect captions or a vision_clip."
             )
         validate_reader(reader)
     places: Sequence[caption_files.CaptionPlace] = ()
@@ -78,13 +78,13 @@ def given_texts(settings: CaptionSettings, captions: Sequence[str] | None, count
     typed = [line.strip() for line in settings.own_captions.splitlines() if line.strip()]
     if typed and len(typed) != count:
         raise ValueError(
-            f"own_captions: {len(typed)} lines for {count} images; write one line per image, - for one without."
+            f"own_captions: {len(typed)} lines for {count} pictures; write one line per picture, - for one without."
         )
     connected = [text.strip() for text in captions or ()]
     if len(connected) == 1 and count > 1:
         connected = [line.strip() for line in connected[0].splitlines() if line.strip()]
     if connected and len(connected) != count:
-        raise ValueError(f"captions: got {len(connected)} for {count} images; connect one text per image.")
+        raise ValueError(f"captions: got {len(connected)} for {count} pictures; connect one text per picture.")
     words = parse_words(settings.concept_words)
     pairs = zip(typed or [LEFT_OUT] * count, connected or [""] * count, strict=True)
     chosen = [(TYPED, own) if own != LEFT_OUT else (CONNECTED, given) if given else (MODEL, "") for own, given in pairs]
@@ -113,12 +113,12 @@ def make_captions(checked: CheckedCaptions, node_id: str | None) -> list[Repaire
 def report_of(checked: CheckedCaptions, made: Sequence[RepairedCaption]) -> str:
     """Where each picture's text came from and what was repaired; then what to look at, and what was saved."""
     lines = [
-        f"image {number} ({source}): {'; '.join(caption.repairs) or 'as it came'}"
+        f"picture {number} ({source}): {'; '.join(caption.repairs) or 'as it was'}"
         for number, (source, caption) in enumerate(zip(checked.sources, made, strict=True), start=1)
     ]
     poor = [str(number) for number, caption in enumerate(made, start=1) if not caption.usable]
     if poor and checked.settings.caption_form().case != CLASS_ONLY:
-        lines.append(f"Only the class is said of image {', '.join(poor)}: type a line for it in own_captions.")
+        lines.append(f"Only the class is said of picture {', '.join(poor)}: type a line for it in own_captions.")
     if checked.fits is within_words:
         lines.append("Length bound by words; connect clip to measure with the diffusion model's own tokenizer.")
     if checked.places:

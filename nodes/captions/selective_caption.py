@@ -22,7 +22,7 @@ class SelectiveCaption(RefusingNode):
             node_id="CoReSelectiveCaption",
             display_name="Selectively Informative Captions",
             category="CoRe Personalization",
-            description="A caption per image that tells everything but the concept, so that nothing else is learned.",
+            description="A caption per picture that tells everything but the concept, so that nothing else is learned.",
             search_aliases=["SID", "caption", "captions", "vlm", "describe image", "personalization"],
             is_input_list=True,
             is_output_node=True,
@@ -31,8 +31,8 @@ class SelectiveCaption(RefusingNode):
                 io.Clip.Input(
                     "vision_clip",
                     optional=True,
-                    tooltip="A vision-language model, as core's Generate Text takes it (Qwen3-VL, Gemma 3 …). "
-                    "It describes the images that have no other text. Optional.",
+                    tooltip="A vision-language model, as ComfyUI's Generate Text takes it (Qwen3-VL, Gemma 3 …). "
+                    "It describes the pictures that have no other text. Optional.",
                     extra_dict=showing({"connected": ["max_tokens", "temperature", "seed", "own_instruction"]}),
                 ),
                 io.Clip.Input(
@@ -45,7 +45,7 @@ class SelectiveCaption(RefusingNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="Texts from another node, such as Concept Images: one per image. Optional.",
+                    tooltip="Texts from another node, such as Concept Images: one per picture. Optional.",
                 ),
                 *schema_inputs(CaptionSettings),
             ],
@@ -54,9 +54,9 @@ class SelectiveCaption(RefusingNode):
                     "captions",
                     display_name="captions",
                     is_output_list=True,
-                    tooltip="One per image, each with {} once: for captions of the training nodes.",
+                    tooltip="One caption per picture, each with {} once: for captions of the training nodes.",
                 ),
-                io.String.Output("report", display_name="report", tooltip="What was repaired, per image."),
+                io.String.Output("report", display_name="report", tooltip="What was repaired, per picture."),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -78,7 +78,7 @@ class SelectiveCaption(RefusingNode):
             clip=clip[0] if clip else None,
             settings=settings,
         )
-        with releasing_memory("max_tokens or the size of the images"):
+        with releasing_memory("max_tokens or the size of the pictures"):
             made = make_captions(checked, node_id_of(cls))
         texts = [caption.text for caption in made]
         # The pictures too: a folder is loaded in no certain order, and a typed line is for the picture of its place.

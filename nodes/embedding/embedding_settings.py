@@ -101,8 +101,8 @@ class EmbeddingSettings:
     weighting: str = choice(
         (FIXED, BALANCED),
         help=(
-            "fixed: the weights below, as published. balanced (ours): each regularizer's weight follows the gradients, "
-            "so that it has the share below."
+            "fixed: embedding_weight and attention_weight, as published. balanced (ours): each follows the gradients, "
+            "so that its term has embedding_share or attention_share of them."
         ),
         advanced=True,
         shows={BALANCED: ["embedding_share", "attention_share"]},
@@ -152,7 +152,7 @@ class EmbeddingSettings:
         low=0.0,
         high=1.0,
         step=0.05,
-        help="Where it stops doing so, as a part of the steps; 0: it never does. Paper: 0.6, step 180 of 300.",
+        help="Where its norm is no longer kept, as a part of the steps; 0: never kept. Paper: 0.6, step 180 of 300.",
         advanced=True,
     )
     regularization_batch: int = integer(

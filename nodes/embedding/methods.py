@@ -207,7 +207,7 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     ),
     ATTNDREAMBOOTH: EmbeddingMethod(
         attndreambooth,
-        "AttnDreamBooth stage 1 learns a word before the super-category.",
+        "AttnDreamBooth stage 1 learns an embedding that stands before the super-category.",
         published={
             "steps": 60,
             "batch_size": AttnDreamBoothConfig.batch_size,
@@ -227,7 +227,7 @@ METHODS: Mapping[str, EmbeddingMethod] = {
     ),
     "Directional Textual Inversion": EmbeddingMethod(
         textual_inversion,
-        "Directional Textual Inversion learns the direction alone: the word cannot grow louder than others.",
+        "Directional Textual Inversion learns the direction alone: it cannot grow louder than other words.",
         inputs=("direction_prior",),
         **DIRECTION,
     ),

@@ -84,7 +84,7 @@ def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> 
     lines = [" ".join(line.split()) for line in lines]
     batches = [batch.shape[0] for batch in images]
     if not lines:
-        raise ValueError("prompts: none came; connect the prompts that the pictures were drawn with.")
+        raise ValueError("prompts: got none; connect the prompts that the pictures were drawn with.")
     if "" in lines:
         raise ValueError(f"prompts: prompt {lines.index('')} is empty; give what its picture was drawn with.")
     if len(lines) == sum(batches):
@@ -123,7 +123,9 @@ def check_references(references: PictureSet, generated: PictureSet) -> None:
     """Raises ValueError for masks on the generated side alone, and for a reference without its subject."""
     if references.masks is None:
         if generated.masks is not None:
-            raise ValueError("generated_masks: came without reference_masks; connect both, or only reference_masks.")
+            raise ValueError(
+                "generated_masks: connected without reference_masks; connect both, or only reference_masks."
+            )
         return
     for index, mask in enumerate(references.masks):
         if mask.max() < INSIDE:

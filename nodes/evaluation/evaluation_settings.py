@@ -35,16 +35,16 @@ class ScorecardSettings:
     )
     dino_model: str = text(
         "facebook/dino-vits16",
-        help="A DINO, DINOv2 or DINOv3 likewise; empty to leave DINO out. DreamBooth's evaluation takes ViT-S/16.",
+        help="A DINO, DINOv2 or DINOv3, by folder or hub id. Empty: no DINO. DreamBooth's evaluation takes ViT-S/16.",
     )
     style_model: str = text(
         "",
-        help="For style concepts: a CLIP likewise, in whose space the style score compares whole pictures; CSD's "
+        help="For style concepts: folder or hub id of a CLIP, in which the style score compares whole pictures; CSD's "
         "weights as the help page says. Empty: no style score.",
     )
     face_model: str = text(
         "",
-        help="For people: a folder of InsightFace's ONNX files likewise, such as insightface/models/buffalo_l, whose "
+        help="For people: a folder of InsightFace's ONNX files, such as insightface/models/buffalo_l, whose "
         "recogniser compares the faces. Needs the package onnxruntime. Empty: no face score.",
     )
     allow_downloads: bool = switch(
@@ -74,7 +74,7 @@ class ScorecardSettings:
         0,
         low=0,
         high=2**63 - 1,
-        help="Of the bootstrap: same seed, same intervals.",
+        help="Seed of the bootstrap: same seed, same intervals.",
         advanced=True,
         control_after_generate=False,
     )

@@ -45,7 +45,7 @@ class EvaluationPrompts(RefusingNode):
                     "plain_prompts",
                     display_name="plain_prompts",
                     is_output_list=True,
-                    tooltip="The same with the super-category: what the model draws without the concept.",
+                    tooltip="The prompts with the super-category in place of the concept, to compare.",
                 ),
                 io.Int.Output(
                     "seeds", display_name="seeds", is_output_list=True, tooltip="One per prompt: for the sampler."
@@ -67,9 +67,7 @@ class EvaluationPrompts(RefusingNode):
         settings = validated(PromptBatchSettings, inputs)
         phrase = concept.phrase if concept else settings.concept_text.strip()
         if not phrase:
-            raise ValueError(
-                "concept: none came; connect one, or write in concept_text what stands for it in a prompt."
-            )
+            raise ValueError("concept: got none; connect one, or write in concept_text what stands for it in a prompt.")
         category = settings.super_category or (concept.super_category if concept else "")
         seeds = range(settings.seed, settings.seed + settings.seeds_per_prompt)
         repeated = [template for template in settings.templates() for _ in seeds]

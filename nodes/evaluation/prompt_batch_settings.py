@@ -34,8 +34,12 @@ class PromptBatchSettings:
     seeds_per_prompt: int = integer(
         4, low=1, high=1024, help="Pictures of each prompt, each with a seed of its own. CoRe: 32."
     )
-    steps: int = integer(25, low=1, high=10_000, help="Comes out as steps, for the sampler. SID: 50.")
-    guidance: float = number(7.0, low=0.0, high=100.0, step=0.1, help="Comes out likewise, for cfg. SID: 7.5.")
+    steps: int = integer(
+        25, low=1, high=10_000, help="Sampling steps, which the output steps gives to the sampler. SID: 50."
+    )
+    guidance: float = number(
+        7.0, low=0.0, high=100.0, step=0.1, help="Guidance, which the output gives to the sampler's cfg. SID: 7.5."
+    )
     seed: int = integer(
         0,
         low=0,

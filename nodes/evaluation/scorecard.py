@@ -102,7 +102,9 @@ def _sockets() -> list[io.Input]:
             tooltip="One per generated picture: white is the concept. With masks on both sides, CLIP-I and "
             "DINO compare foregrounds only, as in CoRe's paper.",
         ),
-        ConceptIO.Input("concept", optional=True, tooltip="Gives name and super-category where they are empty below."),
+        ConceptIO.Input(
+            "concept", optional=True, tooltip="Gives scorecard_name and super_category where they are empty. Optional."
+        ),
         io.String.Input(
             "compare_with",
             optional=True,

@@ -134,8 +134,8 @@ def _files_of(pictures: Sequence[Tensor], files: Sequence[Path], folder: str) ->
         least = min(distances, default=(math.inf, False, 0))[0]
         if least > CLOSE:
             raise ValueError(
-                f"save_folder: {quoted(folder)} has pictures, but none of them is image {number}; name the folder "
-                "that the images were loaded from, unchanged, or a new folder."
+                f"save_folder: {quoted(folder)} has pictures, but none of them is picture {number}; name the folder "
+                "that the pictures were loaded from, unchanged, or a new folder."
             )
         equal = [(used, distance, index) for distance, used, index in distances if distance <= least + _SAME]
         taken.add(file := sketches[min(equal)[2]][0])

@@ -213,7 +213,7 @@ def _as_it_lies(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
         return np.repeat(np.asarray(grey).clip(0, 1)[..., np.newaxis], 3, axis=-1)  # resampling overshoots
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     eight_bit = image.convert("RGBA") if transparent else _in_rgb(image)
-    # As core's Load Image divides, so that both give the same values.
+    # As ComfyUI's Load Image divides, so that both give the same values.
     return np.asarray(_resized(eight_bit, size)).astype(np.float32) / 255.0
 
 

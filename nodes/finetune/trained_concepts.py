@@ -80,13 +80,14 @@ def check_concepts(host: HostModels, given: Sequence[GivenConcept], settings: Fi
 def _validate_together(concepts: Sequence[Concept]) -> None:
     if len(concepts) > len(PLACES):
         raise ValueError(
-            f"also: {len(concepts)} concepts came, and one training takes {len(PLACES)}; take an Also Train away, and "
+            f"also: got {len(concepts)} concepts, and one training takes {len(PLACES)}; take an Also Train away, and "
             "train its concept in a LoRA of its own."
         )
     names = [concept.name.lower() for concept in concepts]
     if twice := [concept.name for concept, name in zip(concepts, names, strict=True) if names.count(name) > 1]:
         raise ValueError(
-            f"also: {quoted(twice[-1])} came twice; connect another concept to Also Train, or give it another name."
+            f"also: {quoted(twice[-1])} is connected twice; connect another concept to Also Train, or give it "
+            "another name."
         )
 
 

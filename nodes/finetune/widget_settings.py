@@ -22,7 +22,7 @@ class FinetuneWidgets:
     preset: str = choice(
         tuple(PRESETS),
         help=(
-            "Fills in the inputs below with a method's published values; change them afterwards as you like. Only the "
+            "Fills in the other inputs with a method's published values; change them afterwards as you like. Only the "
             "inputs count when the graph runs."
         ),
         fills=PRESETS,
@@ -74,7 +74,7 @@ class FinetuneWidgets:
         (SAVE_TRAINED, SAVE_UNET, SAVE_LORA, SAVE_BOTH),
         help=(
             "as trained: full weights and singular values as a whole U-Net, the rest as a LoRA file. LoRA: extracted "
-            "at the rank above from full weights or singular values."
+            "at rank, from full weights or singular values."
         ),
     )
     overwrite: bool = switch(False, help="Replace a file of the same name.")
@@ -109,7 +109,7 @@ class FinetuneWidgets:
         False,
         help=(
             "Train the concept's embedding along, as TI + DreamBooth and Custom Diffusion do; the refined embedding is "
-            "saved under the name above."
+            "saved under the file's name."
         ),
         advanced=True,
         shows={"true": ["embedding_rate", "semantic_weight"]},
@@ -156,7 +156,7 @@ class FinetuneWidgets:
         high=1e6,
         step=0.1,
         help=(
-            "ClassDiffusion, with the word trained too: weight of the term that has the word before its super-category "
+            "ClassDiffusion, with the embedding trained too: weight of the term that has it before its super-category "
             "mean to the text encoder what the super-category alone means. Paper: 1. 0: off."
         ),
         advanced=True,
@@ -228,7 +228,7 @@ class FinetuneWidgets:
     train_text_encoder: bool = switch(
         False,
         help=(
-            "Train the text encoder along, as DreamBooth's programs and SID's authors do: as a LoRA of the rank above, "
+            "Train the text encoder along, as DreamBooth's programs and SID's authors do: as a LoRA of the same rank, "
             "in the LoRA file. Draw with the clip output, or with that file in Load LoRA."
         ),
         advanced=True,

@@ -38,15 +38,23 @@ class AttentionMaps(io.ComfyNode):
             inputs=[
                 ProbeIO.Input("probe", tooltip="From Context Attention Probe."),
                 io.Latent.Input("latent", tooltip="What the probed sampler made, so that this node waits for it."),
-                io.Image.Input("images", tooltip="The same, decoded: one picture for each latent."),
-                ProbeIO.Input("second_probe", optional=True, tooltip="Another probe, to show below. Optional."),
+                io.Image.Input("images", tooltip="The probed latents, decoded: one picture for each."),
+                ProbeIO.Input(
+                    "second_probe",
+                    optional=True,
+                    tooltip="Another probe, whose maps are shown under the first's. Optional.",
+                ),
                 io.Latent.Input("second_latent", optional=True, tooltip="What the second probed sampler made."),
-                io.Image.Input("second_images", optional=True, tooltip="The same, decoded."),
+                io.Image.Input("second_images", optional=True, tooltip="The latents of second_latent, decoded."),
                 *schema_inputs(MapSettings),
             ],
             outputs=[
                 io.Image.Output("overlays", display_name="overlays", tooltip="A page of maps for each picture."),
-                io.Mask.Output("masks", display_name="masks", tooltip="All pictures' masks of the first word, then …"),
+                io.Mask.Output(
+                    "masks",
+                    display_name="masks",
+                    tooltip="A mask for each picture and word: all pictures' of the first word first.",
+                ),
                 io.String.Output("table", display_name="table", tooltip="Each token's share of the attention."),
                 io.Image.Output("frames", display_name="frames", tooltip="The pages step by step, for an animation."),
             ],
@@ -113,7 +121,7 @@ def share_table(captured: CapturedAttention) -> str:
     if float(rest.max()) > SMALLEST_REST:
         share_of.append(("(other tokens)", rest[:, 0]))
     share_of.append(("sum", torch.stack([share for _, share in share_of]).sum(dim=0)))
-    images = [f"image {number + 1}" for number in range(captured.images)]
+    images = [f"picture {number + 1}" for number in range(captured.images)]
     cells = [
         [label, *(f"{float(share):.4f}" for share in [*in_images, in_images.mean()])] for label, in_images in share_of
     ]

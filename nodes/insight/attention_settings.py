@@ -28,7 +28,7 @@ class ProbeSettings:
     )
     part: str = choice(
         (CONDITIONAL, UNCONDITIONAL),
-        help="Which part of the sampler's batch to watch. unconditional: give the negative prompt above.",
+        help="Part of the sampler's batch to watch. unconditional: write the negative prompt in prompt.",
     )
     layers: str = choice(
         (ALL_LAYERS, *RESOLUTIONS, LISTED_LAYERS),

@@ -32,13 +32,17 @@ class AttentionSheet(io.ComfyNode):
             inputs=[
                 ProbeIO.Input("probe", tooltip="From Context Attention Probe."),
                 io.Latent.Input("latent", tooltip="What the probed sampler made, so that this node waits for it."),
-                io.Image.Input("images", optional=True, tooltip="The same, decoded, shown at the left. Optional."),
+                io.Image.Input(
+                    "images", optional=True, tooltip="The probed latents, decoded: shown at the row's left. Optional."
+                ),
                 RowsIO.Input("above", optional=True, tooltip="Rows of another Attention Sheet, shown above this one."),
                 *schema_inputs(SheetSettings),
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet", tooltip="All rows so far."),
-                RowsIO.Output("rows", display_name="rows", tooltip="For above of another Attention Sheet."),
+                RowsIO.Output(
+                    "rows", display_name="rows", tooltip="These rows, for the input above of another Attention Sheet."
+                ),
                 io.String.Output("table", display_name="table", tooltip="Each word's share of the attention, by row."),
             ],
         )

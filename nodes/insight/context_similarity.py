@@ -67,7 +67,7 @@ class ContextSimilarity(RefusingNode):
             ],
             outputs=[
                 io.Image.Output("chart", display_name="chart", tooltip="One line per word, one place per token."),
-                io.String.Output("table", display_name="table", tooltip="The same as a Markdown table."),
+                io.String.Output("table", display_name="table", tooltip="The chart's figures as a Markdown table."),
             ],
         )
 

@@ -97,7 +97,7 @@ def _sockets() -> list[io.Input]:
         io.Latent.Input(
             "latent",
             optional=True,
-            tooltip="What will be sampled: gives the size; what it shows is noised. In place of width, height.",
+            tooltip="What will be sampled: gives the size, in place of width and height, and what is noised. Optional.",
             extra_dict=showing({"": ["width", "height"]}),
         ),
         io.Image.Input(
@@ -106,5 +106,5 @@ def _sockets() -> list[io.Input]:
             tooltip="Pictures to noise in place of a latent; they need vae. Optional.",
             extra_dict=showing({"": ["width", "height"]}),
         ),
-        io.Vae.Input("vae", optional=True, tooltip="The model's VAE; for images only."),
+        io.Vae.Input("vae", optional=True, tooltip="The model's VAE. Needed when images are connected."),
     ]

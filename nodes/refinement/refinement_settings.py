@@ -50,7 +50,7 @@ class RefinementSettings:
         help="Height in pixels of what will be drawn; 0: the model's own. Without latent and images only.",
     )
     seed: int = integer(
-        0, low=0, high=2**63 - 1, help="Of the noise. Same seed, same result.", control_after_generate=False
+        0, low=0, high=2**63 - 1, help="Seed of the noise. Same seed, same result.", control_after_generate=False
     )
     adjustment: str = choice(
         (NONE, TEA),
@@ -108,8 +108,8 @@ class RefinementSettings:
     weighting: str = choice(
         (FIXED, BALANCED),
         help=(
-            "fixed: the weights below, as published. balanced (ours): attention_weight follows the gradients, so that "
-            "attention has the share below."
+            "fixed: embedding_weight and attention_weight, as published. balanced (ours): attention_weight follows the "
+            "gradients, so that attention has attention_share of them."
         ),
         advanced=True,
         shows={BALANCED: ["attention_share"]},

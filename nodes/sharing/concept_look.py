@@ -28,7 +28,7 @@ def look(query: Mapping[str, str]) -> dict[str, Any]:
         f"Trigger: {concept.phrase}",
         f"What it is: {kind or 'the file does not say; write it below'}",
         f"Made for: {card.base_model or 'the file does not say'}",
-        f"With: {'a LoRA' if outline.has_lora else 'the word alone'}",
+        f"With: {'a LoRA' if outline.has_lora else 'the embedding alone'}",
         *([card.description] if card.description else []),
     ]
     picture = picture_of(path, outline.metadata)

@@ -37,14 +37,18 @@ class LoadConcept(io.ComfyNode):
             search_aliases=["load lora with embedding", "import concept", "bundle embedding"],
             inputs=_inputs(),
             outputs=[
-                io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, where the file has one."),
+                io.Model.Output(
+                    "MODEL", display_name="model", tooltip="The model with the LoRA, where the file has one."
+                ),
                 io.Clip.Output("CLIP", display_name="clip", tooltip="For CLIP Text Encode."),
                 ConceptIO.Output(
                     "concept", display_name="concept", tooltip="For Concept Prompt and the other CoRe nodes."
                 ),
                 io.String.Output("prompt", display_name="prompt", tooltip="Write this in any prompt."),
                 io.String.Output("card", display_name="card", tooltip="What the file says about itself."),
-                io.Image.Output("preview", display_name="preview", tooltip="Its picture; white where it has none."),
+                io.Image.Output(
+                    "preview", display_name="preview", tooltip="The concept's picture; white where the file has none."
+                ),
                 io.Int.Output("resolution", display_name="resolution", tooltip=RESOLUTION),
             ],
         )

@@ -35,9 +35,11 @@ class LoadTimestepLora(io.ComfyNode):
                 strength_input(tooltip="How strongly it changes the model: 1 as trained, 0 not at all."),
             ],
             outputs=[
-                io.Model.Output("MODEL", display_name="model", tooltip="With the LoRA, for any sampler."),
+                io.Model.Output("MODEL", display_name="model", tooltip="The model with the LoRA, for any sampler."),
                 io.Clip.Output(
-                    "CLIP", display_name="clip", tooltip="With the text encoder's part, where the file has one."
+                    "CLIP",
+                    display_name="clip",
+                    tooltip="The text encoder, with the LoRA's part for it, where the file has one.",
                 ),
             ],
         )

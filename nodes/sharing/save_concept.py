@@ -55,7 +55,7 @@ class SaveConcept(io.ComfyNode):
                 io.Custom("LORA_MODEL").Input(
                     "lora",
                     optional=True,
-                    tooltip="What the U-Net learned, from U-Net Identity Finetune or core's Train LoRA. Optional.",
+                    tooltip="What the U-Net learned, from U-Net Identity Finetune or ComfyUI's Train LoRA. Optional.",
                 ),
                 io.Image.Input(
                     "preview",

@@ -58,12 +58,12 @@ def on_masks(masks: Sequence[Tensor] | None, images: Sequence[Tensor]) -> tuple[
     empty = sum(map(is_empty, singles))
     inverted = sum(looks_inverted(mask, picture) for mask, picture in zip(singles, pictures, strict=False))
     return (
-        f"{empty} of {len(singles)} masks are empty, as core's Load Image gives them for pictures without "
+        f"{empty} of {len(singles)} masks are empty, as ComfyUI's Load Image gives them for pictures without "
         "transparency: those pictures are learned whole."
         if empty
         else None,
-        f"{inverted} of {len(singles)} masks are white around their pictures and black in the middle, as core's Load "
-        "Image gives them for cut-outs: the background would be learned. Put core's Invert Mask between."
+        f"{inverted} of {len(singles)} masks are white around their pictures and black in the middle, as ComfyUI's "
+        "Load Image gives them for cut-outs: the background would be learned. Put ComfyUI's Invert Mask between."
         if inverted
         else None,
     )
@@ -177,7 +177,7 @@ def on_replaced(how: str | None, name: str) -> str | None:
         return None
     return (
         f"{name} is replaced: {how}. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} "
-        "typed, and core's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
+        "typed, and ComfyUI's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
     )
 
 

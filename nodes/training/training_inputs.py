@@ -42,7 +42,7 @@ def picture_inputs(shown_with_masks: Sequence[str] = ()) -> list[Any]:
         io.Mask.Input(
             "masks",
             optional=True,
-            tooltip="One mask per picture: white is the concept. Core's Load Image gives white where a picture is "
+            tooltip="One mask per picture: white is the concept. ComfyUI's Load Image gives white where a picture is "
             "transparent: put Invert Mask between for cut-outs. Optional.",
             extra_dict=_shown_when_connected(shown_with_masks),
         ),
@@ -147,8 +147,8 @@ def caption_templates(texts: Sequence[str] | None, pictures: int, default: str) 
         return [default] * pictures
     if len(captions) != pictures:
         raise ValueError(
-            f"captions: got {len(captions)} for {pictures} images; give one per image, as a list or one per line, or "
-            "none at all."
+            f"captions: got {len(captions)} for {pictures} pictures; give one per picture, as a list or one per "
+            "line, or none at all."
         )
     return [caption or default for caption in captions]
 

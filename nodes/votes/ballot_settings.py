@@ -12,7 +12,9 @@ from ..settings import file, integer, switch, text
 class BallotSettings:
     """Inputs of "Blind Vote", in the order in which they are shown."""
 
-    vote_name: str = text("vote", help="Of the files. Voters see it as the page's name, so it should name no method.")
+    vote_name: str = text(
+        "vote", help="Name of the files. Voters see it as the page's name, so it should name no method."
+    )
     first_name: str = text("first", help="What the results call the method of first. It is not in the page.")
     second_name: str = text("second", help="What the results call the method of second. It is not in the page.")
     super_category: str = text(
@@ -28,7 +30,7 @@ class BallotSettings:
         0,
         low=0,
         high=2**53,
-        help="Of the pairs' order, and of which method is on the left.",
+        help="Seed of the pairs' order, and of which method is on the left.",
         control_after_generate=False,
     )
     overwrite: bool = switch(False, help="Replace files of the same name. Off: a number is added to the new ones.")

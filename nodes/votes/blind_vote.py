@@ -33,7 +33,9 @@ class BlindVote(RefusingNode):
             is_output_node=True,
             inputs=[
                 io.Image.Input("first", tooltip="Pictures of one method, as a batch or a list."),
-                io.Image.Input("second", tooltip="Those of the other: as many, of the same prompts and seeds."),
+                io.Image.Input(
+                    "second", tooltip="Pictures of the other method: as many, of the same prompts and seeds."
+                ),
                 io.String.Input(
                     "prompts",
                     force_input=True,

@@ -103,7 +103,7 @@ def test_every_sentence_is_translated_whatever_its_values_are(translate, values,
             "own_prompts: 行 3: 'no place' 含 {} 0 次；请只在概念的位置写一次。",
         ),
         (
-            "image 2 (model): removed quotation marks; removed about the subject: fluffy brown",
+            "picture 2 (model): removed quotation marks; removed about the subject: fluffy brown",
             "图像 2（模型）：去除了引号；去除了关于主体的内容：fluffy brown",
         ),
         (

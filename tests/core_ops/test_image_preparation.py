@@ -113,8 +113,8 @@ def test_augmentation_turns_a_long_picture_without_shearing_it():
 @pytest.mark.parametrize(
     ("images", "masks", "side", "message"),
     [
-        ([], None, 32, "images: none came"),
-        ([torch.rand(0, 8, 8, 3)], None, 32, "images: none came"),
+        ([], None, 32, "images: got none"),
+        ([torch.rand(0, 8, 8, 3)], None, 32, "images: got none"),
         ([torch.rand(1, 7, 30, 3)], None, 32, r"picture 0 has 30×7 pixels"),
         ([torch.rand(1, 30, 30, 5)], None, 32, "5 channels"),
         ([torch.full((1, 30, 30, 3), float("nan"))], None, 32, "not finite"),

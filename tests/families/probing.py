@@ -55,7 +55,7 @@ class Sampling:
 
 
 def sample(loaded: Loaded, model: Any, sampling: Sampling, positive: Any = None, negative: Any = None) -> Tensor:
-    """As core's KSampler node does."""
+    """As ComfyUI's KSampler node does."""
     import comfy.sample
 
     s, texts = sampling, (positive or encode(loaded, PROMPT), negative or encode(loaded, NEGATIVE))

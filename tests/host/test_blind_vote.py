@@ -197,7 +197,7 @@ def test_it_is_counted_again_when_a_file_comes(votes):
     (
         ({"second": pictures(BLUE, 5)}, "second: got 5 for 6 pictures of first"),
         ({"prompts": ["a", "b"]}, "prompts: got 2 for 6 pictures"),
-        ({"references": []}, "references: none came"),
+        ({"references": []}, "references: got none"),
         ({"first": [torch.full((6, 16, 16, 3), math.nan)]}, "first: picture 0 .*finite"),
         ({"vote_name": "../mine"}, "vote_name"),
         ({"second_name": "CoRe"}, "second_name: both methods have the same name"),

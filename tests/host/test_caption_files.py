@@ -100,7 +100,7 @@ def test_captions_are_replaced_only_when_asked(folder):
 
 def test_pictures_that_are_not_in_the_folder_are_refused(folder):
     save(pictures(), CAPTIONS, folder.name)
-    with pytest.raises(ValueError, match="none of them is image 3"):
+    with pytest.raises(ValueError, match="none of them is picture 3"):
         save([*pictures()[:2], *pictures((40, 30), seed=1)], CAPTIONS, folder.name, overwrite=True)
     assert_paired(folder, CAPTIONS, pictures())
 

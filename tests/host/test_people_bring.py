@@ -51,7 +51,7 @@ def test_a_caption_of_two_lines_for_one_picture_is_one_caption(sd1):
 
 @pytest.mark.parametrize("captions", [FOUR[:3], ["\n".join(FOUR[:3])], ["a {}\nand", "a {}\nor"]])
 def test_another_number_of_captions_is_refused(sd1, captions):
-    with pytest.raises(ValueError, match=r"captions: got \d for 4 images; give one per image"):
+    with pytest.raises(ValueError, match=r"captions: got \d for 4 pictures; give one per picture"):
         trained_captions(sd1, captions)
 
 

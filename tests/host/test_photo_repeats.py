@@ -92,7 +92,7 @@ def test_a_training_draws_them_so_encodes_each_once_and_says_so_in_its_card(fold
 def test_what_belongs_to_other_pictures_is_refused(sd1):
     from core_personalization.nodes.concept import PhotoFacts
 
-    with pytest.raises(ValueError, match=r"^photos: it is about 3 pictures, and 2 came as images"):
+    with pytest.raises(ValueError, match=r"^photos: it is about 3 pictures, and images has 2"):
         embedding_run(sd1, [torch.rand(2, 64, 64, 3)], photos=PhotoFacts([1, 1, 3], ""))
 
 

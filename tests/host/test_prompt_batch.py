@@ -102,7 +102,7 @@ def test_complex_prompts_are_a_set_of_their_own():
 @pytest.mark.parametrize(
     ("inputs", "message"),
     (
-        ({"concept_text": " "}, "concept: none came"),
+        ({"concept_text": " "}, "concept: got none"),
         ({"concept_text": "x", "prompt_set": "own", "own_prompts": "a cat"}, r"own_prompts: line 1.*\{\} 0 times"),
         ({"concept_text": "x", "prompt_set": "own", "own_prompts": "\n"}, "own_prompts: there is no prompt"),
         ({"concept_text": "x", "prompt_set": "all"}, "prompt_set: 'all' is not one of"),

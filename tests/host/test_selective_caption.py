@@ -44,7 +44,7 @@ def test_the_answer_of_a_vision_language_model_is_repaired(reader):
     after = reader.cond_stage_model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     assert accepted_by_the_training_nodes(captions)
-    assert "image 2 (model)" in report and "removed about the subject: fluffy brown" in report
+    assert "picture 2 (model)" in report and "removed about the subject: fluffy brown" in report
 
 
 def test_typed_text_wins_over_captions_and_these_over_the_model(reader):
@@ -54,7 +54,7 @@ def test_typed_text_wins_over_captions_and_these_over_the_model(reader):
         own_captions="a {} in the snow\n\n-\n-\n",
     )
     assert captions == ["a {} in the snow", "a photo of a {} on a rug", CAPTION]
-    assert [f"image {n + 1} ({source})" in report for n, source in enumerate(("typed", "captions", "model"))] == [
+    assert [f"picture {n + 1} ({source})" in report for n, source in enumerate(("typed", "captions", "model"))] == [
         True
     ] * 3
 
@@ -122,7 +122,7 @@ def test_what_is_saved_and_loaded_by_core_is_taken_as_it_is(folder):
     images, texts = LoadImageTextDataSetFromFolderNode.execute(folder.name).args
     assert sorted(texts) == sorted(captions)
     again, report = execute(images, captions=texts)
-    assert again == texts and report.count("as it came") == 3
+    assert again == texts and report.count("as it was") == 3
 
 
 def test_where_to_save_is_settled_before_the_model_is_asked(folder, random_reader, monkeypatch):
@@ -148,12 +148,12 @@ def test_what_cannot_be_captioned_is_refused(clip, reader):
         with pytest.raises(ValueError, match=message):
             execute(*args, **settings)
 
-    refused("images: none came", [torch.rand(0, 8, 8, 3)])
+    refused("images: got none", [torch.rand(0, 8, 8, 3)])
     refused("images: picture 0 has 4×4 pixels", [torch.rand(1, 4, 4, 3)])
-    refused("image 1 of 3 has no text")
-    refused("image 2 of 3 has no text", captions=["a dog", "", "a dog"])
-    refused("own_captions: 2 lines for 3 images", own_captions="a {}\na {}")
-    refused("captions: got 2 for 3 images", captions=["a {}", "a {}"])
+    refused("picture 1 of 3 has no text")
+    refused("picture 2 of 3 has no text", captions=["a dog", "", "a dog"])
+    refused("own_captions: 2 lines for 3 pictures", own_captions="a {}\na {}")
+    refused("captions: got 2 for 3 pictures", captions=["a {}", "a {}"])
     refused("SD1ClipModel generates no text", vision_clip=clip)
     refused("clip: .* is not the text encoder", clip=reader, own_captions=OWN)
     refused("super_category", own_captions=OWN, super_category="(dog:1.2)")

@@ -92,7 +92,7 @@ def test_comfyuis_executor_shows_captions_and_passes_them_on(run):
     assert CAPTION in shown["3"]["text"][0]
     texts = [data for event, data in messages.sent if event == "progress_text"]
     assert [text.split(" · ")[0] for text in texts[:3]] == ["step 1/3", "step 2/3", "step 3/3"]
-    assert texts[-1].startswith("\n".join([CAPTION] * 3)) and "image 1 (model)" in texts[-1]
+    assert texts[-1].startswith("\n".join([CAPTION] * 3)) and "picture 1 (model)" in texts[-1]
 
 
 def test_cancel_stops_between_two_images_and_saves_nothing(run, folder):

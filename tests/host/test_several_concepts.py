@@ -291,8 +291,8 @@ def test_a_prompt_takes_several(sd1):
     ("also", "message"),
     [
         (lambda cat, models: also_trained(cat, captions=["a {}"] * 3), r"also: 'my-cats': captions: got 3 for 2"),
-        (lambda cat, models: also_trained(cat, [torch.zeros(0, 64, 64, 3)]), r"also: 'my-cats': images: none came"),
-        (lambda cat, models: also_trained(replace(cat, name="My-Dog")), r"also: 'My-Dog' came twice"),
+        (lambda cat, models: also_trained(cat, [torch.zeros(0, 64, 64, 3)]), r"also: 'my-cats': images: got none"),
+        (lambda cat, models: also_trained(replace(cat, name="My-Dog")), r"also: 'My-Dog' is connected twice"),
         (
             lambda cat, models: also_trained(replace(cat, vectors={"clip_l": torch.zeros(1, 8)})),
             r"also: 'my-cats': concept: .* is an embedding for clip_l of width 8",
@@ -301,7 +301,7 @@ def test_a_prompt_takes_several(sd1):
             lambda cat, models: also_trained(
                 cat, also=also_trained(replace(cat, name="c"), also=also_trained(replace(cat, name="d")))
             ),
-            r"also: 4 concepts came, and one training takes 3",
+            r"also: got 4 concepts, and one training takes 3",
         ),
     ],
     ids=["captions", "images", "twice", "width", "four"],

@@ -46,7 +46,7 @@ def test_it_shows_the_captions_learns_with_them_and_draws(server, workflow, exec
     (picture,) = {image["filename"] for image in execution.outputs[of_type(workflow, "SaveImage")[0]]["images"][:1]}
     assert (server.process.output / picture).is_file()
     (report,) = execution.outputs["report"]["text"]
-    assert report.count("(typed): as it came") == 4 and "Length bound" not in report
+    assert report.count("(typed): as it was") == 4 and "Length bound" not in report
 
 
 def test_the_captions_count_in_training(server, workflow, execution):
@@ -68,5 +68,5 @@ def test_a_missing_line_is_refused_with_its_name(server, workflow):
     other = json.loads(json.dumps(workflow))
     inputs = of_type(other, "CoReSelectiveCaption")[1]
     inputs["own_captions"] = inputs["own_captions"].rsplit("\n", 1)[0]
-    with pytest.raises(WorkflowError, match="own_captions: 3 lines for 4 images"):
+    with pytest.raises(WorkflowError, match="own_captions: 3 lines for 4 pictures"):
         server.client.submit(other)

@@ -10,7 +10,7 @@ from families.load import load_family
 from safetensors.torch import save_file
 
 REFUSED = [
-    ({"images": [torch.zeros(0, 64, 64, 3)]}, "images: none came"),
+    ({"images": [torch.zeros(0, 64, 64, 3)]}, "images: got none"),
     ({"images": [torch.rand(1, 4, 64, 3)]}, "at least 8×8"),
     ({"masks": [torch.rand(1, 64, 64)]}, "masks: got 1 for 2"),
     ({"caption_template": "a photo of a dog"}, "caption_template: .* has {} 0 times"),

@@ -147,7 +147,7 @@ REFUSED = [
     ({"scope": "text encoder"}, "scope: 'text encoder'"),
     ({"form": "LoRA", "save": "whole U-Net"}, "save: 'whole U-Net' needs form"),
     ({"class_caption": "a {}"}, "class_caption: it holds {}"),
-    ({"class_images": [torch.zeros(0, 64, 64, 3)]}, "class_images: none came"),
+    ({"class_images": [torch.zeros(0, 64, 64, 3)]}, "class_images: got none"),
     ({"caption_template": "a photo"}, "caption_template: .* has {} 0 times"),
     ({"alignment_mean": 2.0}, "alignment_mean: the regularizer needs the super-category 'teddy bear'"),
     ({"optimizer": "AdamW 8-bit"}, "optimizer: .*bitsandbytes.*Adafactor"),

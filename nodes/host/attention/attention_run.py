@@ -164,7 +164,9 @@ class AttentionRun:
             return (
                 "the sampling had no unconditional part; ComfyUI leaves it out at CFG 1. Raise cfg or watch the other."
             )
-        return "the sampling did not use the watched prompt in the watched steps; watch others, with a core sampler."
+        return (
+            "the sampling did not use the watched prompt in the watched steps; watch others, with ComfyUI's samplers."
+        )
 
     def _maps(self, q: Tensor, k: Tensor, weights: Tensor, extra: Mapping[str, Any]) -> Tensor:
         """One layer's maps of an entry's rows, [B, T, H, h, w] in main memory. weights: see `_word_weights`."""

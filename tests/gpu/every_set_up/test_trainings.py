@@ -82,7 +82,7 @@ def test_models_of_a_loader_that_cannot_load_again_train(embeddings):
 
 @pytest.fixture(scope="module")
 def text_on_cpu(smallest_file, embeddings) -> Models:
-    """As core's loaders give it for device = cpu, and ComfyUI by itself on GTX 16xx and 10xx."""
+    """As ComfyUI's loaders give it for device = cpu, and ComfyUI by itself on GTX 16xx and 10xx."""
     cpu = torch.device("cpu")
     return load_file(SMALLEST, smallest_file, str(embeddings), load_device=cpu, offload_device=cpu)
 
@@ -103,7 +103,7 @@ def test_a_text_encoder_on_the_cpu_is_optimized_for_a_prompt(text_on_cpu, models
 
 
 def test_pictures_and_masks_on_the_card_train(models):
-    """As core's nodes hand them over under --gpu-only."""
+    """As ComfyUI's nodes hand them over under --gpu-only."""
     images = [picture.cuda() for picture in finetuning.pictures(2)]
     given: dict[str, Any] = {"images": images, "masks": [torch.rand(1, 64, 64, device="cuda")] * 2}
     more = {"class_images": images, "augmentation": 4, "fit": "pad"}
