@@ -27,9 +27,9 @@ from .world.networks.judge import ATTRIBUTES, Judge
 BEACH = "on the beach"
 METHOD_OF = {"Textual Inversion": "Textual Inversion", "CoRe, balanced": "CoRe, stage 1"}
 """Names here → names in the quality benchmark, which has the settings."""
-CLASS_WORD, MENDED = "class word", "Textual Inversion, mended at test time"
+CLASS_WORD, REFINED = "super-category", "Textual Inversion, refined at test time"
 SHARES = ("concept", "place", "other_words")
-MEANS = ("concept_on_thing", "similarity", "identity", "place_right", "on_the_beach", "in_a_hat")
+MEANS = ("concept_on_itself", "similarity", "identity", "place_right", "on_the_beach", "in_a_hat")
 PROTOCOL = Protocol("attention", tiers=(), embedding_steps=200, regularization_batch=1, sampling_steps=15)
 """Published rate and batch; 200 of 300 steps, and one picture of the batch for L_attn: minutes on a processor."""
 
@@ -38,9 +38,9 @@ PROTOCOL = Protocol("attention", tiers=(), embedding_steps=200, regularization_b
 class Row:
     """One subject with one prompt. Shares, of all tokens' attention, and accuracies are means over pictures.
 
-    concept_on_thing: how much of the concept's own attention falls where things of the kind are on average.
-    similarity: mean cosine of the tokens after {} with those beside the class word. identity: the judge's mean cosine
-    with the thing itself in all places. place_right: it sees the prompt's place; on_the_beach, in_a_hat: what only the
+    concept_on_itself: how much of the concept's own attention falls where its kind stands on average.
+    similarity: mean cosine of the tokens after {} with those beside the super-category. identity: the judge's mean cosine
+    with the concept itself in all places. place_right: it sees the prompt's place; on_the_beach, in_a_hat: what only the
     references had.
     """
 
@@ -50,7 +50,7 @@ class Row:
     concept: float
     place: float
     other_words: float
-    concept_on_thing: float
+    concept_on_itself: float
     similarity: float
     identity: float
     place_right: float
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Subject:
-    """What stands in {}: the class word, or a learned concept; test_time: refined for each prompt."""
+    """What stands in {}: the super-category, or a learned concept; test_time: refined for each prompt."""
 
     name: str
     phrase: str
@@ -96,8 +96,8 @@ def trained_subjects(host: Host, concept: str, protocol: Protocol, folder: Path)
     }
     subjects = [Subject(name, trained.concept.token, trained) for name, trained in learned.items()]
     overfitted = subjects[0]
-    mended = Subject(MENDED, overfitted.phrase, overfitted.trained, test_time=True)
-    return [Subject(CLASS_WORD, CONCEPTS[concept][0]), overfitted, mended, *subjects[1:]]
+    refined = Subject(REFINED, overfitted.phrase, overfitted.trained, test_time=True)
+    return [Subject(CLASS_WORD, CONCEPTS[concept][0]), overfitted, refined, *subjects[1:]]
 
 
 class Observer:
@@ -126,7 +126,7 @@ class Observer:
             template,
             len(pictures),
             **_shares(captured, *shown),
-            concept_on_thing=_on_thing(captured.maps()[:, shown[0], 0], self._kind),
+            concept_on_itself=_on_itself(captured.maps()[:, shown[0], 0], self._kind),
             similarity=self._similarity(conditioning, template),
             **self._judged(pictures, place_of(template)),
         )
@@ -180,7 +180,7 @@ def _shares(captured: Any, concept: int, place: int) -> dict[str, float]:
     return {"concept": shares[concept], "place": shares[place], "other_words": words - shares[concept]}
 
 
-def _on_thing(maps: Tensor, kind: str) -> float:
+def _on_itself(maps: Tensor, kind: str) -> float:
     """maps: [B, h, w]."""
     mask = interpolate(silhouette(kind)[None, None], maps.shape[1:], mode="area")[0]
     return float(((maps * mask).sum(dim=(1, 2)) / maps.sum(dim=(1, 2))).mean())

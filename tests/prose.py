@@ -39,7 +39,7 @@ def words(text: str) -> list[str]:
 
 
 def sentences(text: str) -> Iterator[str]:
-    for block in blocks(text, code="x"):
+    for block in blocks(text, code="X"):
         start = 0
         for end in END.finditer(block):
             yield block[start : end.end()].strip()

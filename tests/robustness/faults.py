@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from robustness.subjects import FINETUNE, OPTIMIZE, PROBE, TRAIN, Subject
 
 STEP = (
-    "What was learned up to the last whole step, as a file of that step; and its state: Run goes on from there, "
+    "What was learned up to the last whole step, as a file of that step, and its state. Run goes on from there, "
     "bit for bit as if nothing had happened."
 )
 STATE = "The state, in the system's temporary folder: Run finds it there, and goes on bit for bit."
