@@ -25,7 +25,8 @@ PROTOCOLS = {
     "Strength with biased references": ("strength", "biased"),
     "Twelve concepts": ("coat", "diverse"),
     "The quick start": ("quick_start", "diverse"),
-    "Every method's word": ("methods", "diverse"),
+    "Every method's embedding": ("methods", "diverse"),
+    "The U-Net after it": ("methods", "diverse"),
 }
 """Heading → protocol and references of the rows under it."""
 
