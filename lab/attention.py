@@ -39,9 +39,9 @@ class Row:
     """One subject with one prompt. Shares, of all tokens' attention, and accuracies are means over pictures.
 
     concept_on_itself: how much of the concept's own attention falls where its kind stands on average.
-    similarity: mean cosine of the tokens after {} with those beside the super-category. identity: the judge's mean cosine
-    with the concept itself in all places. place_right: it sees the prompt's place; on_the_beach, in_a_hat: what only the
-    references had.
+    similarity: mean cosine of the tokens after {} with those beside the super-category. identity: the judge's mean
+    cosine with the concept itself in all places. place_right: it sees the prompt's place; on_the_beach, in_a_hat: what
+    only the references had.
     """
 
     subject: str

@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 ABBREVIATIONS = r"(?<!\bet al)(?<!\bEq)(?<!\bApp)(?<!\bvs)(?<!\be\.g)(?<!\bi\.e)"
-END = re.compile(rf"{ABBREVIATIONS}[.!?…][)*”\"']*(?=\s+[^a-zα-ω]|$)| · ")
+END = re.compile(rf"{ABBREVIATIONS}[.!?…][)*”\"']*(?=\s+(?:[^a-zα-ω]|\w+:)|$)| · ")
 
 
 def blocks(text: str, code: str | None = None, alt: bool = False) -> Iterator[str]:

@@ -18,9 +18,9 @@ class PromptBatchSettings:
     prompt_set: str = choice(
         ("animate", "inanimate", "person", "complex animate", "complex inanimate", "style", OWN_PROMPTS),
         help=(
-            "The 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for objects; 20 of this "
-            "project's for people; 20 with dressing, postures, places and several changes at once, as in CoRe's "
-            "figures; 20 of things to show in a style; or your own."
+            "animate, inanimate: the 20 evaluation prompts of CoRe's Table 4 for living things and dolls, or for "
+            "objects. complex: 20 with dressing, postures, places and several changes at once, as in CoRe's figures. "
+            "20 of this project's for people, 20 for what to show in a style. Or your own."
         ),
         shows={OWN_PROMPTS: ["own_prompts"]},
         label="Set of prompts",

@@ -147,7 +147,7 @@ def all_alignment(settings: FinetuneSettings, concepts: Sequence[TrainedConcept]
             if list(after) != category:
                 raise ValueError(
                     f"alignment_mean: the regularizer needs the super-category {quoted(each.concept.super_category)} "
-                    "right after the concept in every caption; train the concept with 'AttnDreamBooth stage 1', write "
+                    "right after the concept in every caption. Train the concept with 'AttnDreamBooth stage 1', write "
                     f"'{{}} {each.concept.super_category}' in caption_template and captions, or set both alignment "
                     "weights to 0."
                 )

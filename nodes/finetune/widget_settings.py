@@ -101,7 +101,7 @@ class FinetuneWidgets:
         step=0.05,
         help=(
             "LoRA and DoRA: the part of the numbers between their two matrices that is left out in a step, against "
-            "learning the photos by heart; kohya's network_dropout, often 0.1 to 0.5. 0: off."
+            "learning the photos by heart. It is kohya's network_dropout, often 0.1 to 0.5. 0: off."
         ),
         advanced=True,
     )

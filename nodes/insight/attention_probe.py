@@ -45,7 +45,9 @@ class ContextAttentionProbe(RefusingNode):
                 *schema_inputs(ProbeSettings),
             ],
             outputs=[
-                io.Model.Output("model", display_name="model", tooltip="The same model, watched. For any sampler."),
+                io.Model.Output(
+                    "model", display_name="model", tooltip="The connected model, watched. For any sampler."
+                ),
                 ProbeIO.Output("probe", display_name="probe", tooltip="For Attention Maps; filled while sampling."),
             ],
             hidden=[io.Hidden.unique_id],

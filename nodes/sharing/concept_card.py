@@ -67,7 +67,7 @@ class ConceptCard:
         if not (kind := typed.strip() or self.super_category):
             raise ValueError(
                 "super_category: the file does not say what kind of thing it is, as files of other programs do not; "
-                "write it in a word, such as dog."
+                "write it in plain words, such as dog."
             )
         _check("super_category", "super_category", kind)
         return dataclasses.replace(self, super_category=kind)

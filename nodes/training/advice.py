@@ -39,7 +39,7 @@ def on_category(words: str) -> str | None:
     if len(words.split()) > MOST_WORDS:
         return f"{quoted(words)} is a sentence; say what it is in one or a few words, such as dog."
     if not words.isascii():
-        return f"{quoted(words)} is not plain English, which models read best; say what it is in a word such as dog."
+        return f"{quoted(words)} is not plain English, which models read best; say what it is in English, such as dog."
     return None
 
 
@@ -154,7 +154,7 @@ def on_few_steps(name: str) -> str | None:
         return None
     return (
         f"by its name, {quoted(name)} is made for few steps ({kind[0]}), which a training of the U-Net makes it forget "
-        f"bit by bit: train the model that it was made from, and use the result here. Previews: about 8 in "
+        f"bit by bit. Train the model that it was made from, and use the result here. Previews: about 8 in "
         f"“{LABELS['preview_steps']}”, 1 to 2 in “{LABELS['preview_guidance']}”."
     )
 
@@ -176,7 +176,7 @@ def on_replaced(how: str | None, name: str) -> str | None:
     if how is None:
         return None
     return (
-        f"{name} is replaced: {how}. Concept Prompt and Load Concept give the new one; a prompt with embedding:{name} "
+        f"{name} is replaced: {how}. Concept Prompt and Load Concept give the new one. A prompt with embedding:{name} "
         "typed, and ComfyUI's Load LoRA, go on with the old until they are changed or ComfyUI is started again."
     )
 

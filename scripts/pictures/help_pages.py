@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from driver.mini_world import CONCEPT
+from matplotlib.figure import Figure
 from PIL import Image
 from preparation.by_place import ROOT, load_package
 from torch import Tensor
@@ -32,7 +33,7 @@ def train_embedding(runs: Runs) -> Image.Image:
 def unet_identity_finetune(runs: Runs) -> Image.Image:
     before, after = (runs.of(WORD_AND_LORA).pictures(f"{when} (pictures)") for when in ("Before", "After"))
     sheet = Sheet(WIDTH).row(references()).line("the same prompt and seeds, before and after", 17, accent=True)
-    return sheet.row([*before, *after], ["the word alone", "", "with the LoRA", ""]).image()
+    return sheet.row([*before, *after], ["the embedding alone", "", "with the LoRA", ""]).image()
 
 
 def also_train(runs: Runs) -> Image.Image:
@@ -43,11 +44,24 @@ def also_train(runs: Runs) -> Image.Image:
 def test_time_optimize(runs: Runs) -> Image.Image:
     run = runs.of(IGNORED)
     before, after = (run.pictures(f"{title} (pictures)") for title in ("As it is", "Refined"))
-    rows = re.findall(r"\| (L_\w+) \| (\S+) \| (\S+) \| (\S+) \|", run.text("What was refined"))
     sheet = Sheet(WIDTH).row([*before, *after], ["as it is", "", "refined for this prompt", ""])
-    for name, start, end, change in rows:
-        sheet.line(f"{name}  {start} → {end}  ({change})", 15, mono=True)
-    return sheet.image()
+    rows = re.findall(r"\| ([\w ()]+) \| (0\.\d+) \| (0\.\d+) \|\n", run.text("What was refined") + "\n")
+    return sheet.wide(read_before_and_after(rows)).image()
+
+
+def read_before_and_after(rows: list[tuple[str, str, str]]) -> Image.Image:
+    """rows: of each word its similarity before and after."""
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.subplots()
+    for column, label, colour in ((1, "as it is", "0.6"), (2, "refined for this prompt", "#e08a00")):
+        axes.plot([row[0] for row in rows], [float(row[column]) for row in rows], "o-", label=label, color=colour)
+    axes.set_ylabel("similarity")
+    axes.set_title("how each word is read, compared with the same prompt with “dog”", fontsize=10)
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    return Image.open(drawn).convert("RGB")
 
 
 def context_attention_probe(runs: Runs) -> Image.Image:

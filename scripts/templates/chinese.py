@@ -38,7 +38,7 @@ GROUPS: Mapping[str, str] = {
     "3 · How good is it?": "3 · 效果如何？",
     "3 · Which is best?": "3 · 哪个最好？",
     "3 · Draw both, watched": "3 · 绘制两者并观察",
-    "3 · Refine it": "3 · 修复",
+    "3 · Refine it": "3 · 优化",
     "3 · What they attend to": "3 · 它们关注什么",
     "4 · Use it in any prompt": "4 · 用于任意提示词",
     "4 · What they attend to": "4 · 它们关注什么",
@@ -105,13 +105,13 @@ TITLES: Mapping[str, str] = {
     "Concept above, its kind below": "上为概念，下为其类别",
     "Share of each token": "各词元的占比",
     "Step by step": "逐步画面",
-    "Refined for this prompt": "为此提示词修复",
-    "What was refined": "修复了什么",
+    "Refined for this prompt": "为此提示词优化",
+    "What was refined": "优化了什么",
     "As it is": "原样",
-    "Refined": "修复后",
-    "As it is above, refined below": "上为原样，下为修复后",
+    "Refined": "优化后",
+    "As it is above, refined below": "上为原样，下为优化后",
     "As it is (pictures)": "原样（图像）",
-    "Refined (pictures)": "修复后（图像）",
+    "Refined (pictures)": "优化后（图像）",
     "Draw and score": "绘制并评分",
     "One picture at a time": "每次一张图像",
     "Scores": "评分",
@@ -139,26 +139,26 @@ NOTES: Mapping[str, str] = {
         "2. 取一个名称，并写明它是什么。\n"
         "3. **运行**。之后在任意提示词中写 `embedding:my-dog`。"
     ),
-    "A word for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose preset *CoRe stage "
-    "2* for the published full weights.\n\n"
+    "An embedding for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose "
+    "preset *CoRe stage 2* for the published full weights.\n\n"
     "One node for both: search *CoRe in two stages*.": (
-        "先学一个词，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可选预设 *CoRe stage 2*，即论"
+        "先学一个嵌入，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可选预设 *CoRe stage 2*，即论"
         "文公布的完整权重。\n\n"
         "一个节点完成两者：搜索 *CoRe in two stages*。"
     ),
-    "A word for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first in your prompt, "
-    "`{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.": (
-        "先为每个学一个词，再学一个认识两者的 LoRA。*同时训练*带来第二个；提示词中 `{}` 是第一个，`{2}` 是第二个。\n\n"
-        "还有第三个？再加一个*同时训练*，连接到前一个的 `also`。"
+    "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first "
+    "in your prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.": (
+        "先为每个学一个嵌入，再学一个认识两者的 LoRA。*同时训练*带来第二个；提示词中 `{}` 是第一个，`{2}` "
+        "是第二个。\n\n还有第三个？再加一个*同时训练*，连接到前一个的 `also`。"
     ),
     "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\n"
     "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings.": (
         "用于 SDXL 及其微调模型，需 12 GB 以上显存。照片最好有 1024 像素或更多。\n\n"
         "图像全黑？请用为 fp16 制作的 VAE（*加载VAE*）。只有 8 GB？在两次训练中都将 `offload` 设为 1。"
     ),
-    "A word before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\n"
+    "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\n"
     "Set as LoRAs for 8 GB. With 24 GB choose both presets again for the published full weights.": (
-        "先学 *dog* 前面的一个词，再学关注的位置，最后学外观（Pang et al. 2024）。\n\n"
+        "先学 *dog* 前面的嵌入，再学关注的位置，最后学外观（Pang et al. 2024）。\n\n"
         "已设为 8 GB 可用的 LoRA。有 24 GB 时，重新选择两个预设，即得到论文公布的完整权重。"
     ),
     "Teaches a rare word: *sks dog* (Ruiz et al. 2023). Dogs of the model itself, drawn first, keep other dogs as "
@@ -176,14 +176,14 @@ NOTES: Mapping[str, str] = {
         "同一张沙发上的四张照片会把沙发也教给模型。描述说明您的狗*以外*的一切（SID，Kim et al. 2024）：每张照片一"
         "行，按照片的顺序。也可以连接视觉语言模型。"
     ),
-    "Which method suits your thing and your model? Choose one in each training: its published values fill in. The "
+    "Which method suits your concept and your model? Choose one in each training: its published values fill in. The "
     "same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.": (
-        "哪种方法适合您的东西和模型？在每次训练中各选一种：会填入其公布的值。照片、提示词和种子相同。\n\n"
+        "哪种方法适合您的概念和模型？在每次训练中各选一种：会填入其公布的值。照片、提示词和种子相同。\n\n"
         "XTI 和 NeTI 有自己的模板。"
     ),
-    "Each layer of the U-Net has a word of its own (XTI), or a small network gives it by layer and timestep (choose "
-    "method *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
-        "U-Net 的每一层都有自己的词（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）；模型不变。由*应用概念*"
+    "Each layer of the U-Net has an embedding of its own (XTI), or a small network gives it by layer and "
+    "timestep (choose method *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
+        "U-Net 的每一层都有自己的嵌入（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）；模型不变。由*应用概念*"
         "画出。"
     ),
     "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then the "
@@ -196,16 +196,16 @@ NOTES: Mapping[str, str] = {
     ),
     "The same prompt and seed, as it is and refined for this prompt. A low line in the chart, or a small share in the "
     "maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.": (
-        "提示词和种子相同，分别为原样和为此提示词修复后。图表中偏低的线，或注意力图中偏小的占比，就是被忽略的词。"
+        "提示词和种子相同，分别为原样和为此提示词优化后。图表中偏低的线，或注意力图中偏小的占比，就是被忽略的词。"
         "仍被忽略？将 `steps` 提高到 20 或 50。"
     ),
     "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
     "once (about 700 MB).": (
         "有几分像您的狗，又有几分符合提示词？评分需要 CLIP 和 DINO：打开一次 `allow_downloads`（约 700 MB）。"
     ),
-    "A training saves its word on the way (`save_every`). Choose three of those files: each draws the same prompts "
-    "and is scored. Switch `allow_downloads` on once for CLIP and DINO.": (
-        "训练会在途中保存它的词（`save_every`）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
+    "A training saves its embedding on the way (`save_every`). Choose three of those files: each draws the "
+    "same prompts and is scored. Switch `allow_downloads` on once for CLIP and DINO.": (
+        "训练会在途中保存它的嵌入（`save_every`）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
         "`allow_downloads` 以取得 CLIP 和 DINO。"
     ),
     "Say all that each picture shows, one line per picture: the style is what is left.\n\n"

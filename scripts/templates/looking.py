@@ -215,8 +215,8 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     first, width, show = 310, 298, 1212
     graph.note(
         *((0, 820), (270, 130)),
-        "A training saves its word on the way (`save_every`). Choose three of those files: each draws the same prompts "
-        "and is scored. Switch `allow_downloads` on once for CLIP and DINO.",
+        "A training saves its embedding on the way (`save_every`). Choose three of those files: each draws the "
+        "same prompts and is scored. Switch `allow_downloads` on once for CLIP and DINO.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     scored, drawings, loaded = scored_drawing(known), [], []

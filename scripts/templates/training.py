@@ -122,7 +122,7 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
-        "Each layer of the U-Net has a word of its own (XTI), or a small network gives it by layer and timestep "
+        "Each layer of the U-Net has an embedding of its own (XTI), or a small network gives it by layer and timestep "
         "(choose method *NeTI*); the model stays untouched. *Apply Concept* draws it.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
@@ -159,8 +159,8 @@ def two_methods(known: Mapping[str, Any]) -> Graph:
     draw, show = 992, 1276
     graph.note(
         *((0, 820), (270, 130)),
-        "Which method suits your thing and your model? Choose one in each training: its published values fill in. The "
-        "same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.",
+        "Which method suits your concept and your model? Choose one in each training: its published values fill "
+        "in. The same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     others = {"steps": 400, "batch_size": 4, "learning_rate": 0.04}
@@ -198,8 +198,8 @@ def two_methods(known: Mapping[str, Any]) -> Graph:
 def word_and_lora(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my dog - word and LoRA", known)
     note = (
-        "A word for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose preset *CoRe "
-        "stage 2* for the published full weights.\n\nOne node for both: search *CoRe in two stages*."
+        "An embedding for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose "
+        "preset *CoRe stage 2* for the published full weights.\n\nOne node for both: search *CoRe in two stages*."
     )
     return _two_stages(graph, note, SD15, NAME, word=CORE, looks={})
 
@@ -256,8 +256,8 @@ def two_pets(known: Mapping[str, Any]) -> Graph:
     second, learn, tune, draw = 304, 608, 922, 1246
     graph.note(
         *((learn, 700), (270, 170)),
-        "A word for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first in your "
-        "prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.",
+        "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first "
+        "in your prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.",
     )
     loader = checkpoint(graph, (0, 0), 270)
     dog = photos(graph, title="Your dog's photos")
@@ -331,8 +331,8 @@ def three_stages(known: Mapping[str, Any]) -> Graph:
     learn, look, tune, draw = 304, 628, 952, 1292
     graph.note(
         *((0, 820), (270, 130)),
-        "A word before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 GB. With "
-        "24 GB choose both presets again for the published full weights.",
+        "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 "
+        "GB. With 24 GB choose both presets again for the published full weights.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     name = f"{NAME}-attn"

@@ -8,7 +8,7 @@ import pytest
 from driver.quick_start import TEMPLATES, WORKFLOW
 
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.json"))
-CATEGORY = "Train your own thing (CoRe)"
+CATEGORY = "Train your own concept (CoRe)"
 SMALLEST_LETTERS, LEAST_HEIGHT = 12, 9
 """Pixels: of a field's letters as the editor draws them at full size, and as they must be when a template opens."""
 # Of every node: whether its type is registered, and whether the editor draws it red.

@@ -13,8 +13,9 @@ INTRODUCTION = """# When something goes wrong
 Made by `python tests/robustness/fault_table.py` from the list of faults in `tests/robustness/faults.py`. The tests
 inject each of them while a node works, and hold the node to this table.
 
-After every one of them your models are bit for bit what they were, and no hook or patch is left in them. No half file has
-the name of a whole one. The next run gives bit for bit what it gives after a fresh start. When a training stops early, its node says what was kept, and how to continue.
+After every one of them your models are bit for bit what they were, and no hook or patch is left in them. No half file
+has the name of a whole one. The next run gives bit for bit what it gives after a fresh start. When a training stops
+early, its node says what was kept, and how to continue.
 """
 
 

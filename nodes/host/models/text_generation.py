@@ -33,7 +33,7 @@ def validate_reader(clip: CLIP) -> None:
     """Raises ValueError unless the text encoder generates text, and reads pictures with it."""
     kind = type(clip.cond_stage_model).__name__
     remedy = (
-        "load a vision-language model that ComfyUI's Generate Text takes with an image, such as Qwen3-VL or Gemma 3."
+        "load a vision-language model that ComfyUI's Generate Text takes with a picture, such as Qwen3-VL or Gemma 3."
     )
     generators = [module for module in clip.cond_stage_model.modules() if isinstance(module, BaseGenerate)]
     if not generators:
