@@ -124,7 +124,7 @@ def test_it_is_spelled_right(shown):
 
 @pytest.fixture(scope="module")
 def checks() -> dict[str, bool]:
-    """Clichés, needless words, words written twice or for another; not quotation marks: they are as people type them."""
+    """Clichés, needless words, words written twice or for another; not quotation marks, which people type straight."""
     CheckRegistry().register_many(__register__)
     return {**DEFAULT["checks"], "typography": False}
 
@@ -132,7 +132,7 @@ def checks() -> dict[str, bool]:
 @pytest.mark.parametrize("name", TEXTS)
 def test_it_has_no_mistake_of_style(checks, name):
     codes = itertools.cycle(("Xa", "Xb", "Xc"))
-    between = "\n\n~\n\n"  # Else the end of one text and the start of the next may be a word written twice; so X, X.
+    between = "\n\n~\n\n"  # Else a text's end and the next one's start may be a word written twice; so X, X.
     text = re.sub(r"\bX\b|\{\d*\}|\d*\.?\d+", lambda _: next(codes), between.join(TEXTS[name]))
     found = LintFile(name, text).lint({"max_errors": 100, "checks": checks})
     assert [(result.check_result.message, text[slice(*result.check_result.span)]) for result in found] == []
