@@ -1,6 +1,7 @@
-"""The public address in the pack's metadata, as ComfyUI's registry shows it: python scripts/registry.py URL
+"""The public address wherever it is needed: python scripts/registry.py URL
 
-Writes [project.urls], Icon and Banner into pyproject.toml; part of a release (CONTRIBUTING.md). URL: of the public
+Writes [project.urls], Icon and Banner into pyproject.toml, as ComfyUI's registry shows them. README, CITATION.cff and
+the issue templates get the address in place of REPOSITORY. Part of a release (CONTRIBUTING.md). URL: of the public
 repository on GitHub. Without one, that of the git remote "origin".
 """
 
@@ -12,16 +13,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BRANCH = "main"
+PLACE = "REPOSITORY"
+WITH_PLACE = ("README.md", "CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml")
+
+
+def public_address(repository: str) -> str:
+    """https://github.com/OWNER/NAME. Raises ValueError for another kind of URL."""
+    found = re.fullmatch(r"(?:https://github\.com/|git@github\.com:)([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
+    if not found:
+        raise ValueError(f"{repository!r} is not the address of a repository on GitHub: https://github.com/OWNER/NAME")
+    return "https://github.com/{}/{}".format(*found.groups())
 
 
 def with_addresses(pyproject: str, repository: str) -> str:
     """The file's text with these addresses in place of any that it has. Raises ValueError for another kind of URL."""
-    found = re.fullmatch(r"(?:https://github\.com/|git@github\.com:)([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
-    if not found:
-        raise ValueError(f"{repository!r} is not the address of a repository on GitHub: https://github.com/OWNER/NAME")
-    owner, name = found.groups()
-    address = f"https://github.com/{owner}/{name}"
-    raw = f"https://raw.githubusercontent.com/{owner}/{name}/{BRANCH}/docs/images"
+    address = public_address(repository)
+    raw = f"{address.replace('github.com', 'raw.githubusercontent.com')}/{BRANCH}/docs/images"
     urls = {"Repository": address, "Documentation": f"{address}#readme", "Issues": f"{address}/issues"}
     text = re.sub(r"\[project\.urls\]\n(?:\w+ = .*\n)*\n?", "", pyproject)
     text = re.sub(r"^(?:Icon|Banner) = .*\n", "", text, flags=re.MULTILINE)
@@ -45,14 +52,19 @@ def _origin() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url", nargs="?", help='default: that of the git remote "origin"')
-    path = ROOT / "pyproject.toml"
+    repository = parser.parse_args().url or _origin()
     try:
-        text = with_addresses(path.read_text(encoding="utf-8"), parser.parse_args().url or _origin())
+        texts = {"pyproject.toml": with_addresses((ROOT / "pyproject.toml").read_text(encoding="utf-8"), repository)}
+        for name in WITH_PLACE:
+            texts[name] = (ROOT / name).read_text(encoding="utf-8").replace(PLACE, public_address(repository))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    path.write_text(text, encoding="utf-8", newline="\n")
-    print(f"{path} has the addresses.")
+    for name, text in texts.items():
+        (ROOT / name).write_text(text, encoding="utf-8", newline="\n")
+    print(
+        f"{', '.join(texts)} have the address. Once written, another one is put there by hand, but in pyproject.toml."
+    )
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 import zipfile
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import comfy_cli.file_utils
 import pytest
+import yaml
 from comfy_cli.registry.config_parser import extract_node_configuration
 from core_personalization import OLDEST_COMFYUI
 from pack_archive import pack_archive
-from registry import with_addresses
+from registry import PLACE, WITH_PLACE, public_address, with_addresses
 
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # of comfy-cli
 
@@ -142,6 +144,40 @@ def test_filling_in_an_address_again_replaces_it():
     once = with_addresses(text, "git@github.com:other/name.git")
     assert with_addresses(once, REPOSITORY) == with_addresses(text, REPOSITORY)
     assert "other" in once and "other" not in with_addresses(once, REPOSITORY)
+
+
+def test_the_address_has_a_place_wherever_it_is_needed():
+    assert public_address("git@github.com:someone/core-personalization.git") == REPOSITORY
+    for name in WITH_PLACE:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert PLACE in text or "https://github.com/" in text, name
+
+
+def test_version_changelog_and_citation_agree(metadata):
+    changelog, citation = ((ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CITATION.cff"))
+    versions = re.findall(r"^## \[(\d\S*)\]", changelog, flags=re.MULTILINE)
+    assert versions[0] == metadata.project.version
+    assert f"\nversion: {versions[0]}\n" in citation
+
+
+def test_the_registrys_own_check_has_nothing_to_say(tmp_path):
+    """`comfy node validate`, which needs no network."""
+    command = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", "node", "validate"]
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | home, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout
+    assert "warning" not in done.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[ip]*.yml")), ids=lambda form: form.stem
+)
+def test_an_issue_template_asks_what_is_needed(form):
+    asked = yaml.safe_load(form.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= asked.keys()
+    assert any(field.get("validations", {}).get("required") for field in asked["body"])
+    names = [field["id"] for field in asked["body"] if "id" in field]
+    assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("address", ["", "https://example.com/a/b", "https://github.com/a", "file:///etc"])

@@ -40,7 +40,7 @@ def test_the_example_of_a_recipe_trains(name, capsys):
         **{"encoder": encoder, "denoiser": denoiser, "latents": latents, "prompts": prompts, "weights": weights},
         **{"initial": {"toy": encoder.vocabulary[[BIG]]}, "z": latents.latents, "range": range},
     }
-    exec(example, known)
+    exec(example, known)  # noqa: S102
     assert capsys.readouterr().out.count("\n") == 3
     problem = known["recipe"].problem if "recipe" in known else known["problem"]
     trained = weights[0] if name == "identity_finetuning" else problem.embedding.vectors["toy"]
