@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -39,6 +40,14 @@ def test_nine_sentences_of_ten_have_at_most_25_words():
 def test_the_gallery_shows_every_template():
     shown = {address.rpartition("/")[2].replace("%20", " ") for _, address in pictures(GALLERY)}
     assert shown == {picture.name for picture in (ROOT / "example_workflows").glob("*.jpg")}
+
+
+def test_inputs_are_called_as_the_editor_calls_them():
+    table = README.partition("| Card |")[2].partition("\n\n")[0]
+    nodes = json.loads(read(ROOT / "locales" / "en" / "nodeDefs.json"))
+    labels = {each["name"] for node in nodes.values() for each in node["inputs"].values()}
+    named = set(re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", table))
+    assert named and named <= labels
 
 
 def test_its_figures_are_those_of_the_pages_that_it_links_to():

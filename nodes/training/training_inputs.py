@@ -57,7 +57,7 @@ def picture_inputs(shown_with_masks: Sequence[str] = ()) -> list[Any]:
             "photos",
             optional=True,
             tooltip="From Concept Images: how often each picture is drawn (folders such as 3_portraits and 1_others), "
-            "and what of the folder was skipped, for the card. Optional.",
+            "and what of the folder was skipped, for the concept's card. Optional.",
         ),
     ]
 
