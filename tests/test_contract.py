@@ -174,9 +174,21 @@ def test_a_workflow_uses_only_nodes_of_ours_that_have_a_help_page(workflow):
 def test_a_help_page_has_a_picture_and_the_same_parts_in_the_same_order(page):
     content = page.read_text(encoding="utf-8")
     parts = re.findall(r"^## (.+)$", content, flags=re.MULTILINE)
-    wanted = ["Inputs", "Outputs", "Memory and time", "Failures and remedies"]
+    wanted = ["Three steps", "Inputs", "Outputs", "Memory and time", "Failures and remedies"]
     assert [part for part in parts if part in wanted] == wanted
-    assert content.count(f"](images/{page.stem}.jpg)") == 1
+    assert parts[-1] in ("Failures and remedies", "Deviations from the paper", "Deviations from the papers")
+    before = content.partition("## Three steps\n")[0]
+    assert before.count(f"](images/{page.stem}.jpg)") == content.count("](images/") == 1
+
+
+@pytest.mark.parametrize("page", HELP_PAGES, ids=lambda page: page.stem)
+def test_a_help_page_has_three_steps_and_inputs_in_two_columns(page):
+    """The editor's side panel cuts a third column off."""
+    content = page.read_text(encoding="utf-8")
+    steps, inputs = (content.partition(f"\n## {part}\n")[2].partition("\n## ")[0] for part in ("Three steps", "Inputs"))
+    assert re.findall(r"^\d+", steps, flags=re.MULTILINE) == ["1", "2", "3"]
+    tables = re.findall(r"^\| Input \|.*$", inputs, flags=re.MULTILINE)
+    assert tables and set(tables) == {"| Input | Meaning |"}
 
 
 def graph_of(workflow: Path) -> dict[str, Any]:
