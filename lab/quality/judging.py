@@ -118,7 +118,7 @@ def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: S
 
 
 def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:
-    """Mean cosine [B] with the thing itself in all eight places, which no method was shown all of."""
+    """Mean cosine [B] with the concept itself in all eight places, which no method was shown all of."""
     real, mask = everywhere(cell.concept), silhouette(cell.kind)
     features = judge.identity(pictures, mask.expand(len(pictures), -1, -1))
     return (features @ judge.identity(real, mask.expand(len(real), -1, -1)).T).mean(dim=1)

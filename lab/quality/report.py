@@ -109,7 +109,7 @@ def _panel(axes: object, lines: Sequence[Line]) -> None:
         text, own = (line.scores[name] for name in CHARTED)
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
         axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
-    axes.set_xlabel("identity (judge's cosine with the thing)")  # type: ignore[attr-defined]
+    axes.set_xlabel("identity (judge's cosine with the concept)")  # type: ignore[attr-defined]
     axes.set_ylabel("faithful (all that the prompt names, and no other hat)")  # type: ignore[attr-defined]
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
