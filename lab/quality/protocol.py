@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,8 +96,10 @@ def cells(protocol: Protocol) -> Iterator[Cell]:
 
 
 def digest(value: Any) -> str:
-    """A short name for anything that JSON can hold; equal values give equal names."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    """A short name for anything that JSON can hold; equal values give equal names. None of them is a number, such as
+    12e3, which a prompt would read as a weight."""
+    name = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return f"n{name}" if re.fullmatch(r"\d+e?\d*", name) else name
 
 
 FULL = Protocol("full", tiers=(tuple(METHODS),))

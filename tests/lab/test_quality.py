@@ -13,7 +13,7 @@ from lab.quality.cells import claim, missing
 from lab.quality.judging import Scored, judged, keeps_coat, named
 from lab.quality.methods import CEILING, METHODS
 from lab.quality.pipeline import report, score
-from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells
+from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells, digest
 from lab.quality.report import table
 from lab.quality.summary import BASELINES, gains, summarized
 from lab.quality.training import reference_captions
@@ -91,6 +91,20 @@ def test_done_cells_are_skipped_and_their_pictures_come_back(tmp_path):
     assert len(missing(REDUCED, tmp_path)) == len(list(cells(REDUCED))) - 1
     loaded, run = drawing.load(tmp_path / "pictures", CELL)
     assert torch.equal(loaded, pictures) and run == a_run(CELL, 20)
+
+
+def test_no_name_of_an_embedding_is_a_number():
+    names = [digest(number) for number in range(20_000)]
+    assert len(set(names)) == len(names) and all(not is_number(name) for name in names)
+    assert any(name.startswith("n") for name in names)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path):
