@@ -128,7 +128,7 @@ class EmbeddingSettings:
         low=0.0,
         high=0.9,
         step=0.01,
-        help="Share of the averaged gradient on the embedding for λ_emb's term, when balanced.",
+        help="Share of the averaged gradient on the embedding for λ_emb's term, when balanced. 0.3 if a LoRA follows.",
         advanced=True,
     )
     attention_share: float = number(
@@ -136,7 +136,7 @@ class EmbeddingSettings:
         low=0.0,
         high=0.9,
         step=0.01,
-        help="Share of the averaged gradient on the embedding for λ_attn's term, when balanced.",
+        help="Share of the averaged gradient on the embedding for λ_attn's term, when balanced. 0.3 if a LoRA follows.",
         advanced=True,
     )
     rescale_from: float = number(

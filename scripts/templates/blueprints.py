@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Subgraph
-from .training import CORE, LORA
+from .training import BEFORE_LORA, LORA
 
 
 def two_stages(known: Mapping[str, Any]) -> Graph:
@@ -34,7 +34,7 @@ def two_stages(known: Mapping[str, Any]) -> Graph:
         *("CoReTrainEmbedding", (0, 0), (340, 800)),
         **shared,
         **{name: inner[name] for name in ("concept_name", "super_category", "prompt_set", "steps")},
-        **CORE,
+        **BEFORE_LORA,
     )
     looks = inner.node(
         *("CoReUNetIdentityFinetune", (400, 0), (340, 800)),

@@ -24,6 +24,8 @@ from .parts import (
 
 CORE: Mapping[str, Any] = {"weighting": "balanced"}
 """What templates set of CoRe beside its published values: with the published λ the regularizers hardly act."""
+BEFORE_LORA: Mapping[str, Any] = {**CORE, "embedding_share": 0.3, "attention_share": 0.3}
+"""Stronger where a LoRA follows, which brings back the looks that the embedding loses (docs/quality.md)."""
 LORA: Mapping[str, Any] = {
     "preset": "DreamBooth LoRA",
     "scope": "attention layers",
@@ -201,7 +203,7 @@ def word_and_lora(known: Mapping[str, Any]) -> Graph:
         "An embedding for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose "
         "preset *CoRe stage 2* for the published full weights.\n\nOne node for both: search *CoRe in two stages*."
     )
-    return _two_stages(graph, note, SD15, NAME, word=CORE, looks={})
+    return _two_stages(graph, note, SD15, NAME, word=BEFORE_LORA, looks={})
 
 
 def sdxl(known: Mapping[str, Any]) -> Graph:
@@ -211,7 +213,7 @@ def sdxl(known: Mapping[str, Any]) -> Graph:
         "VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings."
     )
     saving = {"gradient_checkpointing": True}
-    word = {"batch_size": 2, "gradient_accumulation": 3, **saving, **CORE}
+    word = {"batch_size": 2, "gradient_accumulation": 3, **saving, **BEFORE_LORA}
     return _two_stages(graph, note, SDXL, f"{NAME}-xl", word=word, looks=saving)
 
 
@@ -305,7 +307,7 @@ def _word_as_a_node(known: Mapping[str, Any], title: str, name: str, kind: str) 
         optional=("masks", "captions", "photos"),
     )
     taken = {key: inner[key] for key in inner.inputs}
-    word = inner.node("CoReTrainEmbedding", (0, 0), (340, 800), title, **taken, **{"fit": "keep", **CORE})
+    word = inner.node("CoReTrainEmbedding", (0, 0), (340, 800), title, **taken, **{"fit": "keep", **BEFORE_LORA})
     inner.outputs["concept"] = word["concept"]
     return inner
 

@@ -12,7 +12,7 @@ from preparation.by_place import ROOT
 from lab.quality import records
 from lab.quality.drawing import Run
 from lab.quality.judging import Scored
-from lab.quality.methods import METHODS
+from lab.quality.methods import ALONE, LORA, METHODS, NONE
 from lab.quality.strengths import LOSSES, remaining
 from lab.quality.summary import SCORES, Line, summarized
 
@@ -23,6 +23,8 @@ PROTOCOLS = {
     "Diverse references": ("reduced", "diverse"),
     "How strong the regularizers should be": ("strength", "diverse"),
     "Strength with biased references": ("strength", "biased"),
+    "Where a LoRA or the U-Net follows, biased references": ("strength", "biased"),
+    "Where a LoRA or the U-Net follows, diverse references": ("strength", "diverse"),
     "Twelve concepts": ("coat", "diverse"),
     "The quick start": ("quick_start", "diverse"),
     "Every method's embedding": ("methods", "diverse"),
@@ -65,18 +67,28 @@ def runs(protocol: str) -> list[Run]:
     return records.read(RESULTS / f"{protocol}_runs.csv", Run)
 
 
+def method_of(label: str) -> str:
+    label = CALLED.get(label, label)
+    after_unet = f"CoRe, {label.removesuffix(', U-Net')}" if label.endswith(", U-Net") else ""
+    names = (after_unet, label, f"{label}, stage 1", f"CoRe, {label}, stage 1", f"CoRe, {label}")
+    return next(name for name in names if name in METHODS)
+
+
+def stage_of(method: str) -> str:
+    return next((stage for stage in (ALONE, LORA) if method.endswith(stage)), "")
+
+
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))
 def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
     protocol, references = PROTOCOLS[heading]
-    method, _, baseline = label.partition(" against ")
-    method = CALLED.get(method, method)
-    method = next(name for name in (method, f"{method}, stage 1", f"CoRe, {method}, stage 1") if name in METHODS)
+    label, _, baseline = label.partition(" against ")
+    method = method_of(label)
     line = lines(protocol)[references, method]
     if "n" in cells:
         assert int(cells.pop("n")) == line.pictures
     for name, cell in cells.items():
         if not cell:  # no difference from itself
-            assert name.endswith(f"against {label}")
+            assert label.startswith(name.partition(" against ")[2])
             continue
         mean, *interval = (float(number.replace("−", "-")) for number in re.findall(r"[−+]?\d*\.\d+", cell))
         if name in LOSSES:
@@ -84,7 +96,7 @@ def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
             assert mean == pytest.approx(remaining(own, runs(protocol), LOSSES[name]), abs=6e-3), name
             continue
         score, _, other = name.partition(" against ")
-        other = other and f"CoRe, {other}, stage 1"
+        other = other and f"{NONE}{stage_of(method)}"
         compared = line.differences[baseline or other] if baseline or other else line.scores
         estimate = compared[score]
         assert mean == pytest.approx(estimate.mean, abs=6e-4), name
