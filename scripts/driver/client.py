@@ -16,6 +16,8 @@ from preparation.errors import PreparationError
 
 Workflow = dict[str, Any]
 Message = dict[str, Any]
+TEXT_EVENT = 3
+"""Of ComfyUI's BinaryEventTypes."""
 
 
 class WorkflowError(PreparationError):
@@ -91,9 +93,9 @@ def _follow(connection: websocket.WebSocket, prompt_id: str, on_message: Callabl
     messages: list[Message] = []
     while True:
         content = connection.recv()
-        if not isinstance(content, str) or not content:
+        message = json.loads(content) if isinstance(content, str) and content else _progress_text(content)
+        if message is None:
             continue  # A preview picture.
-        message = json.loads(content)
         data = message.get("data", {})
         if data.get("prompt_id", prompt_id) != prompt_id:
             continue
@@ -102,6 +104,14 @@ def _follow(connection: websocket.WebSocket, prompt_id: str, on_message: Callabl
         # "executing nothing" is sent after the history is written, unlike execution_success.
         if message["type"] == "executing" and data["node"] is None and data.get("prompt_id") == prompt_id:
             return messages
+
+
+def _progress_text(content: str | bytes) -> Message | None:
+    """The line that a node shows while it works, as a message like the others; ComfyUI sends it as bytes."""
+    if not isinstance(content, bytes) or int.from_bytes(content[:4], "big") != TEXT_EVENT:
+        return None
+    end = 8 + int.from_bytes(content[4:8], "big")
+    return {"type": "progress_text", "data": {"node": content[8:end].decode(), "text": content[end:].decode()}}
 
 
 def _raise_failure(messages: list[Message]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from preparation.errors import PreparationError
@@ -18,18 +19,26 @@ from .base_folder import BaseFolder
 HOST = "127.0.0.1"
 START_SECONDS = 300
 STOP_SECONDS = 15
+TIED = Path(__file__).with_name("tied.py")
 
 
 class ComfyUIServer:
-    """Runs while the `with` block does. Its log is in the base folder."""
+    """Runs while the `with` block does, and no longer than this process. Its log is in the base folder."""
 
-    def __init__(self, comfyui: Path, base: BaseFolder, port: int = 0, output: Path | None = None) -> None:
-        """port: 0 for any free one. output: for pictures, if not the base folder's."""
+    def __init__(
+        self, comfyui: Path, base: BaseFolder, port: int = 0, output: Path | None = None, options: Sequence[str] = ()
+    ) -> None:
+        """port: 0 for any free one. output: for pictures, if not the base folder's.
+
+        options: further words of ComfyUI's command line.
+        """
         self.base = base
         self.output = output or base.output
         self.log = base.path / "server.log"
         self.port = claim_port(port)
-        self._command = [sys.executable, "-u", str(comfyui / "main.py"), *self._arguments()]
+        device = [] if "--cpu" in options else device_arguments()
+        words = [*self._arguments(), *options, *device]
+        self._command = [sys.executable, "-u", str(TIED), str(comfyui / "main.py"), *words]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,11 +50,19 @@ class ComfyUIServer:
         assert self._process
         return self._process.pid
 
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def __enter__(self) -> ComfyUIServer:
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C reaches whoever started this, who then stops it.
             self._process = subprocess.Popen(
-                self._command, cwd=self.base.path, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command,
+                cwd=self.base.path,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             self._wait_until_ready()
@@ -95,7 +112,6 @@ class ComfyUIServer:
             *("--database-url", f"sqlite:///{(base / 'user' / 'comfyui.db').as_posix()}"),
             *("--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER),
             *("--disable-api-nodes", "--disable-auto-launch"),
-            *device_arguments(),
         ]
 
 
