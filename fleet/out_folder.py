@@ -83,6 +83,7 @@ class OutFolder:
         (self.aside / f"{job}.json").unlink(missing_ok=True)
 
     def set_aside(self, job: str, messages: Sequence[str]) -> None:
+        self.aside.mkdir(parents=True, exist_ok=True)
         write_json(self.aside / f"{job}.json", {"job": job, "messages": list(messages)})
 
     def messages(self, job: str) -> list[str]:
@@ -91,6 +92,7 @@ class OutFolder:
 
     def write_plan(self, jobs: Mapping[str, Mapping[str, Any]]) -> None:
         """jobs: the inputs by name, of the list that runs."""
+        self.inner.mkdir(parents=True, exist_ok=True)
         write_json(self.inner / "plan.json", jobs)
 
     def plan(self) -> dict[str, Any]:
@@ -115,8 +117,7 @@ def _remove_all_but(folder: Path, kept: set[Path]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Appears whole or not at all, in a folder that is there."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with partial.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, ensure_ascii=False, indent=1)

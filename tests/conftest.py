@@ -38,6 +38,7 @@ sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != RO
 
 load_package("core_personalization", ROOT)
 load_package("lab", ROOT / "lab")
+load_package("fleet", ROOT / "fleet")
 
 # A busy machine is no fault of the code's.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
