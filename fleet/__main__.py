@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--send", action="store_true", help="inputs and models are on this machine only: send them once")
     run.add_argument("--workers", type=int, metavar="N", help="default: one for each GPU, or for every --cpus cores")
     run.add_argument("--cpus", type=int, metavar="N", help="cores of a worker; default: 1 beside a GPU, else 2")
+    run.add_argument("--gpus", type=int, metavar="N", help="of a worker; default: 1 where the cluster has any, else 0")
     said = "a state is kept every so many steps, for jobs whose worker dies; 0: as the workflow says"
     run.add_argument("--save-every", type=int, default=50, metavar="STEPS", help=said)
     run.add_argument("--comfyui-options", default="", metavar="WORDS", help='of its command line, such as "--lowvram"')

@@ -28,18 +28,20 @@ STARTS = 3
 class Share:
     """Of a cluster, what one worker gets. cpus: also the threads that it computes with."""
 
-    gpus: float
+    gpus: int
     cpus: int
 
     @classmethod
-    def found(cls, cpus: int | None) -> Share:
-        """A GPU each where there are any; else so many cores, or two."""
-        return cls(1, cpus or 1) if ray.cluster_resources().get("GPU") else cls(0, cpus or 2)
+    def found(cls, cpus: int | None = None, gpus: int | None = None) -> Share:
+        """A GPU each where there are any, and a core for it; else two cores; where nothing else is asked for."""
+        gpus = int(ray.cluster_resources().get("GPU", 0) > 0) if gpus is None else gpus
+        return cls(gpus, cpus or (1 if gpus else 2))
 
     def workers(self) -> int:
         """As many as the cluster has room for now."""
         there = ray.cluster_resources()
-        return max(int(there["GPU"] // self.gpus if self.gpus else there.get("CPU", 0) // self.cpus), 1)
+        kind, each = ("GPU", self.gpus) if self.gpus else ("CPU", self.cpus)
+        return max(int(there.get(kind, 0) // each), 1)
 
     def actors(self, kind: type, count: int, *given: Any, first: int = 0) -> list[Any]:
         """Made with what is given, and a name each."""

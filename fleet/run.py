@@ -55,7 +55,7 @@ def run(given: argparse.Namespace) -> int:
     out = OutFolder(given.out.resolve())
     connect(given.address)
     try:
-        share = Share.found(given.cpus)
+        share = Share.found(given.cpus, given.gpus)
         setup = _setup(given, out)
         first = share.actors(Worker, 1, setup)
         schema = _started(first[0])

@@ -47,10 +47,11 @@ def claim(protocol: Protocol, folder: Path) -> None:
     """Raises ValueError when the folder's runs were made with other steps, rates or pictures."""
     settings = {name: value for name, value in asdict(protocol).items() if name not in FREE_TO_CHANGE}
     file = folder / "protocol.json"
-    if file.exists() and json.loads(file.read_text("utf-8")) != settings:
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(settings, indent=2), "utf-8")
+    elif json.loads(file.read_text("utf-8")) != settings:
         raise ValueError(f"folder: {folder} holds runs of a protocol with other settings; remove it or name another.")
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=2), "utf-8")
 
 
 def hardware() -> str:

@@ -29,7 +29,13 @@ def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
         tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
         concepts, references = given.concept or protocol.concepts, given.references or protocol.references
         part = dataclasses.replace(protocol, concepts=concepts, references=references, tiers=tiers)
-        run(part, folder, time.time() + 60 * given.minutes)
+        until = time.time() + 60 * given.minutes
+        if given.address:
+            from .spread import spread
+
+            spread(part, folder, until, given.address)
+        else:
+            run(part, folder, until)
     if "score" in stages:
         score(protocol, folder, given.results)
     if "report" in stages:

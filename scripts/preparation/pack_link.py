@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 PACK_FOLDER = "core-personalization"
-NOT_COPIED = (".*", "__pycache__", "demo-output", "tests", "lab")
+NOT_COPIED = (".*", "__pycache__", "demo-output", "fleet-output", "tests", "lab", "fleet")
 
 
 def place_pack(pack: Path, custom_nodes: Path) -> Path:

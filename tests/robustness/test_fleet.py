@@ -13,6 +13,8 @@ pytest.importorskip("ray")
 from robustness.fleet_of_jobs import KilledFleet, Studio, bits_of, two_nodes, wait_until
 
 KINDS = ("worker", "ComfyUI", "node", "driver")
+LONGEST_WAIT = 45
+"""Seconds between two kills, at most: a ComfyUI starts in that time, and ends a job or two."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def test_twenty_kills(comfyui_path, tmp_path):
             began = time.monotonic()
             fleet.start()
             while len(kills) + len(fleet.kills) < 20:
-                time.sleep(chance.uniform(1, 12))
+                time.sleep(chance.uniform(5, LONGEST_WAIT))
                 if fleet.is_over():
                     break
                 fleet.kill(chance.choice(KINDS))
