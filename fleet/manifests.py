@@ -9,12 +9,11 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from driver.client import ComfyUIClient, Execution
+from driver.client import Execution
 
 from . import ROOT
 from .jobs import Job
@@ -24,20 +23,11 @@ LARGEST_HEADER = 100_000_000
 """Bytes, as the safetensors library has it."""
 
 
-@dataclass(frozen=True)
-class Running:
-    """A job while it runs. began: in seconds since 1970. clock: `time.monotonic` then."""
+def manifest_of(job: Job, folder: Path, execution: Execution, stats: Mapping[str, Any]) -> dict[str, Any]:
+    """files: SHA-256 of each; learned: of what lies in files of tensors, whatever their cards say of the run.
 
-    job: Job
-    folder: Path
-    client: ComfyUIClient
-    began: float
-    clock: float
-
-
-def manifest_of(running: Running, execution: Execution, in_comfyui: float) -> dict[str, Any]:
-    """files: SHA-256 of each; learned: of what lies in files of tensors, whatever their cards say of the run."""
-    job, folder = running.job, running.folder
+    folder: what the job wrote. stats: ComfyUI's /system_stats.
+    """
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {
         "job": job.name,
@@ -49,9 +39,8 @@ def manifest_of(running: Running, execution: Execution, in_comfyui: float) -> di
         "learned": dict(_learned(folder, files)),
         "scores": scores(folder),
         "said": {title: text for title, text in _said(job.workflow, execution) if text},
-        "versions": versions(running.client.get("/system_stats")),
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(running.began)),
-        "seconds": {"comfyui": round(in_comfyui, 3), "all": round(time.monotonic() - running.clock, 3)},
+        "versions": versions(stats),
+        "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
 

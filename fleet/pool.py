@@ -111,7 +111,7 @@ class Pool(Generic[Item]):
         if self._failed_starts[worker] < STARTS:
             self._awaited[self._actors[worker].start.remote()] = worker
         elif not self._awaited and not self._idle:
-            raise PreparationError(f"No worker can be started. {getattr(result, 'cause', None) or result}")
+            raise PreparationError(f"No worker can be started. {why(result)}")
 
     def _progress(self) -> Mapping[int, Any]:
         """As last heard of: a worker that does not answer is not waited for."""
@@ -123,6 +123,11 @@ class Pool(Generic[Item]):
             self._seen[worker] = _result(self._asked.pop(worker))
         heard = {worker: self._seen.get(worker) for worker in self.at_work}
         return {worker: progress for worker, progress in heard.items() if not isinstance(progress, RayError | None)}
+
+
+def why(error: RayError) -> str:
+    """What an actor's method raised, or what happened to the actor."""
+    return str(getattr(error, "cause", None) or error).strip()
 
 
 def _result(reference: Any) -> Any:

@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError, RayError
 from .job_list import Fault, FaultyList, read_list
 from .jobs import Job, Place, Schema, Workflow, checked_jobs, keeping_states
 from .out_folder import OutFolder, digests
-from .pool import Ended, Pool, Share
+from .pool import STARTS, Ended, Pool, Share, why
 from .screen import Screen
 from .sent_folder import send
 from .worker import Outcome, Setup, Worker
@@ -143,11 +143,14 @@ def _setup(given: argparse.Namespace, out: OutFolder) -> Setup:
 
 def _started(worker: Any) -> Schema:
     """Of the first worker's ComfyUI. Raises PreparationError where it cannot be started."""
-    try:
-        ray.get(worker.start.remote())
-        return ray.get(worker.schema.remote())
-    except RayError as error:
-        raise PreparationError(f"No worker can be started. {getattr(error, 'cause', None) or error}") from error
+    for tried in range(1, STARTS + 1):
+        try:
+            ray.get(worker.start.remote())
+            return ray.get(worker.schema.remote())
+        except RayError as error:
+            if tried == STARTS:
+                raise PreparationError(f"No worker can be started. {why(error)}") from error
+    raise AssertionError
 
 
 def _read_workflow(file: Path) -> Workflow:

@@ -22,7 +22,7 @@ from driver.server import ComfyUIServer
 from ray.util import metrics
 
 from .jobs import Job
-from .manifests import Running, manifest_of
+from .manifests import manifest_of
 from .out_folder import OutFolder
 from .sent_folder import Folder, here
 from .validation import refusals
@@ -53,7 +53,6 @@ class Outcome:
     ended: str
     message: str = ""
     seconds: float = 0.0
-    in_comfyui: float = 0.0
 
 
 @dataclass
@@ -106,7 +105,7 @@ class Worker:
             outcome = self._run(job, began)
         except WorkflowInterrupted:
             outcome = Outcome("stopped")
-        except (ServerGone, http.client.HTTPException, OSError) as error:
+        except (ServerGone, http.client.HTTPException, OSError, psutil.NoSuchProcess) as error:
             outcome = Outcome("lost", str(error))
         except WorkflowError as error:
             outcome = Outcome("failed", str(error))
@@ -128,13 +127,17 @@ class Worker:
 
     def _run(self, job: Job, began: float) -> Outcome:
         assert self._server
+        used = self._processor()
         attempt = self._out.claim(job.name, job.digest)
         self._lead_to(attempt)
-        running = Running(job, attempt, self._client(), time.time(), time.monotonic())
-        execution = running.client.submit(job.workflow, lambda message: self._follow(job.workflow, message))
-        in_comfyui = time.monotonic() - running.clock
-        self._out.finish(job.name, attempt, manifest_of(running, execution, in_comfyui))
-        return Outcome("done", seconds=time.monotonic() - began, in_comfyui=in_comfyui)
+        client, queued = self._client(), time.monotonic()
+        execution = client.submit(job.workflow, lambda message: self._follow(job.workflow, message))
+        in_comfyui = time.monotonic() - queued
+        made = manifest_of(job, attempt, execution, client.get("/system_stats"))
+        spent = {"comfyui": in_comfyui, "all": time.monotonic() - began, "processor": self._processor() - used}
+        made["seconds"] = {name: round(seconds, 3) for name, seconds in spent.items()}
+        self._out.finish(job.name, attempt, made)
+        return Outcome("done", seconds=time.monotonic() - began)
 
     def _follow(self, workflow: Mapping[str, Any], message: Mapping[str, Any]) -> None:
         data, progress = message.get("data", {}), self._progress
@@ -148,6 +151,12 @@ class Worker:
             progress.share = data["value"] / data["max"]
         elif message["type"] == "progress_text":
             progress.text = " · ".join(data["text"].split("\n"))
+
+    def _processor(self) -> float:
+        """Seconds of processor time that this worker and its ComfyUI have taken."""
+        assert self._server
+        times = [psutil.Process(pid).cpu_times() for pid in (os.getpid(), self._server.pid)]
+        return sum(each.user + each.system for each in times)
 
     def _client(self) -> ComfyUIClient:
         if self._server is None:

@@ -12,7 +12,7 @@ import ray
 from preparation.errors import PreparationError
 from ray.exceptions import RayActorError, RayError
 
-from fleet.pool import Pool, Share
+from fleet.pool import Pool, Share, why
 from fleet.run import LOST, connect
 
 from .cells import claim, missing, run
@@ -56,7 +56,7 @@ def spread(protocol: Protocol, folder: Path, until: float, address: str) -> None
                 lost[ended.item] += 1
                 pool.items.append(ended.item)
             elif isinstance(ended.result, RayError):
-                raise PreparationError(f"{ended.item}: {getattr(ended.result, 'cause', None) or ended.result}")
+                raise PreparationError(f"{ended.item}: {why(ended.result)}")
             print(f"{ended.item}: {'lost' if ended.result else 'done'} on worker {ended.worker + 1}", flush=True)
     finally:
         ray.shutdown()

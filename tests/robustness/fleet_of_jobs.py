@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -97,6 +98,8 @@ class Studio:
             client.submit(workflow)
         written = [self.base.output, self.base.embeddings]
         self.bits = {job["job"]: bits(written, job["job"].removeprefix("job-")) for job in self.jobs}
+        for file in self.base.embeddings.iterdir():
+            file.unlink()  # or a fleet that is given these models would find it
 
     def command(self, out: Path, address: str, *more: str) -> list[str]:
         folder = self.base.path.parent
@@ -163,6 +166,18 @@ class KilledFleet:
             with suppress(psutil.NoSuchProcess):
                 (server if what == "ComfyUI" else psutil.Process(server.ppid())).kill()
         self.kills.append(what)
+
+    def stop(self) -> int:
+        """As Ctrl-C does; the exit status."""
+        assert self.driver
+        self.driver.send_signal(signal.SIGINT)
+        return self.wait()
+
+    def states(self) -> Iterator[Path]:
+        return self.out.glob(".fleet/unfinished/*/*/output/core_states/*.safetensors")
+
+    def wait_for_a_state(self) -> None:
+        wait_until(lambda: any(self.states()), LONGEST_RUN)
 
     def comfyuis(self) -> list[psutil.Process]:
         words = {str(self.studio.base.input), "--cache-none"}

@@ -19,26 +19,28 @@ LONGEST_WAIT = 45
 
 @pytest.fixture(scope="module")
 def studio(comfyui_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return Studio.opened(tmp_path_factory.mktemp("studio"), comfyui_path, count=4)
+    return Studio.opened(tmp_path_factory.mktemp("studio"), comfyui_path, count=3)
 
 
-def test_jobs_survive_a_worker_and_a_comfyui_and_are_not_run_again(studio, tmp_path):
+def test_jobs_survive_kills_and_ctrl_c_and_are_not_run_again(studio, tmp_path):
     with two_nodes() as cluster:
         fleet = KilledFleet(studio, cluster, tmp_path / "out", random.Random(1))
         fleet.start()
         for what in ("worker", "ComfyUI"):
-            wait_until(lambda: list(fleet.out.glob(".fleet/unfinished/*/*/output/core_states/*.safetensors")))
+            fleet.wait_for_a_state()
             fleet.kill(what)
+        fleet.wait_for_a_state()
+        assert fleet.stop() == 130, fleet.log.read_text()
+        assert list(fleet.states()), "what was learned is kept"
+        fleet.start()
         assert fleet.wait() == 0, fleet.log.read_text()
         assert bits_of(fleet.out) == studio.bits
-        assert fleet.kills == ["worker", "ComfyUI"]
-        log = fleet.log.read_text()
-        assert "lost on worker" in log
+        assert fleet.kills == ["worker", "ComfyUI"] and "lost on worker" in fleet.log.read_text()
         before = {file: file.stat().st_mtime_ns for file in fleet.out.glob("*/manifest.json")}
         fleet.start()
         assert fleet.wait() == 0
         assert {file: file.stat().st_mtime_ns for file in fleet.out.glob("*/manifest.json")} == before
-        assert "4 jobs, 4 of them done before" in fleet.log.read_text()
+        assert "3 jobs, 3 of them done before" in fleet.log.read_text()
     wait_until(lambda: not fleet.comfyuis())
 
 
