@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from preparation.errors import PreparationError
@@ -16,6 +17,15 @@ from . import ROOT
 MODULES = (*DEMO_MODULES, "ray", "rich", "jinja2")
 FAULTY = 2
 """Exit status where the list, or what is needed for it, is not right; nothing was started then."""
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"got {text}; give {low} or more")
+        return int(text)
+
+    return number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,11 +41,15 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--inputs", type=Path, metavar="DIR", help="ComfyUI's input folder: photos")
     run.add_argument("--models", type=Path, metavar="DIR", help="ComfyUI's models folder: checkpoints, loras, …")
     run.add_argument("--send", action="store_true", help="inputs and models are on this machine only: send them once")
-    run.add_argument("--workers", type=int, metavar="N", help="default: one for each GPU, or for every --cpus cores")
-    run.add_argument("--cpus", type=int, metavar="N", help="cores of a worker; default: 1 beside a GPU, else 2")
-    run.add_argument("--gpus", type=int, metavar="N", help="of a worker; default: 1 where the cluster has any, else 0")
+    run.add_argument(
+        "--workers", type=at_least(1), metavar="N", help="default: one for each GPU, or for every --cpus cores"
+    )
+    run.add_argument("--cpus", type=at_least(1), metavar="N", help="cores of a worker; default: 1 beside a GPU, else 2")
+    run.add_argument(
+        "--gpus", type=at_least(0), metavar="N", help="of a worker; default: 1 where the cluster has any, else 0"
+    )
     said = "a state is kept every so many steps, for jobs whose worker dies; 0: as the workflow says"
-    run.add_argument("--save-every", type=int, default=50, metavar="STEPS", help=said)
+    run.add_argument("--save-every", type=at_least(0), default=50, metavar="STEPS", help=said)
     run.add_argument("--comfyui-options", default="", metavar="WORDS", help='of its command line, such as "--lowvram"')
     status = commands.add_parser("status", help="what is done, interrupted, set aside, waiting")
     collect = commands.add_parser("collect", help="one table of all scores, and a gallery of all pictures")

@@ -167,6 +167,8 @@ def _truth(given: Any, texts: bool) -> bool:
 def _text(given: Any, texts: bool) -> str:
     if not isinstance(given, str):
         raise ValueError(f"{shown(given)} is no text")
+    if not given.isascii() and given.encode("utf-8", "replace").decode() != given:
+        raise ValueError(f"{shown(given)} holds half a character")
     return given
 
 

@@ -177,10 +177,18 @@ def files_read(workflow: Workflow, inputs: Path | None) -> dict[str, str]:
     if inputs is None:
         return {}
     values = {value for node in workflow.values() for value in node["inputs"].values() if isinstance(value, str)}
-    named = [inputs / value for value in sorted(values) if value and "\n" not in value and len(value) < 250]
-    inside = [path for path in named if path.resolve().is_relative_to(inputs.resolve()) and path != inputs]
-    files = {file for path in inside for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()}
-    return digests(inputs, sorted(files))
+    return digests(inputs, sorted({file for value in values for file in _files_at(inputs, value)}))
+
+
+def _files_at(inputs: Path, value: str) -> list[Path]:
+    """None for a text that names nothing there."""
+    path = inputs / value
+    try:
+        if path == inputs or not path.resolve().is_relative_to(inputs.resolve()):
+            return []
+        return [file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    except (OSError, ValueError):  # too long, or with characters that no name has
+        return []
 
 
 def _taken(out: OutFolder, jobs: Sequence[Job]) -> list[Fault]:

@@ -106,6 +106,7 @@ class Worker:
         except WorkflowInterrupted:
             outcome = Outcome("stopped")
         except (ServerGone, http.client.HTTPException, OSError, psutil.NoSuchProcess) as error:
+            self._running.close()  # should it run after all: nobody else is to get what it writes
             outcome = Outcome("lost", str(error))
         except WorkflowError as error:
             outcome = Outcome("failed", str(error))

@@ -99,12 +99,16 @@ def test_json_lines_have_their_own_types(tmp_path):
     rows = [
         {"job": "one", "2.steps": 7, "2.rate": 1, "2.overwrite": True, "4.text": None},
         {"job": "two", "2.steps": "7"},
+        {"job": "three", "4.text": "\ud800"},
     ]
     file = tmp_path / "jobs.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     jobs, faults = checked(file)
     assert jobs[0].inputs == {"2.steps": 7, "2.rate": 1.0, "2.overwrite": True}
-    assert [str(fault) for fault in faults] == ["row 2, column '2.steps': '7' is no whole number"]
+    assert [str(fault) for fault in faults] == [
+        "row 2, column '2.steps': '7' is no whole number",
+        "row 3, column '4.text': '\\ud800' holds half a character",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_photo_that_changes_makes_another_job(tmp_path):
     (tmp_path / "dog" / "0.png").write_bytes(b"photo")
     (tmp_path / "other.png").write_bytes(b"not named")
     workflow: dict[str, Any] = {"1": {"class_type": "Load", "inputs": {"folder": "dog", "text": "../..", "n": 1}}}
+    workflow["2"] = {"class_type": "Text", "inputs": {"a": "", "b": "x\0", "c": "猫" * 300, "d": ".", "e": "none.png"}}
     before = run.files_read(workflow, tmp_path)
     assert list(before) == ["dog/0.png"]
     (tmp_path / "dog" / "0.png").write_bytes(b"another")
