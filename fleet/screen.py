@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 WHOLE = "all jobs"
 
@@ -20,7 +21,11 @@ class Screen:
         self._jobs, self._done, self._before, self._workers = jobs, done, done, workers
         self._began = time.monotonic()
         self._console = Console(highlight=False, soft_wrap=True)
-        columns = TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}")
+        columns = (
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=10)),
+            BarColumn(20, table_column=Column(min_width=20)),
+            TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True)),
+        )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._whole = self._progress.add_task(WHOLE, total=jobs, completed=done, text=self._left())
         self._lines = [self._progress.add_task(f"worker {n + 1}", total=1, text="starts") for n in range(workers)]
