@@ -13,6 +13,7 @@ from preparation.by_place import ROOT
 
 PRODUCT = ("nodes", "core_ops")
 FILES = sorted(file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py"))
+FLEET = sorted((ROOT / "fleet").rglob("*.py"))
 
 CORE_OPS = {
     "losses": set(),
@@ -104,6 +105,14 @@ def test_no_module_imports_itself_by_way_of_others():
         assert file not in {module for target in IMPORTS[file] for module in closure(target)}, file
 
 
+def test_the_pack_knows_nothing_of_fleets():
+    for file in FILES:
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+        assert not {name.split(".")[0] for name in names} & {"fleet", "ray"}, file
+
+
 def test_train_embedding_needs_few_modules():
     """Beside what its methods add, a recipe and a loss each."""
     needed = closure(ROOT / "nodes" / "embedding" / "train_embedding.py")
@@ -117,7 +126,7 @@ def test_no_folder_has_more_than_fourteen_modules():
 
 
 def test_modules_and_functions_are_short():
-    for file in FILES:
+    for file in [*FILES, *FLEET]:
         source = file.read_text(encoding="utf-8")
         assert len(source.splitlines()) <= 300, file
         for node in ast.walk(ast.parse(source)):
