@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import ROOT
 
 STAGES = ("run", "score", "report")
-PROTOCOLS = ("full", "evidence", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
+PROTOCOLS = ("full", "evidence", "search", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -133,3 +133,14 @@ METHODS: dict[str, Method] = {
         Method("ClassDiffusion", {"method": ATTN}, (PRESERVING,), rare_word="ktn"),
     )
 }
+SEARCHED: Mapping[str, Method] = {
+    f"{name}, rate {rate}": replace(
+        METHODS[name],
+        name=f"{name}, rate {rate}",
+        finetunes=tuple(replace(stage, rate=stage.rate * rate) for stage in METHODS[name].finetunes),
+    )
+    for name in ("TI + DreamBooth", STRONG, "AttnDreamBooth")
+    for rate in (0.25, 0.5, 1.0)
+}
+"""The same search for each method: how fast its U-Net learns, as parts of the protocol's rate."""
+ALL = {**METHODS, **SEARCHED}

@@ -13,7 +13,7 @@ from ..world.networks.judge import Judge
 from . import drawing, records
 from .cells import run
 from .judging import Scored, judged
-from .methods import METHODS
+from .methods import ALL
 from .protocol import PROTOCOLS, Protocol, cells
 from .sheet import OTHERS, sheet
 
@@ -63,7 +63,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     from .summary import gains, summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
-    lines, runs = summarized(rows, list(METHODS)), records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
+    lines, runs = summarized(rows, list(ALL)), records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
     text = table(lines, runs)
     if series(lines):
         text += "\n" + strengths(lines, runs)
@@ -73,7 +73,7 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
     ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0])
-    concepts = [ranked[0], ranked[len(ranked) // 2]] if ranked else protocol.concepts
+    concepts = list(dict.fromkeys((ranked[0], ranked[len(ranked) // 2]))) if ranked else protocol.concepts
     sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown, concepts)
     sheet(protocol, pictures, images / f"{name}_first.jpg", (*OTHERS, protocol.gain_of or "CoRe"), concepts, most=1)
     print(text)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, STRENGTHS, STRONG, Method
+from .methods import ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, SEARCHED, STRENGTHS, STRONG, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
@@ -92,7 +92,7 @@ def cells(protocol: Protocol) -> Iterator[Cell]:
             for references in protocol.references:
                 for concept in protocol.concepts:
                     for method in tier:
-                        yield Cell(METHODS[method], concept, references, seed)
+                        yield Cell(ALL[method], concept, references, seed)
 
 
 def digest(value: Any) -> str:
@@ -123,6 +123,18 @@ EVIDENCE = replace(
     gain_of=STRONG,
 )
 """What docs/results.md is made of: the published schedules scaled to what a CPU trains in a day."""
+SEARCH = replace(
+    EVIDENCE,
+    name="search",
+    tiers=(tuple(SEARCHED),),
+    concepts=CHOSEN_ON,
+    references=(BIASED,),
+    seeds=(0,),
+    pictures_per_prompt=1,
+    shown=tuple(SEARCHED),
+    gain_of="",
+)
+"""Which rate each method of the evidence gets: on the concepts that are not reported."""
 REDUCED = Protocol(
     "reduced",
     tiers=(
@@ -224,5 +236,5 @@ SMOKE = replace(
 """Runs everything once; its results mean nothing."""
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (FULL, EVIDENCE, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
+    for protocol in (FULL, EVIDENCE, SEARCH, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
 }

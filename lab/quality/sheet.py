@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..world.drawing.concepts import prompt_templates
 from ..world.drawing.render import render
 from .drawing import is_done, load
-from .methods import METHODS
+from .methods import ALL
 from .protocol import Cell, Protocol
 from .training import reference_scenes
 
@@ -31,7 +31,7 @@ def sheet(
     references, seed, needed = protocol.references[0], protocol.seeds[0], set(OTHERS) & set(methods)
     done = []
     for concept in concepts:
-        row = [Cell(METHODS[name], concept, references, seed) for name in methods]
+        row = [Cell(ALL[name], concept, references, seed) for name in methods]
         there = [cell for cell in row if is_done(pictures, cell)]
         if {cell.method.name for cell in there} > needed:
             done.append(there)
