@@ -11,7 +11,7 @@ from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, SEARCHED, STRENGTHS, STRONG, Method
+from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, SEARCHED, STRENGTHS, STRONG, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
