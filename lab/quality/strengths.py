@@ -100,10 +100,12 @@ def _ranks(values: Sequence[float]) -> list[int]:
 
 
 def curve(lines: Sequence[Line], file: Path) -> None:
-    """Identity against text alignment along the strengths: a panel for each kind of references, a line for a stage."""
+    """Identity against text alignment along the strengths: a panel for each kind of references, a line for a stage. A
+    strength that fewer concepts were trained with is left out."""
     from core_personalization.nodes.charts import new_figure
 
-    found = series(lines)
+    most = max(line.concepts for line in lines)
+    found = series([line for line in lines if line.concepts == most])
     kinds = list(dict.fromkeys(references for references, _ in found))
     figure = new_figure(480 * len(kinds), 440)
     for place, kind in enumerate(kinds, 1):
