@@ -16,7 +16,7 @@ from .summary import Line
 MEASURES = {"single": ("share_emb", "share_attn"), "averaged": ("averaged_emb", "averaged_attn")}
 LOSSES = {"L_emb": "loss_emb", "L_attn": "loss_attn"}
 SHOWN = ("text alignment", "faithful", "identity")
-STAGES = {ALONE: "the word alone", "": "after stage 2", LORA: "after a LoRA"}
+STAGES = {ALONE: "the embedding alone", "": "the U-Net after it", LORA: "a LoRA after it"}
 
 
 def strengths(lines: Sequence[Line], runs: Sequence[Run]) -> str:

@@ -42,7 +42,7 @@ def measured() -> tuple[list[Scored], list[drawing.Run]]:
 def test_a_strength_is_told_by_what_is_left_of_the_terms_and_paired_with_none(measured):
     rows, runs = measured
     text = strengths(summarized(rows, list(METHODS)), runs)
-    assert "### Diverse references, the word alone" in text
+    assert "### Diverse references, the embedding alone" in text
     line = next(line for line in text.splitlines() if line.startswith(f"| {SHARE} "))
     assert "| 0.65 | 0.65 |" in line and "0.650, 0.650 | 0.350, 0.650" in line
     assert line.endswith("| +0.100 [+0.10, +0.10] |")
