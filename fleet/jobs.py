@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,8 +79,7 @@ def _place(column: str, workflow: Workflow, schema: Schema) -> Place | str:
     if len(nodes) > 1:
         return f"{len(nodes)} nodes are called {shown(title)}; write an id in place of it: {', '.join(nodes)}"
     node = workflow[nodes[0]]
-    declared = schema[node["class_type"]]["input"]
-    inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+    inputs = _inputs(node, schema)
     if name not in inputs:
         return f"the node {shown(title)} has no input {shown(name)}{_like(name, inputs)}"
     if isinstance(node["inputs"].get(name), list):
@@ -200,6 +199,7 @@ def keeping_states(workflow: Workflow, schema: Schema, every: int) -> Workflow:
     return changed
 
 
-def _inputs(node: Mapping[str, Any], schema: Schema) -> Iterator[str]:
-    for inputs in schema[node["class_type"]]["input"].values():
-        yield from inputs
+def _inputs(node: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
+    """As ComfyUI declares them, by name."""
+    declared = schema[node["class_type"]]["input"]
+    return {**declared.get("required", {}), **declared.get("optional", {})}

@@ -14,13 +14,11 @@ from typing import Any
 
 import ray
 from driver.client import Execution
+from safetensors import safe_open
 
 from . import ROOT
 from .jobs import Job
 from .out_folder import digests
-
-LARGEST_HEADER = 100_000_000
-"""Bytes, as the safetensors library has it."""
 
 
 def manifest_of(job: Job, folder: Path, execution: Execution, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,16 +44,10 @@ def manifest_of(job: Job, folder: Path, execution: Execution, stats: Mapping[str
 
 def _learned(folder: Path, files: list[Path]) -> Iterator[tuple[str, str]]:
     for file in files:
-        if file.suffix == ".safetensors" and (found := _metadata(file).get("modelspec.hash_sha256")):
-            yield file.relative_to(folder).as_posix(), found
-
-
-def _metadata(file: Path) -> Mapping[str, str]:
-    """Of a safetensors file, whose header is JSON."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length)) if length < LARGEST_HEADER else {}
-    return header.get("__metadata__", {})
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="numpy") as tensors:
+                if found := (tensors.metadata() or {}).get("modelspec.hash_sha256"):
+                    yield file.relative_to(folder).as_posix(), found
 
 
 def scores(folder: Path) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from preparation.by_place import ROOT
-from templates.chinese import NOTES, TEXTS, input_names, texts
+from templates.chinese import NOTES, TEXTS, known_texts, texts
 
 DOCS = ROOT / "web" / "docs"
 ENGLISH = sorted(DOCS.glob("*.md"))
@@ -123,12 +123,12 @@ def test_a_template_brings_its_groups_titles_and_notes_in_chinese(path):
     workflow = json.loads(read(path))
     assert set(translations(workflow)) == set(texts(workflow))
     assert [text for text in translations(workflow).values() if not HAN.search(text)] == []
-    assert translations(workflow) == {text: {**input_names(), **TEXTS}[text] for text in texts(workflow)}
+    assert translations(workflow) == {text: known_texts()[text] for text in texts(workflow)}
 
 
 def test_no_translation_of_the_templates_is_left_over():
     shown = {text for path in WORKFLOWS for text in texts(json.loads(read(path)))}
-    assert set(TEXTS) <= shown <= {*TEXTS, *input_names()}
+    assert set(TEXTS) <= shown <= set(known_texts())
 
 
 @pytest.mark.parametrize(("note", "chinese"), NOTES.items(), ids=lambda text: text[:30])

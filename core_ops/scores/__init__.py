@@ -1,6 +1,6 @@
 """What tells in numbers whether a concept is any good: identity, and keeping to the prompt."""
 
-from .bootstrap import Estimate, estimate_mean
+from .bootstrap import Estimate, estimate_mean, percentile_estimate
 from .prompt_texts import APPEARANCE_PHRASES, changes_appearance, with_category, without_identifier
 from .segments import foreground, non_subject_segment, subject_segment
 from .similarity import (
@@ -28,6 +28,7 @@ __all__ = [
     "foreground",
     "non_subject_disentanglement",
     "non_subject_segment",
+    "percentile_estimate",
     "style",
     "subject_alignment",
     "subject_segment",

@@ -42,7 +42,12 @@ def estimate_mean(
     for start in range(0, resamples, at_once):
         draws = min(at_once, resamples - start)
         means.append(ordered[torch.randint(count, (draws, count), generator=generator)].mean(dim=-1))
+    return percentile_estimate(mean, torch.cat(means), n=count, confidence=confidence)
+
+
+def percentile_estimate(mean: float, resampled: Tensor, n: int, confidence: float = 0.95) -> Estimate:
+    """The mean of n values with its interval by the percentiles of `resampled` means [R]."""
     tail = (1 - confidence) / 2
-    low, high = torch.quantile(torch.cat(means), torch.tensor([tail, 1 - tail], dtype=ordered.dtype)).tolist()
+    low, high = torch.quantile(resampled, torch.tensor([tail, 1 - tail], dtype=resampled.dtype)).tolist()
     # Rounding alone could leave equal values outside.
-    return Estimate(mean, low=min(low, mean), high=max(high, mean), n=count)
+    return Estimate(mean, low=min(low, mean), high=max(high, mean), n=n)

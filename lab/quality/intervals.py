@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from core_personalization.core_ops.scores import Estimate
+from core_personalization.core_ops.scores import Estimate, percentile_estimate
 from torch import Tensor
 
-RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
+RESAMPLES, SEED = 2000, 0
 
 
 def hierarchical_estimate(values: Sequence[Sequence[Tensor]]) -> Estimate:
@@ -34,6 +34,4 @@ def hierarchical_estimate(values: Sequence[Sequence[Tensor]]) -> Estimate:
             which = torch.randint(n, (len(drawn), n), generator=generator)
             sums.index_add_(0, resample[drawn], pictures.double()[which].sum(dim=1))
             counts.index_add_(0, resample[drawn], torch.full((len(drawn),), float(n), dtype=torch.double))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = torch.quantile(sums / counts, torch.tensor([tail, 1 - tail], dtype=torch.double)).tolist()
-    return Estimate(mean, low=min(low, mean), high=max(high, mean), n=count)
+    return percentile_estimate(mean, sums / counts, n=count)

@@ -94,10 +94,9 @@ LOOKS: Mapping[str, Finetune] = {
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        *(Method(f"{name}{ALONE}", {"method": CORE, **settings}) for name, settings in STRENGTHS.items()),
-        *(Method(name, {"method": CORE, **settings}, WHOLE) for name, settings in STRENGTHS.items()),
         *(
-            Method(f"{name}{LORA}", {"method": CORE, **settings}, (LOOKS["LoRA"],))
+            Method(f"{name}{stage}", {"method": CORE, **settings}, finetunes)
+            for stage, finetunes in ((ALONE, ()), ("", WHOLE), (LORA, (LOOKS["LoRA"],)))
             for name, settings in STRENGTHS.items()
         ),
         Method(CEILING, {}),

@@ -124,5 +124,5 @@ def _draw(axes: Any, along: Sequence[Line], stage: str, color: str) -> None:
     axes.plot([each.mean for each in own], [each.mean for each in text], color=color, label=STAGES[stage])
     for line, x, y in zip(along, own, text, strict=True):
         axes.errorbar(x.mean, y.mean, xerr=reach(x), yerr=reach(y), color=color, marker="o", markersize=4, alpha=0.4)
-        name = line.method.removesuffix(ALONE).removesuffix(LORA).removeprefix("CoRe, ").removeprefix("shares 0")
+        name = line.method.removesuffix(stage).removeprefix("CoRe, ").removeprefix("shares 0")
         axes.annotate(name, (x.mean, y.mean), xytext=(4, 5), textcoords="offset points", fontsize=8)

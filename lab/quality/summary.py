@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from core_personalization.core_ops.scores import Estimate
@@ -59,16 +60,18 @@ def summarized(rows: Sequence[Scored], order: Sequence[str]) -> list[Line]:
 def gains(rows: Sequence[Scored], method: str, references: str, seed: int) -> list[str]:
     """Concepts from the largest to the smallest gain of a method over the first baseline, in pictures that are faithful
     to their prompts; those that both have."""
-    means: dict[str, dict[str, float]] = defaultdict(dict)
-    for name in (method, BASELINES[0]):
+
+    def means(name: str) -> dict[str, float]:
         found: dict[str, list[int]] = defaultdict(list)
         for row in rows:
             if (row.method, row.references, row.seed) == (name, references, seed):
                 found[row.concept].append(row.faithful)
-        for concept, values in found.items():
-            means[concept][name] = sum(values) / len(values)
-    both = {concept: of[method] - of[BASELINES[0]] for concept, of in means.items() if len(of) == 2}
-    return sorted(both, key=lambda concept: -both[concept])
+        return {concept: mean(values) for concept, values in found.items()}
+
+    mine, theirs = means(method), means(BASELINES[0])
+    return sorted(
+        (concept for concept in mine if concept in theirs), key=lambda concept: theirs[concept] - mine[concept]
+    )
 
 
 def _line(rows: Sequence[Scored], baselines: Mapping[str, Sequence[Scored]]) -> Line:

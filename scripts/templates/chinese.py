@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from preparation.installation import ROOT
@@ -239,19 +240,20 @@ def texts(workflow: Mapping[str, Any]) -> Iterator[str]:
 
 def translated(workflow: Mapping[str, Any]) -> dict[str, Any]:
     """The workflow with its translations in it. Raises KeyError for a text that has none."""
-    known = {**input_names(), **TEXTS}
-    chinese = {text: known[text] for text in texts(workflow)}
+    chinese = {text: known_texts()[text] for text in texts(workflow)}
     return {**workflow, "extra": {**workflow["extra"], "core_personalization": {"texts": {"zh": chinese}}}}
 
 
-def input_names() -> dict[str, str]:
-    """What inputs of our nodes are called."""
+@cache
+def known_texts() -> dict[str, str]:
+    """`TEXTS`, and what inputs of our nodes are called."""
     english, chinese = (
         json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text("utf-8")) for language in ("en", "zh")
     )
-    return {
+    inputs = {
         told["name"]: chinese[node]["inputs"][name]["name"]
         for node, texts in english.items()
         for name, told in texts.get("inputs", {}).items()
         if "name" in told
     }
+    return {**inputs, **TEXTS}

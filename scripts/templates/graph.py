@@ -104,13 +104,17 @@ class Graph:
     def id(self) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"core-personalization/{self.name}"))
 
+    def inputs_of(self, type: str) -> dict[str, Any]:
+        """As the server declares a node's inputs, by name."""
+        declared = self.known[type]["input"]
+        return {**declared.get("required", {}), **declared.get("optional", {})}
+
     def node(self, type: str, place: Point, size: Point, title: str = "", **given: Any) -> Node:
         """A node; given: per input its value, or the output that it is connected with.
 
         Raises KeyError for an input that the node has not.
         """
-        declared = self.known[type]["input"]
-        inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+        declared, inputs = self.known[type]["input"], self.inputs_of(type)
         order = [name for kind in ("required", "optional") for name in self.known[type]["input_order"].get(kind, [])]
         if unknown := given.keys() - set(order):
             raise KeyError(f"{type} has no {', '.join(sorted(unknown))}")
@@ -264,9 +268,7 @@ class Subgraph(Graph):
         slot = list(self.inputs).index(name)
         link = next(link for link in self._links if (link["origin_id"], link["origin_slot"]) == (INPUT_NODE, slot))
         target = self.nodes[link["target_id"] - 1]
-        declared = self.known[target.type]["input"]
-        inputs = {**declared.get("required", {}), **declared.get("optional", {})}
-        _, options = _declared(inputs[target.inputs[link["target_slot"]]["name"]])
+        _, options = _declared(self.inputs_of(target.type)[target.inputs[link["target_slot"]]["name"]])
         return options.get("display_name", "")
 
     def definition(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_workflow import with_defaults
 from driver import quick_start
 from driver.base_folder import BaseFolder
 from driver.client import ComfyUIClient, Execution, Workflow, WorkflowInterrupted
@@ -45,18 +46,6 @@ def workflow(sampler_seed: int, **training: Any) -> Workflow:
     }
 
 
-def defaults(client: ComfyUIClient, graph: Workflow) -> Workflow:
-    """With the inputs that a node was not given, as the editor would send them."""
-    known = client.get("/object_info")
-    for node in graph.values():
-        for name, (kind, *options) in known[node["class_type"]]["input"].get("required", {}).items():
-            if name not in node["inputs"] and options and "default" in options[0]:
-                node["inputs"][name] = options[0]["default"]
-            elif name not in node["inputs"] and kind == "COMBO":
-                node["inputs"][name] = options[0]["options"][0]
-    return graph
-
-
 def steps_made(execution: Execution) -> int:
     """Of both trainings, as their progress bars say it."""
     return len(
@@ -82,7 +71,7 @@ def base(tmp_path: Path) -> BaseFolder:
 def test_after_a_restart_another_sampler_seed_trains_nothing(comfyui_path, base):
     with ComfyUIServer(comfyui_path, base) as server:
         client = ComfyUIClient(server.address)
-        stopped = defaults(client, workflow(1))
+        stopped = with_defaults(workflow(1), client.get("/object_info"))
 
         def cancel(message: dict[str, Any]) -> None:
             data = message["data"]
@@ -93,13 +82,13 @@ def test_after_a_restart_another_sampler_seed_trains_nothing(comfyui_path, base)
             client.submit(stopped, cancel)
     with ComfyUIServer(comfyui_path, base) as server:
         client = ComfyUIClient(server.address)
-        went_on = client.submit(defaults(client, workflow(1)))
+        went_on = client.submit(with_defaults(workflow(1), client.get("/object_info")))
         assert 0 < steps_made(went_on) < 2 * STEPS
         assert "before it stopped" in said(went_on, FINETUNE)
     with ComfyUIServer(comfyui_path, base) as server:
         client = ComfyUIClient(server.address)
         began = time.monotonic()
-        again = client.submit(defaults(client, workflow(2)))
+        again = client.submit(with_defaults(workflow(2), client.get("/object_info")))
         print(f"loaded and drawn in {time.monotonic() - began:.1f} s")
         assert steps_made(again) == 0
         for node in (EMBEDDING, FINETUNE):

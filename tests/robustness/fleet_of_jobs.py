@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from api_workflow import with_defaults
 from core_personalization.nodes.files import safe_files
 from driver import quick_start
 from driver.base_folder import BaseFolder
@@ -54,17 +55,6 @@ def graph() -> dict[str, Any]:
         "7": node("VAEDecode", "Decode", samples=["6", 0], vae=["1", 2]),
         "8": node("SaveImage", "Save", images=["7", 0], filename_prefix="picture"),
     }
-
-
-def with_defaults(workflow: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """With the inputs that a node was not given, as the editor would send them."""
-    for each in workflow.values():
-        for name, (kind, *options) in schema[each["class_type"]]["input"].get("required", {}).items():
-            if name not in each["inputs"] and options and "default" in options[0]:
-                each["inputs"][name] = options[0]["default"]
-            elif name not in each["inputs"] and kind == "COMBO":
-                each["inputs"][name] = options[0]["options"][0]
-    return workflow
 
 
 @dataclass
