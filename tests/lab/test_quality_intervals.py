@@ -63,3 +63,8 @@ def test_it_holds_what_is_true_of_the_next_concept_where_one_over_pictures_does_
 def test_concepts_with_fewer_pictures_count_for_less():
     found = hierarchical_estimate([[torch.zeros(30)], [torch.ones(10)]])
     assert found.mean == 0.25 and (found.low, found.high) == (0, 1)
+
+
+def test_a_training_seed_is_drawn_again_too():
+    found = hierarchical_estimate([[torch.zeros(30), torch.ones(30)]])
+    assert found.mean == 0.5 and (found.low, found.high) == (0, 1)

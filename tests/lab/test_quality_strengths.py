@@ -66,6 +66,14 @@ def test_the_curve_is_a_picture(measured, tmp_path):
     assert (tmp_path / "curve.jpg").stat().st_size > 5_000
 
 
+def test_a_strength_of_fewer_concepts_is_not_on_it(measured, tmp_path, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr("lab.quality.strengths._draw", lambda _, along, *more: drawn.extend(x.method for x in along))
+    partial = [a_row(f"CoRe, shares 0.3{ALONE}", CONCEPTS[0], i, 0.9) for i in range(2)]
+    curve(summarized([*measured[0], *partial], list(METHODS)), tmp_path / "curve.jpg")
+    assert drawn == [f"{NONE}{ALONE}", SHARE]
+
+
 def test_each_strength_is_run_once_alone_once_with_stage_2_and_once_with_a_lora():
     names = {cell.method.name for cell in cells(STRENGTH)}
     assert names == {f"{name}{stage}" for name in STRENGTHS for stage in (ALONE, "", LORA)}
