@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from lab.quality import drawing
+from lab.quality import strengths as module
 from lab.quality.judging import Scored
 from lab.quality.methods import ALONE, LORA, METHODS, NONE, STRENGTHS
 from lab.quality.protocol import COAT, DIVERSE, QUICK_START, STRENGTH, Cell, cells
@@ -68,7 +69,13 @@ def test_the_curve_is_a_picture(measured, tmp_path):
 
 def test_a_strength_of_fewer_concepts_is_not_on_it(measured, tmp_path, monkeypatch):
     drawn: list[str] = []
-    monkeypatch.setattr("lab.quality.strengths._draw", lambda _, along, *more: drawn.extend(x.method for x in along))
+    real = module._draw
+
+    def noted(axes, along, *more):
+        drawn.extend(line.method for line in along)
+        real(axes, along, *more)
+
+    monkeypatch.setattr(module, "_draw", noted)
     partial = [a_row(f"CoRe, shares 0.3{ALONE}", CONCEPTS[0], i, 0.9) for i in range(2)]
     curve(summarized([*measured[0], *partial], list(METHODS)), tmp_path / "curve.jpg")
     assert drawn == [f"{NONE}{ALONE}", SHARE]

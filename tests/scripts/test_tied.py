@@ -14,9 +14,8 @@ STARTER = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], stdin=su
 
 def test_it_ends_when_its_starter_is_killed(tmp_path):
     program, note = tmp_path / "long.py", tmp_path / "pid"
-    program.write_text(
-        "import os, pathlib, sys, time\npathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\ntime.sleep(60)"
-    )
+    noted = "import os, pathlib, sys, time\npathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\n"
+    program.write_text(noted + "time.sleep(60)")
     starter = subprocess.Popen([sys.executable, "-c", STARTER, sys.executable, str(TIED), str(program), str(note)])
     while not (note.is_file() and note.read_text()):
         time.sleep(0.05)
