@@ -11,13 +11,13 @@ from pathlib import Path
 from .. import ROOT
 
 STAGES = ("run", "score", "report")
-PROTOCOLS = ("full", "evidence", "search", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
+PROTOCOLS = ("evidence", "search", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_of_stages = f"of {', '.join(STAGES)}; all of them by default"
     parser.add_argument("stages", nargs="*", type=_stage, metavar="stage", help=help_of_stages)
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="full")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="evidence")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality", help="pictures and embeddings")
     results = ROOT / "lab" / "quality" / "results"
     parser.add_argument("--results", type=Path, default=results, help="CSV files and table")

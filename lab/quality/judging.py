@@ -55,8 +55,8 @@ class Scored:
 
     @property
     def faithful(self) -> int:
-        """Whether all that the prompt names is seen, and no hat that it does not name."""
-        return int(self.right == self.asked and not self.hat_leak)
+        """Whether the right kind of thing is seen with all that the prompt names, and with no hat that it does not."""
+        return int(self.kind and self.right == self.asked and not self.hat_leak)
 
 
 def named(prompt: str) -> dict[str, int]:

@@ -1,30 +1,31 @@
-"""What is run: which concepts and methods, and how long. `FULL` is the default; a smaller one is an option by name."""
+"""What is run: which concepts and methods, and how long. `EVIDENCE` is the default; another is an option by name."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.objects import ANIMATE
-from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, METHODS, OTHERS_ALONE, SEARCHED, STRENGTHS, STRONG, Method
+from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, OTHERS_ALONE, SEARCHED, STRENGTHS, Method
 
 DIVERSE, BIASED = "diverse", "biased"
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
-"""Learning rates, steps and guidance were looked at on these; they are never reported."""
+"""Learning rates, steps and guidance were looked at on these; they are not reported."""
 REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
 
 
 @dataclass(frozen=True)
 class Protocol:
     """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
-    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. shown: methods in the
-    sheet of pictures. gain_of: the method whose gain over the first baseline chooses the concepts in it, those of the
-    largest and of the median gain; the protocol's first concepts by default."""
+    off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. found: by how a method's
+    name begins, parts of its U-Net's rate that a search has found. shown: methods in the sheet of pictures. gain_of:
+    the method whose gain over the first baseline chooses the concepts in it, those of the largest and of the median
+    gain; the protocol's first concepts by default."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -32,18 +33,19 @@ class Protocol:
     references: Sequence[str] = (BIASED, DIVERSE)
     seeds: Sequence[int] = (0, 1)
     embedding_steps: int = 300
-    finetune_steps: int = 150
-    embedding_batch: int = 6
-    finetune_batch: int = 4
+    finetune_steps: int = 200
+    embedding_batch: int = 2
+    finetune_batch: int = 2
     embedding_rate: float = 5e-3
     alignment_embedding_rate: float = 1e-3
     finetune_rate: float = 2e-4
+    found: Mapping[str, float] = field(default_factory=dict)
     regularization_batch: int = 0
-    class_images: int = 32
-    sampling_steps: int = 25
+    class_images: int = 16
+    sampling_steps: int = 12
     guidance: float = 3.0
     pictures_per_prompt: int = 2
-    shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "CoRe, published λ", "CoRe")
+    shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST)
     gain_of: str = ""
 
     def training(self) -> dict[str, Any]:
@@ -51,6 +53,11 @@ class Protocol:
         names = ("embedding_steps", "finetune_steps", "embedding_batch", "finetune_batch", "embedding_rate",
                  "alignment_embedding_rate", "finetune_rate", "regularization_batch", "class_images")  # fmt: skip
         return {name: getattr(self, name) for name in names}
+
+    def rate_of(self, method: str) -> float:
+        """How fast the U-Net learns, before the method's own factor."""
+        parts = (part for name, part in self.found.items() if method.startswith(name))
+        return self.finetune_rate * next(parts, 1.0)
 
 
 @dataclass(frozen=True)
@@ -87,9 +94,9 @@ def drawn_prompts(protocol: Protocol, cell: Cell) -> list[tuple[str, int]]:
 
 def cells(protocol: Protocol) -> Iterator[Cell]:
     """In the order in which they are run."""
-    for tier in protocol.tiers:
-        for seed in protocol.seeds:
-            for references in protocol.references:
+    for seed in protocol.seeds:
+        for references in protocol.references:
+            for tier in protocol.tiers:
                 for concept in protocol.concepts:
                     for method in tier:
                         yield Cell(ALL[method], concept, references, seed)
@@ -102,31 +109,24 @@ def digest(value: Any) -> str:
     return f"n{name}" if re.fullmatch(r"\d+e?\d*", name) else name
 
 
-FULL = Protocol("full", tiers=(tuple(METHODS),))
-EVIDENCE = replace(
-    FULL,
-    name="evidence",
+EVIDENCE = Protocol(
+    "evidence",
     tiers=(
-        ("TI + DreamBooth", STRONG, "Textual Inversion"),
-        ("AttnDreamBooth", FAST),
-        ("CoRe", "CoRe, published λ", "CoRe, test time"),
-        ("DreamBooth", "Custom Diffusion"),
+        ("TI + DreamBooth", FAST, f"{FAST}, test time", "Textual Inversion"),
+        ("AttnDreamBooth", "CoRe"),
+        ("TI + DreamBooth, SID captions", f"{FAST}, SID captions"),
+        ("DreamBooth", "Custom Diffusion", "CoRe, published λ"),
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling", "CoRe without the prompt set"),
-        ("TI + DreamBooth, SID captions", "CoRe, SID captions"),
     ),
-    embedding_batch=2,
-    finetune_steps=200,
-    finetune_batch=2,
-    class_images=16,
-    sampling_steps=12,
-    shown=("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", STRONG),
-    gain_of=STRONG,
+    found={"TI + DreamBooth": 0.25, "CoRe": 0.5},
+    gain_of=FAST,
 )
-"""What docs/results.md is made of: the published schedules scaled to what a CPU trains in a day."""
+"""What docs/results.md is made of: the published schedules scaled to what a processor trains in a day."""
 SEARCH = replace(
     EVIDENCE,
     name="search",
     tiers=(tuple(SEARCHED),),
+    found={},
     concepts=CHOSEN_ON,
     references=(BIASED,),
     seeds=(0,),
@@ -134,43 +134,37 @@ SEARCH = replace(
     shown=tuple(SEARCHED),
     gain_of="",
 )
-"""Which rate each method of the evidence gets: on the concepts that are not reported."""
-REDUCED = Protocol(
-    "reduced",
-    tiers=(
-        ("Textual Inversion", "TI + DreamBooth", "CoRe"),
-        ("TI + frozen word", "CoRe, published λ", "CoRe, strong fixed λ"),
-        ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling"),
-        ("CoRe, stage 1", "DreamBooth", "TI + DreamBooth, SID captions", "AttnDreamBooth (fast)"),
-        ("Custom Diffusion", "AttnDreamBooth", "CoRe, test time"),
-        ("CoRe without the prompt set", "CoRe, reference code", "CoRe, SID captions"),
-    ),
+"""Which rate the U-Net of each method gets: on the concepts that are not reported."""
+SHORT = Protocol(
+    "",
+    tiers=(),
     concepts=("striped-cat", "split-backpack", "split-bear", "striped-vase"),
-    references=(BIASED, DIVERSE),
     seeds=(0,),
     embedding_steps=40,
     finetune_steps=40,
-    embedding_batch=2,
-    finetune_batch=2,
     regularization_batch=1,
     class_images=8,
     sampling_steps=8,
     pictures_per_prompt=1,
 )
+"""What the smaller ones have in common."""
+REDUCED = replace(SHORT, name="reduced", tiers=(("Textual Inversion", "TI + DreamBooth", "CoRe"),))
 EMBEDDED = Protocol(
     "embedded",
     tiers=((CEILING, "Textual Inversion", "TI + frozen word"),),
     concepts=tuple(CONCEPTS),
     references=(DIVERSE,),
     seeds=(0,),
-    finetune_steps=200,
     embedding_batch=4,
+    finetune_batch=4,
+    class_images=32,
+    sampling_steps=25,
     pictures_per_prompt=1,
     shown=(CEILING, "Textual Inversion", "TI + frozen word"),
 )
 """How near to each of the world's concepts the embedded checkpoint comes, as an embedding and with its U-Net."""
 STRENGTH = replace(
-    REDUCED,
+    SHORT,
     name="strength",
     shown=tuple(f"{name}{ALONE}" for name in STRENGTHS),
     tiers=tuple(
@@ -204,11 +198,11 @@ COAT = replace(
 )
 """Whether the word alone keeps the thing's coat, over all the world's concepts."""
 EVERY_METHOD = replace(
-    REDUCED,
+    SHORT,
     name="methods",
     tiers=(
         ("Textual Inversion", "CoRe, stage 1", *(f"{name}{ALONE}" for name in OTHERS_ALONE)),
-        ("CoRe", f"CoRe + TEA{ALONE}", "Custom Diffusion", "ClassDiffusion"),
+        ("CoRe, shares 0.1", f"CoRe + TEA{ALONE}", "Custom Diffusion", "ClassDiffusion"),
         tuple(f"CoRe, {name}" for name in LOOKS),
     ),
     references=(DIVERSE,),
@@ -220,10 +214,10 @@ EVERY_METHOD = replace(
 )
 """Every method of both training nodes, in few steps."""
 SMOKE = replace(
-    REDUCED,
+    SHORT,
     name="smoke",
     tiers=(
-        ("TI + DreamBooth", "AttnDreamBooth", "CoRe, test time", "TI + DreamBooth, SID captions"),
+        ("TI + DreamBooth", "AttnDreamBooth", f"{FAST}, test time", "TI + DreamBooth, SID captions"),
         ("DreamBooth", CEILING),
     ),
     concepts=CHOSEN_ON[:1],
@@ -236,5 +230,5 @@ SMOKE = replace(
 """Runs everything once; its results mean nothing."""
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (FULL, EVIDENCE, SEARCH, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
+    for protocol in (EVIDENCE, SEARCH, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
 }

@@ -96,7 +96,7 @@ class Trainer:
         return {
             "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
             "batch_size": self.protocol.finetune_batch,
-            "learning_rate": stage.rate * self.protocol.finetune_rate,
+            "learning_rate": stage.rate * self.protocol.rate_of(cell.method.name),
             "seed": cell.seed,
             **stage.settings,
         }

@@ -13,7 +13,7 @@ from lab.quality.cells import claim, missing
 from lab.quality.judging import Scored, judged, keeps_coat, named
 from lab.quality.methods import ALL, CEILING, METHODS
 from lab.quality.pipeline import report, score
-from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, FULL, PROTOCOLS, REDUCED, SMOKE, Cell, cells, digest
+from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, EVIDENCE, PROTOCOLS, REDUCED, SMOKE, Cell, cells, digest
 from lab.quality.report import table
 from lab.quality.summary import BASELINES, gains, summarized
 from lab.quality.training import reference_captions
@@ -47,9 +47,8 @@ def perfect() -> torch.Tensor:
     return drawn([shown(prompt, "striped-cat", seed=1) for prompt in prompt_templates("striped-cat")])
 
 
-def test_the_full_protocol_has_all_methods_and_concepts():
-    found = list(cells(FULL))
-    assert {cell.method.name for cell in found} == set(METHODS)
+def test_the_evidence_is_of_all_concepts_that_no_setting_was_chosen_on():
+    found = list(cells(EVIDENCE))
     assert {cell.references for cell in found} == {BIASED, DIVERSE}
     assert len({cell.concept for cell in found}) == 10 and not set(CHOSEN_ON) & {cell.concept for cell in found}
     assert len({cell.file_name for cell in found}) == len(found)
@@ -69,17 +68,15 @@ def test_the_smoke_protocol_runs_every_one_of_its_methods_once():
 
 def test_ablations_change_only_what_they_leave_out():
     full = METHODS["CoRe"].embedding
-    without = {"CoRe without L_emb": "embedding", "CoRe without L_attn": "attention"}
-    for name, term in without.items():
-        settings = METHODS[name].embedding
-        assert settings[f"{term}_share"] == settings[f"{term}_weight"] == 0.0
+    for name, term in (("CoRe without L_emb", "embedding"), ("CoRe without L_attn", "attention")):
+        left_out = {f"{term}_share": 0.0, f"{term}_weight": 0.0}
+        assert METHODS[name].embedding == {**full, **left_out}
         assert METHODS[name].finetunes == METHODS["CoRe"].finetunes
-        assert settings["method"] == full["method"] and settings["weighting"] == full["weighting"]
 
 
 def test_sid_captions_alone_name_what_is_beside_the_subject():
     assert reference_captions(CELL) is None
-    cell = Cell(METHODS["CoRe, SID captions"], "striped-cat", BIASED, 0)
+    cell = Cell(METHODS["CoRe fast, SID captions"], "striped-cat", BIASED, 0)
     assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
 
 
@@ -219,7 +216,7 @@ def test_the_ceiling_is_the_thing_asked_for_identity_its_share():
 
 def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfect):
     folder, results, images = tmp_path / "work", tmp_path / "results", tmp_path / "images"
-    protocol = dataclasses.replace(REDUCED, concepts=("striped-cat",))
+    protocol = dataclasses.replace(REDUCED, concepts=("striped-cat",), shown=REDUCED.tiers[0])
     for method in protocol.tiers[0]:
         cell = Cell(METHODS[method], "striped-cat", BIASED, 0)
         drawing.save(folder / "pictures", cell, perfect, a_run(cell, 20))

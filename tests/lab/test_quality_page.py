@@ -35,6 +35,7 @@ PROTOCOLS = {
 CALLED = {
     "CoRe, shares .1": "CoRe, stage 1",
     "CoRe fast, shares .1": "CoRe fast, stage 1",
+    "CoRe, whole U-Net": "CoRe, shares 0.1",
     "AttnDreamBooth stage 1": "AttnDreamBooth, stage 1",
     "Cross Initialization, rate .05": "Cross Initialization, rate 0.05, stage 1",
 }

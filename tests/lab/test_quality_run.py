@@ -37,7 +37,7 @@ def test_one_command_measures_quality_and_does_nothing_twice(comfyui_path: Path,
     command = ["-m", "lab", "quality", "--protocol", "smoke", *places]
     first = python(*command)
     assert first.count("patchwork-dog, biased, seed 0") == len(list(cells(SMOKE)))
-    assert "| CoRe, test time | 1 | 20 |" in first
+    assert "| CoRe fast, test time | 1 | 20 |" in first
     table = (tmp_path / "results" / "smoke.md").read_text("utf-8")
     second = python(*command)
     assert "seed 0" not in second and second.strip() == table.strip()
