@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--references", action="append", metavar="KIND", help="train with this kind only: biased, diverse"
     )
+    parser.add_argument("--seed", action="append", type=int, metavar="N", help="train with this seed only")
     said = "spread the concepts over a cluster of Ray's, as in docs/fleet.md: local, auto, ray://HOST:10001"
     parser.add_argument("--address", help=said)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further training after so long")

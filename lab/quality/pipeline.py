@@ -21,14 +21,16 @@ from .sheet import OTHERS, sheet
 def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
     """given: as of the command. Raises ValueError for what is not in the protocol."""
     protocol = PROTOCOLS[given.protocol]
-    known = {*protocol.concepts, *(name for tier in protocol.tiers for name in tier), *protocol.references}
-    if wrong := {*(given.concept or ()), *(given.method or ()), *(given.references or ())} - known:
-        raise ValueError(f"not in this protocol: {', '.join(sorted(wrong))}")
+    methods = {name for tier in protocol.tiers for name in tier}
+    known = {*protocol.concepts, *methods, *protocol.references, *protocol.seeds}
+    if wrong := {*(given.concept or ()), *(given.method or ()), *(given.references or ()), *(given.seed or ())} - known:
+        raise ValueError(f"not in this protocol: {', '.join(map(str, wrong))}")
     folder = given.folder / protocol.name
     if "run" in stages:
         tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
         concepts, references = given.concept or protocol.concepts, given.references or protocol.references
-        part = dataclasses.replace(protocol, concepts=concepts, references=references, tiers=tiers)
+        seeds = given.seed or protocol.seeds
+        part = dataclasses.replace(protocol, concepts=concepts, references=references, seeds=seeds, tiers=tiers)
         until = time.time() + 60 * given.minutes
         if given.address:
             from .spread import spread

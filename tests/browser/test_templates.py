@@ -1,14 +1,17 @@
-"""Every example workflow, from the template browser to the queue."""
+"""Every example workflow, from the template browser to the queue; and its picture in the gallery, which is kept."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from browser.graph_picture import expect_kept, picture_of_graph
 from driver.quick_start import TEMPLATES, WORKFLOW
+from preparation.by_place import ROOT
 
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.json"))
 CATEGORY = "Train your own concept (CoRe)"
+GRAPHS, MOST_BYTES = ROOT / "docs" / "images" / "graphs", 100_000
 SMALLEST_LETTERS, LEAST_HEIGHT = 12, 9
 """Pixels: of a field's letters as the editor draws them at full size, and as they must be when a template opens."""
 # Of every node: whether its type is registered, and whether the editor draws it red.
@@ -85,6 +88,8 @@ def test_it_opens_whole_tidy_and_legible_and_can_be_queued(editor, name):
     if name.endswith(".app"):
         for field in ("Checkpoint", "Folder of photos", "Name", "What it is (dog, teapot …)", "Prompt"):
             assert editor.page.get_by_text(field, exact=True).last.is_visible(), field
+    else:
+        expect_kept(picture_of_graph(editor), GRAPHS / f"{name}.webp", MOST_BYTES)
     editor.evaluate(_ALLOW_DOWNLOADS)
     editor.evaluate(_CALL_IT, re.sub(r"[^\w.-]+", "-", name))
     answer = editor.run()
