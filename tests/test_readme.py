@@ -42,6 +42,12 @@ def test_the_gallery_shows_every_template():
     assert shown == {picture.name for picture in (ROOT / "example_workflows").glob("*.jpg")}
 
 
+def test_the_gallery_leads_to_every_graph():
+    graphs = {graph.name for graph in (ROOT / "docs" / "images" / "graphs").glob("*.webp")}
+    assert graphs == {f"{file.stem}.webp" for file in (ROOT / "example_workflows").glob("*.json") if ".app" not in file.name}
+    assert set(re.findall(r"<images/graphs/([^>]+)>", GALLERY)) == graphs
+
+
 def test_inputs_are_called_as_the_editor_calls_them():
     table = README.partition("| Card |")[2].partition("\n\n")[0]
     nodes = json.loads(read(ROOT / "locales" / "en" / "nodeDefs.json"))
