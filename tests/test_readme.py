@@ -44,7 +44,9 @@ def test_the_gallery_shows_every_template():
 
 def test_the_gallery_leads_to_every_graph():
     graphs = {graph.name for graph in (ROOT / "docs" / "images" / "graphs").glob("*.webp")}
-    assert graphs == {f"{file.stem}.webp" for file in (ROOT / "example_workflows").glob("*.json") if ".app" not in file.name}
+    assert graphs == {
+        f"{file.stem}.webp" for file in (ROOT / "example_workflows").glob("*.json") if ".app" not in file.name
+    }
     assert set(re.findall(r"<images/graphs/([^>]+)>", GALLERY)) == graphs
 
 

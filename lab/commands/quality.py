@@ -11,7 +11,18 @@ from pathlib import Path
 from .. import ROOT
 
 STAGES = ("run", "score", "report")
-PROTOCOLS = ("evidence", "search", "reduced", "embedded", "strength", "quick_start", "coat", "methods", "smoke")
+PROTOCOLS = (
+    "evidence",
+    "search",
+    "reduced",
+    "embedded",
+    "strength",
+    "quick_start",
+    "coat",
+    "captions",
+    "methods",
+    "smoke",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from .host import Host
 from .protocol import Cell, Protocol, cells
 from .training import Trainer
 
-FREE_TO_CHANGE = ("name", "tiers", "concepts", "references", "seeds", "shown", "gain_of")
+FREE_TO_CHANGE = ("name", "tiers", "concepts", "references", "seeds", "charted", "shown", "gain_of")
 """What may be added to a protocol without making its earlier runs another experiment."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..world.drawing.appearance import COLOURS
-from ..world.drawing.concepts import CONCEPTS, prompt_templates
+from ..world.drawing.concepts import CONCEPTS, SHARED, prompt_templates
 from ..world.drawing.contexts import CONTEXTS
 from ..world.drawing.objects import OBJECTS
 from ..world.drawing.render import ACCESSORIES, STYLES, Scene, pixels
@@ -30,8 +30,9 @@ LEAKS = {"accessory": "hat", "context": "on the beach"}
 
 @dataclass(frozen=True)
 class Scored:
-    """One row of pictures.csv. asked: attributes that the prompt names; right: those that are seen. Blank where a
-    score has no meaning: leaks where the prompt asks for that very thing, identity where it changes the coat."""
+    """One row of pictures.csv. asked: attributes that the prompt names; right: those that are seen. shared_leak: what
+    the references share, where that is one thing. Blank where a score has no meaning: leaks where the prompt asks for
+    that very thing, identity where it changes the coat."""
 
     method: str
     concept: str
@@ -48,6 +49,7 @@ class Scored:
     subject_alignment: float
     bare_subject_alignment: float
     non_subject_disentanglement: float
+    shared_leak: int | None = None
 
     @property
     def text_alignment(self) -> float:
@@ -93,10 +95,8 @@ def judged(judge: Judge, cell: Cell, pictures: Tensor) -> list[Scored]:
 
 def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: Sequence[float]) -> Scored:
     asked = named(prompt)
-    leaks = {}
-    for name, word in LEAKS.items():
-        leaked = ATTRIBUTES[name].index(word)
-        leaks[name] = None if asked.get(name) == leaked else int(seen[name] == leaked)
+    leaks = {name: _leak(asked, seen, name, word) for name, word in LEAKS.items()}
+    shared = next(iter(SHARED.get(cell.references, {}).items()), None)
     own, subject, bare, others = (round(score, 4) for score in scores)
     return Scored(
         method=cell.method.name,
@@ -114,7 +114,14 @@ def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: S
         subject_alignment=subject,
         bare_subject_alignment=bare,
         non_subject_disentanglement=others,
+        shared_leak=shared and _leak(asked, seen, *shared),
     )
+
+
+def _leak(asked: dict[str, int], seen: dict[str, int], name: str, word: str) -> int | None:
+    """Whether it is seen; None where the prompt asks for it."""
+    leaked = ATTRIBUTES[name].index(word)
+    return None if asked.get(name) == leaked else int(seen[name] == leaked)
 
 
 def identity(judge: Judge, cell: Cell, pictures: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..world.drawing.concepts import CONCEPTS, prompt_templates
+from ..world.drawing.concepts import CONCEPTS, SHARED, prompt_templates
 from ..world.drawing.objects import ANIMATE
 from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, OTHERS_ALONE, SEARCHED, STRENGTHS, Method
 
@@ -23,9 +23,9 @@ REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
 class Protocol:
     """tiers: methods in portions; each portion is done for all concepts before the next, so that a run that is cut
     off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. found: by how a method's
-    name begins, parts of its U-Net's rate that a search has found. shown: methods in the sheet of pictures. gain_of:
-    the method whose gain over the first baseline chooses the concepts in it, those of the largest and of the median
-    gain; the protocol's first concepts by default."""
+    name begins, parts of its U-Net's rate that a search has found. charted: methods in the chart, by default all.
+    shown: methods in the sheet of pictures. gain_of: the method whose gain over the first baseline chooses the
+    concepts in it, those of the largest and of the median gain; the protocol's first concepts by default."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -45,6 +45,7 @@ class Protocol:
     sampling_steps: int = 12
     guidance: float = 3.0
     pictures_per_prompt: int = 2
+    charted: Sequence[str] = ()
     shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST)
     gain_of: str = ""
 
@@ -119,6 +120,16 @@ EVIDENCE = Protocol(
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling", "CoRe without the prompt set"),
     ),
     found={"TI + DreamBooth": 0.25, "CoRe": 0.5},
+    charted=(
+        "Textual Inversion",
+        "DreamBooth",
+        "TI + DreamBooth",
+        "Custom Diffusion",
+        "AttnDreamBooth",
+        "CoRe, published λ",
+        "CoRe",
+        FAST,
+    ),
     gain_of=FAST,
 )
 """What docs/results.md is made of: the published schedules scaled to what a processor trains in a day."""
@@ -197,6 +208,17 @@ COAT = replace(
     references=(DIVERSE,),
 )
 """Whether the word alone keeps the thing's coat, over all the world's concepts."""
+CAPTIONS = replace(
+    SHORT,
+    name="captions",
+    tiers=(("TI + DreamBooth", "TI + DreamBooth, SID captions"), (FAST, f"{FAST}, SID captions")),
+    concepts=SHORT.concepts[:3],
+    references=tuple(SHARED),
+    embedding_steps=100,
+    finetune_steps=60,
+    regularization_batch=0,
+)
+"""What captions keep out: references that share one thing, described or not."""
 EVERY_METHOD = replace(
     SHORT,
     name="methods",
@@ -230,5 +252,5 @@ SMOKE = replace(
 """Runs everything once; its results mean nothing."""
 PROTOCOLS = {
     protocol.name: protocol
-    for protocol in (EVIDENCE, SEARCH, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, EVERY_METHOD, SMOKE)
+    for protocol in (EVIDENCE, SEARCH, REDUCED, EMBEDDED, STRENGTH, QUICK_START, COAT, CAPTIONS, EVERY_METHOD, SMOKE)
 }

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from core_personalization.core_ops.scores import Estimate
 
 CHARTED = ("faithful", "identity")
-TABLE_ONLY = ("without", "shares", "frozen word", "reference code")
-"""In the names of variants that lie on top of what they vary."""
 
 
 def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
@@ -45,11 +43,12 @@ def about(runs: Sequence[Run]) -> str:
 
 
 def _scores(lines: Sequence[Line]) -> str:
+    known = [name for name in SCORES if any(name in line.scores for line in lines)]
     rows = [
-        [line.method, str(line.concepts), str(line.pictures), *(cell(line.scores, name) for name in SCORES)]
+        [line.method, str(line.concepts), str(line.pictures), *(cell(line.scores, name) for name in known)]
         for line in lines
     ]
-    return markdown(["method", "concepts", "n", *SCORES], rows)
+    return markdown(["method", "concepts", "n", *known], rows)
 
 
 def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
@@ -62,11 +61,12 @@ def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
 
 
 def _differences(compared: Mapping[str, Mapping[str, Estimate]]) -> str:
+    known = [name for name in SCORES if any(name in found for found in compared.values())]
     rows = [
-        [method, str(found[CHARTED[0]].n), *(cell(found, name, "+") for name in SCORES)]
+        [method, str(found[CHARTED[0]].n), *(cell(found, name, "+") for name in known)]
         for method, found in compared.items()
     ]
-    return markdown(["method", "n", *SCORES], rows)
+    return markdown(["method", "n", *known], rows)
 
 
 def cell(estimates: Mapping[str, Estimate], name: str, sign: str = "") -> str:
@@ -83,10 +83,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def chart(lines: Sequence[Line], file: Path) -> None:
-    """Identity against text alignment with both intervals, one panel for each kind of references; no ablations."""
+    """Identity against faithfulness with both intervals, one panel for each kind of references."""
     from core_personalization.nodes.charts import new_figure
 
-    lines = [line for line in lines if not any(word in line.method for word in TABLE_ONLY)]
     kinds = list(dict.fromkeys(line.references for line in lines))
     figure = new_figure(620 * len(kinds) + 260, 560)
     for place, references in enumerate(kinds, 1):
@@ -110,7 +109,7 @@ def _panel(axes: object, lines: Sequence[Line]) -> None:
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
         axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
     axes.set_xlabel("identity (judge's cosine with the concept)")  # type: ignore[attr-defined]
-    axes.set_ylabel("faithful (all that the prompt names, and no other hat)")  # type: ignore[attr-defined]
+    axes.set_ylabel("faithful (its kind, all that the prompt names, no other hat)")  # type: ignore[attr-defined]
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)  # type: ignore[attr-defined]
 

@@ -12,17 +12,18 @@ from core_personalization.core_ops.scores import Estimate
 
 from .intervals import hierarchical_estimate
 from .judging import Scored
-from .methods import ALONE, LORA, NONE, STRENGTHS
+from .methods import ALONE, FAST, LORA, NONE, STRENGTHS
 
-BASELINES = ("TI + DreamBooth", "CoRe", NONE, f"{NONE}{ALONE}", f"{NONE}{LORA}")
-"""What the others are compared with: all with the first, variants of CoRe with the second, strengths of its
-regularizers with none, where the same is trained."""
+BASELINES = ("TI + DreamBooth", "CoRe", FAST, NONE, f"{NONE}{ALONE}", f"{NONE}{LORA}")
+"""What the others are compared with: all with the first, variants of CoRe with the second, of CoRe fast with the third,
+strengths of its regularizers with none, where the same is trained."""
 SCORES: Mapping[str, Callable[[Scored], float | None]] = {
     "text alignment": lambda row: row.text_alignment,
     "faithful": lambda row: row.faithful,
     "identity": lambda row: row.identity,
     "hat leak": lambda row: row.hat_leak,
     "beach leak": lambda row: row.beach_leak,
+    "shared leak": lambda row: row.shared_leak,
     "right kind": lambda row: row.kind,
     "SA": lambda row: row.subject_alignment,
     "SA, bare": lambda row: row.bare_subject_alignment,

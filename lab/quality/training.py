@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..world.drawing.concepts import CONCEPTS, biased_references, references
+from ..world.drawing.concepts import CONCEPTS, SHARED, alike_references, biased_references, references
 from ..world.drawing.render import Scene, pixels
 from .host import Host, Trained
 from .methods import ATTN, Finetune
@@ -115,6 +115,8 @@ class Trainer:
 
 
 def reference_scenes(cell: Cell) -> list[Scene]:
+    if cell.references in SHARED:
+        return alike_references(cell.concept, cell.references)
     return biased_references(cell.concept) if cell.references == BIASED else references(cell.concept)
 
 
@@ -130,5 +132,8 @@ def reference_captions(cell: Cell) -> list[str] | None:
         return None
     from core_personalization.nodes.captions.wording import CaptionForm, repair
 
-    form = CaptionForm(CONCEPTS[cell.concept][0])
-    return [repair(scene.caption(), form).text for scene in reference_scenes(cell)]
+    kind = CONCEPTS[cell.concept][0]
+    return [
+        repair(scene.caption(), CaptionForm(kind, start=f"a {scene.style} of a {{}}")).text
+        for scene in reference_scenes(cell)
+    ]

@@ -78,6 +78,20 @@ def test_sid_captions_alone_name_what_is_beside_the_subject():
     assert reference_captions(CELL) is None
     cell = Cell(METHODS["CoRe fast, SID captions"], "striped-cat", BIASED, 0)
     assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
+    painted = reference_captions(dataclasses.replace(cell, references="painting"))
+    assert painted is not None and painted[0] == "a painting of a {} in the garden"
+
+
+def test_what_the_references_share_leaks_where_it_is_seen_unasked():
+    prompts = prompt_templates("striped-cat")
+    painted = drawn([Scene("cat", CONCEPTS["striped-cat"][1], "in the garden", style="painting", seed=3)])
+    everywhere = painted.expand(len(prompts), -1, -1, -1)
+    for references, leak in (("painting", 1), ("sunglasses", 0), (BIASED, None)):
+        cell = dataclasses.replace(CELL, references=references)
+        rows = judged(Judge.load(), cell, everywhere)
+        asked = {"painting": "a painting", "sunglasses": "sunglasses"}.get(references, "-")
+        assert {row.shared_leak for row in rows if asked not in row.prompt} == {leak}
+        assert {row.shared_leak for row in rows if asked in row.prompt} <= {None}
 
 
 def test_done_cells_are_skipped_and_their_pictures_come_back(tmp_path):

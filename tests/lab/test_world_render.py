@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +11,9 @@ from lab.world.drawing.appearance import COLOURS, PATTERNS, Appearance
 from lab.world.drawing.concepts import (
     CONCEPTS,
     FOLDER,
+    SHARED,
     SHIPPED,
+    alike_references,
     biased_references,
     prompt_templates,
     references,
@@ -105,3 +108,10 @@ def test_half_the_concepts_are_animate_and_biased_pictures_alike():
         templates = prompt_templates(name)
         assert len({*templates}) == 20
         assert all(template.count("{}") == 1 for template in templates)
+
+
+@pytest.mark.parametrize(("shared", "what"), [(name, what) for name, (what,) in SHARED.items()])
+def test_alike_references_share_one_thing_more(shared, what):
+    for alike, usual in zip(alike_references("split-bear", shared), references("split-bear"), strict=True):
+        assert getattr(alike, what) == SHARED[shared][what]
+        assert replace(alike, **{what: getattr(usual, what)}) == usual

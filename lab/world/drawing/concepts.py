@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from .appearance import Appearance
@@ -28,6 +29,13 @@ CONCEPTS: dict[str, tuple[str, Appearance]] = {
     "dotted-teapot": ("teapot", Appearance((170, 110, 190), (250, 240, 150), "dots")),
 }
 SHIPPED = ("patchwork-dog", "striped-teapot")
+SHARED: dict[str, dict[str, str]] = {
+    "beach": {"context": "on the beach"},
+    "hat": {"accessory": "hat"},
+    "sunglasses": {"accessory": "sunglasses"},
+    "painting": {"style": "painting"},
+}
+"""What four pictures may have in common besides the concept; a method may learn it along."""
 REFERENCE_CONTEXTS = ("in the garden", "on the beach", "in the kitchen", "on a city street")
 
 
@@ -41,6 +49,11 @@ def biased_references(name: str) -> list[Scene]:
     """Four pictures from which a method may learn too much: all on the beach, and all with a hat."""
     kind, appearance = CONCEPTS[name]
     return [Scene(kind, appearance, "on the beach", "hat", seed=200 + index) for index in range(4)]
+
+
+def alike_references(name: str, shared: str) -> list[Scene]:
+    """As `references`, but all with one thing that `SHARED` names."""
+    return [replace(scene, **SHARED[shared]) for scene in references(name)]
 
 
 def prompt_templates(name: str) -> list[str]:
