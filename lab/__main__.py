@@ -10,12 +10,13 @@ from preparation.foreground import run_prepared
 from preparation.installation import TEST_MODULES
 
 from . import ROOT
-from .commands import attention, gpu, gradients, memory_table, pairs, profile, quality, speed, world
+from .commands import attention, gpu, gradients, memory_table, pairs, profile, quality, speed, times, world
 
 COMMANDS = {
     "world": world,
     "quality": quality,
     "pairs": pairs,
+    "times": times,
     "attention": attention,
     "speed": speed,
     "gradients": gradients,
