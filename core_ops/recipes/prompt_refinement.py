@@ -159,8 +159,8 @@ class PromptRefinement:
 
     @cached_property
     def _reference_means(self) -> Tensor:
-        with torch.no_grad():
-            return self._means(self._reference)
+        with torch.no_grad():  # its own queries ask its keys: both ways are the same, and shared queries are kept
+            return (self._shared_means if self.config.shared_queries else self._means)(self._reference)
 
     @cached_property
     def _reference_queries(self) -> list[Tensor]:

@@ -84,16 +84,17 @@ def test_the_reference_is_encoded_and_attended_to_once(monkeypatch):
 
 def test_with_shared_queries_no_step_runs_the_network_and_what_is_measured_falls_as_published(monkeypatch):
     shared, published = refinement(config=RefinementConfig(shared_queries=True)), refinement()
-    before = shared.measure().terms
-    assert before == pytest.approx(published.measure().terms)
     calls = []
     for name in ("with_attention", "with_queries"):
         run_network = getattr(ToyDenoiser, name)
         monkeypatch.setattr(
             ToyDenoiser, name, lambda *given, run_network=run_network: calls.append(1) or run_network(*given)
         )
+    before = shared.measure().terms
+    assert len(calls) == 2  # the reference's queries, of which its means are made; the prompt itself
     run(shared, steps=4)
-    assert len(calls) == 1  # the reference's queries; its means are there already
+    assert len(calls) == 2
+    assert before == pytest.approx(published.measure().terms)
     run(published, steps=4)
     after, as_published = shared.measure().terms, published.measure().terms
     assert all(after[name] < before[name] for name in TERMS)

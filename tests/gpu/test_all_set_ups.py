@@ -12,7 +12,9 @@ from families.dynamic_vram import DYNAMIC_VRAM
 from preparation.by_place import ROOT
 
 
-@pytest.mark.parametrize("option", [DYNAMIC_VRAM, "--novram", "--gpu-only"])
+@pytest.mark.parametrize(
+    "option", [DYNAMIC_VRAM, *(pytest.param(option, marks=pytest.mark.long) for option in ("--novram", "--gpu-only"))]
+)
 def test_everything_holds_with(option):
     folder = Path(__file__).parent / "every_set_up"
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "--tb=short", str(folder)]

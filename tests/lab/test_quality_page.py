@@ -1,4 +1,4 @@
-"""The tables of docs/quality.md hold what the CSV files hold."""
+"""The tables of docs/results.md and docs/quality.md hold what the CSV files hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.quality.methods import ALONE, LORA, METHODS, NONE
 from lab.quality.strengths import LOSSES, remaining
 from lab.quality.summary import SCORES, Line, summarized
 
-PAGE = ROOT / "docs" / "quality.md"
+PAGES = [ROOT / "docs" / f"{name}.md" for name in ("results", "quality")]
 RESULTS = ROOT / "lab" / "quality" / "results"
 PROTOCOLS = {
     "Biased references": ("reduced", "biased"),
@@ -45,7 +45,7 @@ CALLED = {
 def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
     """Heading above, label ("A against B" where it is a difference) and cells by score, of every row with scores."""
     heading, head = "", None
-    for line in PAGE.read_text("utf-8").splitlines():
+    for line in "\n".join(page.read_text("utf-8") for page in PAGES).splitlines():
         cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
         if line.startswith("##"):
             heading = line.strip("# ")
