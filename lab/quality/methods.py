@@ -58,8 +58,6 @@ class Method:
 WHOLE = (Finetune(),)
 WITH_WORD = (Finetune({"train_embedding": True}),)
 ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
-CROSS = Finetune({**ALIGNED, "scope": "cross-attention layers", "augmentation": 8}, share=1 / 6, rate=2.5)
-THIRD = Finetune({**ALIGNED, "augmentation": 8}, share=5 / 6)
 PRIOR = Finetune(class_images=True)
 KEYS_VALUES = Finetune(
     {"scope": "keys and values of cross-attention", "train_embedding": True}, rate=10.0, class_images=True
@@ -68,6 +66,14 @@ KEYS_VALUES = Finetune(
 
 def _core(name: str, finetunes: tuple[Finetune, ...] = WHOLE, **settings: Any) -> Method:
     return Method(name, {"method": CORE, **(BEFORE if finetunes else BALANCED), **settings}, finetunes)
+
+
+def _attn(name: str, augmentation: int) -> Method:
+    second = Finetune(
+        {**ALIGNED, "scope": "cross-attention layers", "augmentation": augmentation}, share=1 / 6, rate=2.5
+    )
+    third = Finetune({**ALIGNED, "augmentation": augmentation}, share=5 / 6)
+    return Method(name, {"method": ATTN, "augmentation": augmentation}, (second, third))
 
 
 _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
@@ -105,7 +111,8 @@ METHODS: dict[str, Method] = {
         _TI_DREAMBOOTH,
         Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),
         Method("Custom Diffusion", {"method": ATTN}, (KEYS_VALUES,), rare_word="ktn"),
-        Method("AttnDreamBooth", {"method": ATTN, "augmentation": 8}, (CROSS, THIRD)),
+        _attn("AttnDreamBooth", augmentation=8),
+        _attn("AttnDreamBooth, no augmentation", augmentation=0),
         _core("CoRe"),
         _FAST,
         replace(_FAST, name=f"{FAST}, test time", test_time={}),
@@ -128,8 +135,16 @@ SEARCHED: Mapping[str, Method] = {
         name=f"{name}, rate {rate}",
         finetunes=tuple(replace(stage, rate=stage.rate * rate) for stage in METHODS[name].finetunes),
     )
-    for name in ("TI + DreamBooth", FAST, "AttnDreamBooth", "DreamBooth", "Custom Diffusion")
+    for name in (
+        "TI + DreamBooth",
+        FAST,
+        "AttnDreamBooth",
+        "AttnDreamBooth, no augmentation",
+        "DreamBooth",
+        "Custom Diffusion",
+    )
     for rate in (0.25, 0.5, 1.0)
 }
-"""The same search for each method: how fast its U-Net learns, as parts of the protocol's rate."""
+"""The same search for each method: how fast its U-Net learns, as parts of the protocol's rate. AttnDreamBooth also
+without its turned and cropped pictures, from which the mini world learns a pattern and no shape."""
 ALL = {**METHODS, **SEARCHED}
