@@ -17,21 +17,19 @@ from torch.nn.functional import interpolate
 
 from .quality.host import SIDE, Host, Trained
 from .quality.judging import identity, silhouette
-from .quality.methods import METHODS
-from .quality.protocol import BIASED, Cell, Protocol
+from .quality.methods import FAST, METHODS
+from .quality.protocol import BIASED, EVIDENCE, Cell
 from .quality.training import Trainer
 from .world.drawing.concepts import CONCEPTS, prompt_templates
 from .world.drawing.contexts import CONTEXTS
 from .world.networks.judge import ATTRIBUTES, Judge
 
 BEACH = "on the beach"
-METHOD_OF = {"Textual Inversion": "Textual Inversion", "CoRe, balanced": "CoRe, stage 1"}
-"""Names here → names in the quality benchmark, which has the settings."""
+LEARNED = ("Textual Inversion", FAST)
+"""By the quality benchmark's settings, its first stage alone."""
 CLASS_WORD, REFINED = "super-category", "Textual Inversion, refined at test time"
 SHARES = ("concept", "place", "other_words")
 MEANS = ("concept_on_itself", "similarity", "identity", "place_right", "on_the_beach", "in_a_hat")
-PROTOCOL = Protocol("attention", tiers=(), embedding_steps=200, regularization_batch=1, sampling_steps=15)
-"""Published rate and batch; 200 of 300 steps, and one picture of the batch for L_attn: minutes on a processor."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,11 @@ def place_of(template: str) -> str:
     return next((place for place in CONTEXTS if template.endswith(place)), "")
 
 
-def trained_subjects(host: Host, concept: str, protocol: Protocol, folder: Path) -> list[Subject]:
+def trained_subjects(host: Host, concept: str, folder: Path) -> list[Subject]:
     """Same references, seed, steps and batches for all; in the order of the picture's rows."""
-    trainer = Trainer(host, protocol, folder)
-    learned = {
-        name: trainer.train(Cell(METHODS[method], concept, BIASED, seed=0))[0] for name, method in METHOD_OF.items()
-    }
+    trainer = Trainer(host, EVIDENCE, folder)
+    words = [replace(METHODS[name], finetunes=()) for name in LEARNED]
+    learned = {word.name: trainer.train(Cell(word, concept, BIASED, seed=0))[0] for word in words}
     subjects = [Subject(name, trained.concept.token, trained) for name, trained in learned.items()]
     overfitted = subjects[0]
     refined = Subject(REFINED, overfitted.phrase, overfitted.trained, test_time=True)
@@ -103,8 +100,8 @@ def trained_subjects(host: Host, concept: str, protocol: Protocol, folder: Path)
 class Observer:
     """Draws prompts with the probe on, and reads off what the tables need."""
 
-    def __init__(self, host: Host, concept: str, pictures: int, protocol: Protocol) -> None:
-        self._host, self._kind, self._pictures, self._protocol = host, CONCEPTS[concept][0], pictures, protocol
+    def __init__(self, host: Host, concept: str, pictures: int) -> None:
+        self._host, self._kind, self._pictures = host, CONCEPTS[concept][0], pictures
         self._judge = Judge.load()
         self._cell = Cell(METHODS["Textual Inversion"], concept, BIASED, seed=0)
 
@@ -135,14 +132,14 @@ class Observer:
     def _conditioning(self, subject: Subject, template: str) -> Any:
         if subject.test_time:
             assert subject.trained is not None
-            return self._host.refined(subject.trained, template, {"batch_size": self._protocol.embedding_batch})
+            return self._host.refined(subject.trained, template, {"batch_size": EVIDENCE.embedding_batch})
         return self._host.encode(template.replace("{}", subject.phrase))
 
     def _sample(self, model: Any, conditioning: Any) -> Tensor:
         from nodes import common_ksampler  # type: ignore[attr-defined] - ComfyUI's
 
         latent = {"samples": torch.zeros(self._pictures, 4, SIDE // 8, SIDE // 8)}
-        steps, guidance = self._protocol.sampling_steps, self._protocol.guidance
+        steps, guidance = EVIDENCE.sampling_steps, EVIDENCE.guidance
         negative = self._host.encode("")
         (drawn,) = common_ksampler(model, 0, steps, guidance, "euler", "normal", conditioning, negative, latent)
         return drawn["samples"]
@@ -232,8 +229,8 @@ def watch_all(given: argparse.Namespace) -> None:
     given.folder.mkdir(parents=True, exist_ok=True)
     given.images.mkdir(parents=True, exist_ok=True)
     host = Host(given.folder)
-    subjects = trained_subjects(host, given.concept, PROTOCOL, given.folder)
-    observer = Observer(host, given.concept, given.pictures, PROTOCOL)
+    subjects = trained_subjects(host, given.concept, given.folder)
+    observer = Observer(host, given.concept, given.pictures)
     watched = [[observer.watch(subject, template) for subject in subjects] for template in templates(given.concept)]
     rows = [each.row for of_prompt in watched for each in of_prompt]
     write_csv(rows, given.images / "attention.csv")
