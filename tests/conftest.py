@@ -30,7 +30,7 @@ TIERS = {
     TESTS / "gpu": ("host", "gpu"),
 }
 
-LONGEST_FIRST = ("fleet", "robustness", "host", "browser", "lab")
+LONGEST_FIRST = ("robustness", "host", "browser", "lab")
 """Folders whose files several processes take first, so that none of them is left alone with a long one at the end."""
 
 # "python -m pytest" puts the working folder on the path, and so our folder "nodes" before ComfyUI's nodes.py.
