@@ -115,6 +115,7 @@ METHODS: dict[str, Method] = {
         _attn("AttnDreamBooth, no augmentation", augmentation=0),
         _core("CoRe"),
         _FAST,
+        replace(_FAST, name=f"{FAST}, embedding alone", finetunes=()),
         replace(_FAST, name=f"{FAST}, test time", test_time={}),
         _core("CoRe without L_emb", embedding_share=0.0, embedding_weight=0.0),
         _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0),

@@ -113,7 +113,7 @@ def digest(value: Any) -> str:
 EVIDENCE = Protocol(
     "evidence",
     tiers=(
-        ("TI + DreamBooth", FAST, f"{FAST}, test time", "Textual Inversion"),
+        ("TI + DreamBooth", FAST, f"{FAST}, test time", "Textual Inversion", f"{FAST}, embedding alone"),
         ("AttnDreamBooth", "CoRe"),
         ("TI + DreamBooth, SID captions", f"{FAST}, SID captions"),
         ("DreamBooth", "Custom Diffusion", "CoRe, published λ"),
