@@ -72,7 +72,7 @@ class PromptConcepts:
     @property
     def fillings(self) -> list[str]:
         return [
-            concept.phrase.replace(concept.token, f"embedding:{socket}")
+            concept.phrase.replace(concept.token, f"embedding:{socket}", 1)
             for concept, socket in zip(self.concepts, SOCKETS, strict=False)
         ]
 

@@ -49,6 +49,11 @@ def fill(template: str, fillings: Sequence[str]) -> str:
     return template
 
 
+def is_plain(words: str) -> bool:
+    """Whether a prompt reads these as words and no more, and they are short enough to stand in one."""
+    return bool(re.fullmatch(r"[^()\[\]{}<>\\\x00-\x1f]{1,100}", words.strip())) and "embedding:" not in words
+
+
 def reads_as_weight(name: str) -> bool:
     """Whether ComfyUI, which asks Python, takes what stands after a colon at a bracket's end for a number."""
     try:

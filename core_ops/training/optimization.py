@@ -3,7 +3,7 @@ updates within the backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +59,11 @@ class SphericalSGD(torch.optim.Optimizer):
         g = g - (g * direction).sum(-1, keepdim=True) * direction
         g = g / (g.norm(dim=-1, keepdim=True) + 1e-8)
         return normalize(direction - rate * g, dim=-1)
+
+
+def copied(tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    """By number, in main memory: the device may have no room for a second one of each."""
+    return {str(index): tensor.detach().to("cpu", copy=True) for index, tensor in enumerate(tensors)}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -155,10 +160,7 @@ class ParameterAverage:
             parameter.data, self._averages[index] = average, parameter.data
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "updates": self._updates,
-            **{str(index): average.clone() for index, average in enumerate(self._averages)},
-        }
+        return {"updates": self._updates, **copied(self._averages)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises KeyError where there is no average in it."""

@@ -19,6 +19,7 @@ from .optimization import (
     ParameterAverage,
     adamw,
     constant_rate,
+    copied,
     load_optimizer,
     load_parameters,
     optimizer_state,
@@ -236,10 +237,10 @@ class TrainingLoop:
         return self._average.in_place()
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain numbers only, nested in dictionaries."""
+        """Tensors and plain numbers only, nested in dictionaries; what is trained is copied to main memory."""
         return {
             "step": self.step,
-            "parameters": {str(index): p.detach().clone() for index, p in enumerate(self.recipe.parameters)},
+            "parameters": copied(self.recipe.parameters),
             "optimizer": optimizer_state(self.optimizer),
             "average": self._average.state_dict(),
             "random": {name: generator.get_state() for name, generator in self.random.items()},
@@ -260,10 +261,8 @@ class TrainingLoop:
             self.scaler.load_state_dict(state["scaler"])
             self.step = int(state["step"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            raise ValueError(
-                "start: the state was saved for other parameters, or is damaged "
-                f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
-            ) from error
+            why = f"for other parameters, or is damaged ({type(error).__name__}: {error})"
+            raise ValueError(f"start: the state was saved {why}; use its own settings, or start anew.") from error
 
     def _set_random(self, states: Mapping[str, Tensor]) -> None:
         for name, generator in self.random.items():

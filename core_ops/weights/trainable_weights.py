@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,11 +83,12 @@ class TrainableWeights:
         """Whether the trained weights stand in place of the old ones; else the adapters say it all."""
         return all(isinstance(adapter, SingularValueShifts) for adapter in self.adapters.values())
 
-    def values(self) -> dict[str, Tensor]:
-        """The trained weights as they are now, by name, in fp32; those under an adapter with it applied."""
+    def values(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and trained weights as they are now, in fp32; those under an adapter with it applied, made one at a
+        time."""
         if not self.adapters:
-            return {name: parameter.detach() for name, parameter in self.parameters.items()}
-        return {name: self._adapted(name) for name in self.adapters}
+            yield from ((name, parameter.detach()) for name, parameter in self.parameters.items())
+        yield from ((name, self._adapted(name)) for name in self.adapters)
 
     @torch.no_grad()
     def _adapted(self, name: str) -> Tensor:

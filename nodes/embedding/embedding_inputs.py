@@ -78,7 +78,7 @@ def check_inputs(
     rows = PromptRows(host.clip, settings.super_category, settings.vectors)
     validate_initial_words(settings.initial_words, rows)
     path = concept_files.embedding_path(name)
-    concept = Concept(name, settings.super_category, {}, path, settings.chosen_method.writes_category)
+    concept = Concept(name, settings.super_category.strip(), {}, path, settings.chosen_method.writes_category)
     captioned, on_captions = captioned_pictures(pictures, captions, settings, concept, rows, photos)
     with naming("own_prompts"):
         prompts = [rows.pair(template) for template in settings.prompt_templates()]

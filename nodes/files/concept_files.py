@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import getpass
 import hashlib
 import io
@@ -55,7 +56,26 @@ def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept
             f"{parameter}: an embedding {other.stem!r} exists already at {other}; "
             "choose another name or switch overwrite on."
         )
+    validate_found_alone(parameter, name)
     safe_files.validate_writable(parameter, embedding_path(name).parent)
+
+
+def validate_found_alone(parameter: str, name: str) -> None:
+    """Raises ValueError where the host may find another file by this name: it looks through all its embeddings folders,
+    and their subfolders, in no order."""
+    own = embedding_path(name)
+    for path in _named(name) - {own}:
+        if path.exists() and not (own.exists() and filecmp.cmp(own, path, shallow=False)):
+            raise ValueError(
+                f"{parameter}: another embedding {name!r} is at {path}, and prompts may find that one; choose another "
+                "name, or move that file out of ComfyUI's embeddings folders."
+            )
+
+
+def _named(name: str) -> set[Path]:
+    """Files in any of the host's embeddings folders that it finds by this name."""
+    listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
+    return {Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed}
 
 
 def embedding_tensors(vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> dict[str, Tensor]:
@@ -98,9 +118,7 @@ def place_embedding(
     """
     safe_files.validate_name("embedding_name", name)
     tensors = embedding_tensors(vectors, space_time)
-    listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
-    found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
-    present = sorted(path for path in found if path.exists())
+    present = sorted(path for path in {embedding_path(name), *_named(name)} if path.exists())
     for path in present:
         try:
             same = path.suffix == ".safetensors" and _is_same(safe_files.read(path)[0], tensors)
@@ -131,7 +149,8 @@ def state_path(name: str) -> Path:
 def spare_state_path(name: str) -> Path:
     """Where a state goes on the system's own disk when the output folder, whose own it is, is full or gone."""
     output = hashlib.sha256(os.fsencode(folder_paths.get_output_directory())).hexdigest()[:8]
-    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{getpass.getuser()}-{output}" / f"{name}.safetensors"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have no name
+    return Path(tempfile.gettempdir()) / f"{STATE_FOLDER}-{user}-{output}" / f"{name}.safetensors"
 
 
 def save_state(name: str, state: Mapping[str, Any]) -> Path:
@@ -169,6 +188,8 @@ def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
         else:
             found, metadata = {}, safe_files.read_metadata(path)
         return dict(_join(json.loads(metadata["state"]), "", found))
+    except safe_files.NoRoom as error:
+        raise ValueError(f"start: {path} is {error}. It is whole: close other programs, and run again.") from error
     except Exception as error:
         raise ValueError(
             f"start: {path} is not a state that this node saved ({error}); choose 'anew' to replace it."

@@ -58,7 +58,8 @@ class CannotWrite(OSError):
         remedies = {
             **dict.fromkeys(_FULL, f"Free space on the disk of {folder}, and run again."),
             errno.EROFS: f"{folder} is on a disk that can only be read; choose another folder in ComfyUI's settings.",
-            errno.EACCES: f"Close programs that have it open, and let ComfyUI write to {folder}; then run again.",
+            errno.EACCES: f"Close what has it open (on Windows ComfyUI itself, if it loaded this very file), and let "
+            f"ComfyUI write to {folder}; then run again.",
             errno.ENOENT: f"Something removed it, or its folder {folder}, meanwhile; stop that program, and run again.",
         }
         remedy = remedies.get(number, "Check the disk, and run again.")
@@ -75,6 +76,11 @@ def validate_name(parameter: str, name: str) -> None:
         )
     if (ending := Path(name).suffix).lower() in _ENDINGS:
         raise ValueError(f"{parameter}: {name!r} ends in {ending}, which is added by itself; leave it out.")
+
+
+def plain_name(name: str) -> str:
+    """The nearest that `validate_name` takes, for a name that another program gave; a path stays one."""
+    return re.sub(r"[^\w./\\-]+", "-", name).strip("-") or "concept"
 
 
 def taken(path: Path) -> Path | None:
@@ -145,8 +151,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+class NoRoom(ValueError):
+    """A file is larger than what memory has free; its text begins with the size."""
+
+
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """`read` of what this pack wrote; raises ValueError when there is no room for it, or some of it is not finite."""
+    """`read` of what this pack wrote; raises `NoRoom`, or ValueError where some of it is not finite."""
     validate_size(path)
     tensors, metadata = read(path)
     for name, tensor in tensors.items():
@@ -156,15 +166,14 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Integers are."""
     return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
 
 
 def validate_size(path: Path) -> None:
-    """Raises ValueError for a file that memory has no room for; a file on the disk may be larger than what it takes."""
+    """Raises `NoRoom`; a file on the disk may be larger than what it takes."""
     size, free = path.stat().st_size, psutil.virtual_memory().available
     if size > free:
-        raise ValueError(f"{size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free")
+        raise NoRoom(f"{size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free")
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -52,7 +52,7 @@ def collect(host: HostModels, models: TrainingModels) -> TrainedWeights:
     if text is not None:
         own = _adapter_tensors(kohya_text_names(host.clip), host.clip.cond_stage_model, text)
     if trained.replaces_weights:
-        return TrainedWeights({name: value.detach().cpu() for name, value in trained.values().items()}, None, own)
+        return TrainedWeights({name: value.detach().cpu() for name, value in trained.values()}, None, own)
     lora = _adapter_tensors(kohya_names(host.model), host.model.model.diffusion_model, trained)
     return TrainedWeights(None, lora, own)
 

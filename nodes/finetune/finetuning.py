@@ -238,8 +238,8 @@ def assembled(
     optimizer = without_state if rehearsal else make
     along = [(problem.text_weights, settings.text_encoder_rate)] if settings.train_text_encoder else []
     along += [(embedding.parameters, settings.embedding_rate)] if settings.train_embedding else []
-    if rates := [(tensors, rate) for tensors, rate in along if rate > 0]:
-        optimizer = with_own_rates(optimizer, rates)
+    if along:
+        optimizer = with_own_rates(optimizer, along)
     return TrainingLoop(recipe, config, optimizer)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...core_ops.prompts.prompt_templates import is_plain
 from ..files.file_metadata import PREFIX
 from ..tables import without_markup
 
@@ -17,8 +17,6 @@ LARGEST_ENTRY = 200_000
 
 SHOWN = 1000
 """Characters that are shown of one entry."""
-
-_PLAIN_WORDS = re.compile(r"\w[\w ,'.-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _check(parameter: str, name: str, value: Any) -> None:
         wrong = f"{name} of its card is a {type(value).__name__}, not a {_KINDS[name].__name__}"
     elif len(json.dumps(value)) > LARGEST_ENTRY:
         wrong = f"{name} of its card is longer than {LARGEST_ENTRY} characters"
-    elif name == "super_category" and not _PLAIN_WORDS.fullmatch(value):  # it stands in prompts
+    elif name == "super_category" and not is_plain(value):  # it stands in prompts
         wrong = f"its super-category {value[:120]!r} is not one or a few plain words"
     else:
         return

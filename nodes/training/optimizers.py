@@ -65,12 +65,13 @@ def validate_optimizer(name: str) -> None:
 
 
 def with_own_rates(make: Make, rates: Sequence[tuple[Sequence[Tensor], float]]) -> Make:
-    """The same optimizer, in which these tensors have a learning rate of their own."""
+    """The same optimizer, in which these tensors have a learning rate of their own, where it is not 0; groups of their
+    own in any case, so that a state fits whatever the rates."""
 
     def build(parameters: ParameterGroups, learning_rate: float) -> torch.optim.Optimizer:
         apart = {id(tensor) for tensors, _ in rates for tensor in tensors}
         rest = [parameter for parameter in parameters if id(parameter) not in apart]
-        groups = [{"params": list(tensors), "lr": rate} for tensors, rate in rates]
+        groups = [{"params": list(tensors), "lr": rate or learning_rate} for tensors, rate in rates]
         return make([{"params": rest}, *groups], learning_rate)
 
     return build

@@ -57,7 +57,7 @@ def test_on_input_and_output_as_on_the_weight(name):
         output.square().sum().backward()
         outputs.append(output.detach())
         gradients.append([x.grad, *(parameter.grad for parameter in trained.parameters.values())])
-        weights.append(trained.values()["layer.weight"].detach())
+        weights.append(dict(trained.values())["layer.weight"].detach())
     torch.testing.assert_close(outputs[1], outputs[0])
     torch.testing.assert_close(gradients[1], gradients[0])
     torch.testing.assert_close(weights[1], weights[0])

@@ -31,6 +31,9 @@ def sd1(embeddings: Path) -> Iterator[Models]:
     models = load_family("sd1", embedding_directory=str(embeddings))
     before = weights_hash(models)
     yield models
+    from comfy.model_management import unload_all_models
+
+    unload_all_models()  # a clone's patches may still be in place
     assert weights_hash(models) == before, "a test has changed the models that all share"
 
 

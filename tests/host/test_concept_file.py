@@ -201,6 +201,25 @@ def test_of_a_foreign_bundle_with_two_embeddings_one_is_chosen(sd1, output_folde
     concept.path.unlink()
 
 
+def test_a_bundled_name_that_no_prompt_could_have_becomes_one(sd1, output_folder):
+    names = ("<s1>", "my old cat")
+    bundle = {f"bundle_emb.{name}.emb_params": torch.full((1, 768), float(i)) for i, name in enumerate(names)}
+    save_file({**make_lora(sd1[0]), **bundle}, output_folder / "loras" / "odd-names.safetensors")
+    for number, (name, ours) in enumerate(zip(names, ("s1", "my-old-cat"), strict=True)):
+        _, _, concept, phrase, *_ = load(sd1, "loras/odd-names.safetensors", super_category="cat", embedding_name=name)
+        assert phrase == f"embedding:{ours}" and bool((concept.vectors["clip_l"] == number).all())
+        concept.path.unlink()
+
+
+@pytest.mark.parametrize("kind", ["man/woman", "dog & cat", "child’s toy", "Hündchen", "🐶"])
+def test_what_training_takes_as_a_super_category_is_read_again(sd1, kind):
+    from core_personalization.nodes.host.prompts.prompt_rows import validate_words
+    from core_personalization.nodes.sharing.concept_card import ConceptCard
+
+    validate_words("super_category", kind)
+    assert ConceptCard(super_category="cat").with_kind(kind).super_category == kind
+
+
 def test_a_file_tells_trigger_base_and_picture_before_it_is_loaded(sd1):
     from core_personalization.nodes.sharing.concept_look import look
 

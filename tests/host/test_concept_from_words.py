@@ -30,6 +30,13 @@ def test_training_encodes_it_as_core_encodes_the_words(family, words):
     torch.testing.assert_close(ours.context.cpu(), plain.context, atol=1e-5, rtol=1e-4)
 
 
+def test_only_the_words_give_way_to_a_refined_concept_not_the_same_ones_in_its_category(sd1):
+    from core_personalization.nodes.prompt_concepts import PromptConcepts
+
+    concept, _ = from_words(sd1[1], "cat", "cat toy")
+    assert PromptConcepts([concept], [True]).fillings[0].endswith(" cat toy")
+
+
 def test_without_its_category_the_words_stand_alone(sd1):
     concept, prompt = from_words(sd1[1], " corgi ", with_category=False)
     assert (prompt, concept.caption("a {}")) == ("corgi", "a {}")

@@ -5,6 +5,7 @@ tests/host/test_safe_files.py has more names that are none.
 
 from __future__ import annotations
 
+import getpass
 import os
 import tempfile
 from collections.abc import Callable
@@ -142,6 +143,17 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(sd1, concept, comf
     make_concept(sd1, "linked")  # as with overwrite on
     assert precious.read_text() == "precious"
     assert not link.is_symlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such users")
+def test_a_user_without_a_name_has_a_folder_too(comfyui, tmp_path, monkeypatch):
+    from core_personalization.nodes.files import concept_files
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    assert str(os.getuid()) in concept_files.spare_state_path("mine").parent.name
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows gives every user a temporary folder")

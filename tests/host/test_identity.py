@@ -24,10 +24,10 @@ class Module(torch.nn.Module):
         self.register_parameter("norm", torch.nn.Parameter(torch.ones(500, dtype=dtype), requires_grad=False))
 
 
-def of(module: torch.nn.Module, *also: str) -> str:
+def of(module: torch.nn.Module, *also: str, matrices: bool = False) -> str:
     from core_personalization.nodes.host.models.host_models import fingerprint
 
-    return fingerprint(module, {}, "", *also)
+    return fingerprint(module, {}, "", *also, matrices=matrices)
 
 
 @pytest.mark.parametrize("loaded", FORMATS)
@@ -56,6 +56,23 @@ def test_a_fine_tune_is_told_apart_in_bf16():
     for parameter in tuned.parameters():
         parameter += 1e-3 * torch.randn(500, generator=torch.Generator().manual_seed(5))
     assert not same_model(of(Module()), of(tuned.bfloat16()))
+
+
+@pytest.mark.parametrize("loaded", FORMATS)
+def test_a_lora_that_was_merged_makes_another_model(loaded):
+    from core_personalization.nodes.host.models.host_models import same_model
+
+    def made(change: float, dtype: torch.dtype) -> torch.nn.Module:
+        module, generator = Module(dtype=dtype), torch.Generator().manual_seed(3)
+        for number in range(30):
+            weight, update = torch.randn(2, 40, 40, generator=generator) * torch.tensor([0.05, change])[:, None, None]
+            module.register_parameter(f"matrix{number}", torch.nn.Parameter((weight + update).half().to(dtype), False))
+        return module
+
+    before, merged = (of(made(change, torch.float16), matrices=True) for change in (0.0, 0.02))
+    assert same_model(before, of(made(0.0, loaded), matrices=True))
+    assert not same_model(before, merged) and not same_model(merged, of(made(0.0, loaded), matrices=True))
+    assert same_model(of(made(0.0, loaded)), of(made(0.02, loaded))), "biases alone do not tell"
 
 
 def test_what_earlier_versions_wrote_is_known():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from core_personalization.core_ops.prompts.prompt_templates import validate_template
@@ -26,6 +28,8 @@ REFUSED = [
     ({"concept_name": "2024"}, "concept_name: '2024' is a number, .* for example 'my-2024'"),
     ({"concept_name": "my-dog.safetensors"}, "concept_name: 'my-dog.safetensors' ends in .safetensors"),
     ({"super_category": "{}"}, "super_category: '{}' has a brace"),
+    ({"super_category": "girl (anime)"}, r"super_category: 'girl \(anime\)' has brackets"),
+    ({"super_category": "dog " * 26}, "super_category: .* more than 100 characters"),
     ({"concept_name": "1e5"}, "concept_name: '1e5' is a number"),
     ({"steps": 0}, "steps: 0"),
     ({"batch_size": 0}, "batch_size: 0"),
@@ -57,6 +61,20 @@ def test_an_existing_name_is_refused_unless_overwrite_is_on(sd1):
     execute(sd1, concept_name="taken", steps=1)
     with pytest.raises(ValueError, match="exists already"):
         execute(sd1, concept_name="taken", steps=2, overwrite=False)
+
+
+@pytest.mark.parametrize("place", ["old", "older/still"])
+def test_a_name_is_refused_that_prompts_would_find_in_another_folder_too(sd1, embeddings, place):
+    execute(sd1, concept_name="doubled", steps=1)
+    other = embeddings / place / "doubled.safetensors"
+    other.parent.mkdir(parents=True)
+    shutil.copyfile(embeddings / "doubled.safetensors", other)
+    execute(sd1, concept_name="doubled", steps=1, overwrite=False)  # a copy gives the same pictures
+    save_file({"emb_params": torch.ones(1, 768)}, other)
+    with pytest.raises(ValueError, match=r"concept_name: another embedding 'doubled' is at .*doubled.safetensors, and"):
+        execute(sd1, concept_name="doubled", steps=2)
+    shutil.rmtree(embeddings / place.split("/")[0])
+    execute(sd1, concept_name="doubled", steps=2)
 
 
 def test_models_of_other_kinds_are_refused_by_name(sd1):

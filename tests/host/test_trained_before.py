@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,7 +126,22 @@ def test_what_differs_is_named(sd1, steps, given, message):
     assert steps == []
 
 
+@contextmanager
+def merged(model: Any, key: str) -> Iterator[None]:
+    """As if a LoRA had been merged into the file: only a matrix is another."""
+    weight = model.model.state_dict()[key]
+    before = weight.clone()
+    with torch.inference_mode():
+        weight += 0.01
+    yield
+    with torch.inference_mode():
+        weight.copy_(before)
+
+
 def test_another_model_and_a_lora_on_it_are_named(sd1):
+    from comfy_extras.nodes_freelunch import FreeU
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
     train(sd1, "on-a-model")
     model, clip, vae = sd1
     patched = model.clone()
@@ -132,11 +150,36 @@ def test_another_model_and_a_lora_on_it_are_named(sd1):
         patched.add_patches({key: (torch.ones_like(model.model.state_dict()[key]),)}, 1.0)
     with pytest.raises(ValueError, match="trained with another model;"):
         train((patched, clip, vae), "on-a-model")
+    with merged(model, key), pytest.raises(ValueError, match="trained with another model;"):
+        train(sd1, "on-a-model")
+    sampled = ModelSamplingDiscrete().patch(model, "eps", zsnr=True)[0]
+    freed = FreeU.execute(model, b1=1.1, b2=1.2, s1=0.9, s2=0.2).args[0]
+    for changed in (sampled, freed):
+        with pytest.raises(ValueError, match="trained with another model;"):
+            train((changed, clip, vae), "on-a-model")
     skipping = clip.clone()
     skipping.clip_layer(-2)
     with pytest.raises(ValueError, match="trained with another text encoder;"):
         train((model, skipping, vae), "on-a-model")
     train((model.clone(), clip.clone(), vae), "on-a-model")
+
+
+def test_a_state_that_memory_has_no_room_for_is_not_called_damaged(sd1, steps, monkeypatch):
+    from core_personalization.nodes.files import safe_files
+
+    stopped(sd1, "large", save_every=1)
+    with monkeypatch.context() as small:
+        small.setattr(safe_files.psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
+        with pytest.raises(ValueError, match=r"start: .*GiB of memory are free\. It is whole: close other programs"):
+            train(sd1, "large", save_every=1)
+    train(sd1, "large", save_every=1)
+    assert steps == [1, 2, 3]
+
+
+def test_a_rate_of_its_own_may_come_later(sd1):
+    given = {"concept": make_concept(sd1, "plain"), "train_embedding": True, "optimizer": "Adafactor", "steps": 3}
+    stopped(sd1, "rated", run=finetune, **given)
+    finetune(sd1, "rated", embedding_rate=1e-3, **given)
 
 
 def test_overwrite_trains_anew(sd1, steps):

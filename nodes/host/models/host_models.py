@@ -19,7 +19,9 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ....core_ops.weights.stored_weights import is_quantised
 from ...files.file_metadata import pack_version
+from ..attention.attention_replacement import patch_names
 from .denoiser import HostDenoiser, UNetPlan, added_to, prediction_of
 from .text_encoder import HostTextEncoder, encoder_names
 
@@ -39,6 +41,8 @@ FORMATS = {name: getattr(torch, name) for name in ("float8_e4m3fn", "float8_e5m2
 """From coarse to fine; fp32 counts as fp16, in which the SHA-256 is."""
 COMPARED = 64
 """Numbers of a model."""
+NOT_IN_FILES = ".text_projection."
+"""A matrix that the host leaves as memory was, where a checkpoint has none."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +70,13 @@ class HostModels:
     def digests(self) -> dict[str, str]:
         """Fingerprints of what decides what a training on these models learns, patches included, by part."""
         unet, clip, vae = self.model, self.clip, self.vae
+        drawn_with = (prediction_of(unet), _sampling_digest(unet), _patches_digest(unet))
+        encoded_with = (str(clip.layer_idx), _patches_digest(clip.patcher))
         return {
             "model": fingerprint(
-                unet.model.diffusion_model, unet.backup, "diffusion_model.", prediction_of(unet), _patches_digest(unet)
+                unet.model.diffusion_model, unet.backup, "diffusion_model.", *drawn_with, matrices=True
             ),
-            "text encoder": fingerprint(
-                clip.cond_stage_model, clip.patcher.backup, "", str(clip.layer_idx), _patches_digest(clip.patcher)
-            ),
+            "text encoder": fingerprint(clip.cond_stage_model, clip.patcher.backup, "", *encoded_with, matrices=True),
             # Hosts load it in fp32 or bf16, as the device likes it.
             "VAE": fingerprint(vae.first_stage_model, vae.patcher.backup, dtype=torch.bfloat16),
         }
@@ -120,6 +124,14 @@ def base_model_fingerprint(model: ModelPatcher) -> str:
     return fingerprint(model.model.diffusion_model, model.backup, "diffusion_model.")
 
 
+def _sampling_digest(model: ModelPatcher) -> str:
+    """Of the noise levels, and of the nodes that change what the U-Net computes, by name: their settings are theirs."""
+    sigmas = model.get_model_object("model_sampling").sigmas.detach().float().cpu()
+    return digest_of(
+        base64.b64encode(sigmas.numpy().tobytes()).decode(), *patch_names(model.model_options["transformer_options"])
+    )
+
+
 def _patches_digest(patcher: ModelPatcher) -> str:
     """Of LoRAs and other changes that wait to be applied: keys, strengths, and some numbers of each tensor."""
     digest = hashlib.sha256()
@@ -147,21 +159,26 @@ def _patches_digest(patcher: ModelPatcher) -> str:
 
 
 def fingerprint(
-    module: torch.nn.Module, backup: Mapping[str, Any], prefix: str = "", *also: str, dtype: torch.dtype = torch.float16
+    module: torch.nn.Module,
+    backup: Mapping[str, Any],
+    prefix: str = "",
+    *also: str,
+    dtype: torch.dtype = torch.float16,
+    matrices: bool = False,
 ) -> str:
     """Which model it is, whatever number format it was loaded in: by its biases and norms, which tell fine-tunes apart.
 
     As text: a SHA-256 of all of them and of `also`, one of the latter, the coarsest number format that holds them all,
     and some of them. backup: what the host has of weights that it patched in place, by name after
-    `prefix`. dtype: for the SHA-256.
+    `prefix`. dtype: for the SHA-256. matrices: some numbers of each count, too, which a LoRA that was merged changes.
     """
-    small = _biases(module, backup, prefix)
+    kinds = [_numbers(module, backup, prefix, of_matrices) for of_matrices in (False, True)[: 1 + matrices]]
     digest = hashlib.sha256()
-    for name, weight in small.items():
+    for name, weight in (item for kind in kinds for item in kind.items()):
         digest.update(name.encode() + weight.to(dtype).view(torch.uint8).numpy().tobytes())
-    numbers = torch.cat([*small.values(), torch.zeros(0)])
-    chosen = numbers[torch.linspace(0, len(numbers) - 1, min(COMPARED, len(numbers))).round().long()]
-    text = base64.b64encode(chosen.half().numpy().tobytes()).decode()
+    every = [torch.cat([*kind.values(), torch.zeros(0)]) for kind in kinds]
+    some = [each[torch.linspace(0, len(each) - 1, min(COMPARED, len(each))).round().long()] for each in every]
+    numbers, text = torch.cat(every), base64.b64encode(torch.cat(some).half().numpy().tobytes()).decode()
     if not also:
         return " ".join((digest.hexdigest(), _format(numbers), text))
     return " ".join((digest_of(digest.hexdigest(), *also), digest_of(*also), _format(numbers), text))
@@ -184,13 +201,18 @@ def same_model(one: str, other: str) -> bool:
     return sha == other_sha or (dtype != other_dtype and _close(numbers, other_numbers, {dtype, other_dtype}))
 
 
-def _biases(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
-    """Biases and norms on the CPU, by name, without the patches that the host applied in place."""
+def _numbers(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, of_matrices: bool) -> dict[str, Tensor]:
+    """On the CPU, by name, without the patches that the host applied in place: all of biases and norms, or some of each
+    matrix."""
     found: dict[str, Tensor] = {}
     for name, weight in module.named_parameters():
-        if weight.ndim == 1:
+        counts = weight.ndim > 1 and NOT_IN_FILES not in name if of_matrices else weight.ndim == 1
+        if counts:
             kept = backup.get(prefix + name)
-            found[name] = (weight if kept is None else kept.weight).detach().to("cpu", torch.float32, copy=True)
+            weight = (weight if kept is None else kept.weight).detach()
+            weight = weight.dequantize() if is_quantised(weight) else weight
+            some = weight.flatten()[:: max(weight.numel() // COMPARED, 1)] if of_matrices else weight
+            found[name] = some.to("cpu", torch.float32, copy=True)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from comfy.sd import CLIP
 from comfy.sd1_clip import SDTokenizer
 
-from ....core_ops.prompts.prompt_templates import PLACES, fill
+from ....core_ops.prompts.prompt_templates import PLACES, fill, is_plain
 from ....core_ops.prompts.token_rows import AlignedPair, ConceptSlot, TokenRow
 from ....core_ops.quoting import quoted
 from ..models.text_encoder import encoder_names
@@ -134,6 +134,11 @@ def validate_words(parameter: str, text: str) -> None:
         raise ValueError(f"{parameter}: {quoted(text)} names an embedding; use plain words, such as 'dog'.")
     if set(text) & set("{}"):
         raise ValueError(f"{parameter}: {quoted(text)} has a brace; write the words alone, such as 'dog'.")
+    if text.strip() and not is_plain(text):
+        raise ValueError(
+            f"{parameter}: {quoted(text)} has brackets, more than one line, or more than 100 characters; write plain "
+            "words, such as 'dog'."
+        )
 
 
 class PromptRows:
