@@ -27,7 +27,6 @@ from .optimization import (
 
 STREAMS = ("data", "prompts")
 """Independent random streams, so that methods that draw no prompts see the same batches as those that do."""
-
 RandomStreams = Mapping[str, torch.Generator]
 
 
@@ -233,7 +232,7 @@ class TrainingLoop:
         self._average.update()
 
     def averaged(self) -> AbstractContextManager[None]:
-        """While this is open, the parameters are what is to be used of them: their average where there is one."""
+        """While it is open, the parameters are what is to be used of them: their average where there is one."""
         return self._average.in_place()
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,7 +249,7 @@ class TrainingLoop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues where `state` was taken; raises ValueError when it belongs to other parameters, or is damaged."""
+        """Continues where `state` was taken; raises ValueError when it is damaged, or of other parameters."""
         try:
             load_parameters(self.recipe.parameters, state["parameters"])
             load_optimizer(self.optimizer, state["optimizer"])
@@ -261,8 +260,10 @@ class TrainingLoop:
             self.scaler.load_state_dict(state["scaler"])
             self.step = int(state["step"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-            why = f"for other parameters, or is damaged ({type(error).__name__}: {error})"
-            raise ValueError(f"start: the state was saved {why}; use its own settings, or start anew.") from error
+            raise ValueError(
+                "start: the state was saved for other parameters, or is damaged "
+                f"({type(error).__name__}: {error}); use the settings it was made with, or start anew."
+            ) from error
 
     def _set_random(self, states: Mapping[str, Tensor]) -> None:
         for name, generator in self.random.items():
