@@ -11,18 +11,7 @@ from pathlib import Path
 from .. import ROOT
 
 STAGES = ("run", "score", "report")
-PROTOCOLS = (
-    "evidence",
-    "search",
-    "reduced",
-    "embedded",
-    "strength",
-    "quick_start",
-    "coat",
-    "captions",
-    "methods",
-    "smoke",
-)
+PROTOCOLS = ("evidence", "search", "embedded", "strength", "quick_start", "coat", "captions", "methods", "smoke")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from ..world.networks.judge import Judge
 from . import drawing, records
 from .cells import run
 from .judging import Scored, judged
-from .methods import ALL
+from .methods import ALL, FAST
 from .protocol import PROTOCOLS, Protocol, cells
 from .sheet import OTHERS, sheet
 
@@ -78,5 +78,6 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0])
     concepts = list(dict.fromkeys((ranked[0], ranked[len(ranked) // 2]))) if ranked else protocol.concepts
     sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown, concepts)
-    sheet(protocol, pictures, images / f"{name}_first.jpg", (OTHERS[1], protocol.gain_of or "CoRe"), concepts, most=1)
+    if protocol.gain_of:
+        sheet(protocol, pictures, images / f"{name}_first.jpg", (OTHERS[1], FAST, protocol.gain_of), concepts, most=1)
     print(text)

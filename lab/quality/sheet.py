@@ -21,7 +21,7 @@ from .protocol import Cell, Protocol
 from .training import reference_scenes
 
 OTHERS = ("Textual Inversion", "TI + DreamBooth")
-MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 46, 140, 22, 24
+MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 52, 160, 21, 24
 
 
 def sheet(
@@ -56,8 +56,8 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
     chosen = range(0, len(templates), EVERY)
     across = max(len(chosen), 4)
     image = Image.new("RGB", (LABEL + across * (TILE + MARGIN), (len(row) + 1) * (TILE + MARGIN) + TOP + GAP), "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(11)
-    pen.text((4, TOP + 50), f"{row[0].concept}\n{row[0].references} references", "black", font)
+    pen, font, large = ImageDraw.Draw(image), ImageFont.load_default(12), ImageFont.load_default(17)
+    pen.text((4, 42), "four photos", "black", large)
     for place, scene in enumerate(reference_scenes(row[0])):
         image.paste(_tile(render(scene).image), (LABEL + place * (TILE + MARGIN), 0))
     top = TILE + MARGIN
@@ -67,7 +67,7 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
     for line, cell in enumerate(row):
         drawn, _ = load(pictures, cell)
         y = top + TOP + line * (TILE + MARGIN)
-        pen.text((4, y + 50), cell.method.name.replace(", ", ",\n").replace("λ", "lambda"), "black", font)
+        pen.text((4, y + 42), cell.method.name.replace(", ", ",\n").replace("λ", "lambda"), "black", large)
         for place, index in enumerate(chosen):
             picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
             tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))

@@ -11,9 +11,9 @@ from lab.quality import drawing, records
 from lab.quality.ceiling import shown
 from lab.quality.cells import claim, missing
 from lab.quality.judging import Scored, judged, keeps_coat, named
-from lab.quality.methods import ALL, CEILING, METHODS
+from lab.quality.methods import ALL, CEILING, FAST, METHODS
 from lab.quality.pipeline import report, score
-from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, EVIDENCE, PROTOCOLS, REDUCED, SMOKE, Cell, cells, digest
+from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, EVIDENCE, PROTOCOLS, SHORT, SMOKE, Cell, cells, digest
 from lab.quality.report import table
 from lab.quality.summary import BASELINES, gains, summarized
 from lab.quality.training import reference_captions
@@ -24,6 +24,9 @@ from lab.world.networks.judge import ATTRIBUTES, Judge
 
 BASELINE = BASELINES[0]
 CELL = Cell(METHODS["CoRe"], "striped-cat", BIASED, 0)
+FEW = dataclasses.replace(
+    SHORT, name="few", tiers=(("Textual Inversion", BASELINE, "CoRe"), (FAST,)), shown=(BASELINE, FAST), gain_of="CoRe"
+)
 
 
 def a_row(method: str, index: int, right: int, identity: float | None, concept: str = "striped-cat") -> Scored:
@@ -57,9 +60,9 @@ def test_the_evidence_is_of_all_concepts_that_no_setting_was_chosen_on():
 
 
 def test_a_run_that_is_cut_off_leaves_whole_concepts():
-    first = [cell for cell in cells(REDUCED)][: len(REDUCED.tiers[0]) * len(REDUCED.concepts)]
-    for concept in REDUCED.concepts:
-        assert [cell.method.name for cell in first if cell.concept == concept] == list(REDUCED.tiers[0])
+    first = [cell for cell in cells(FEW)][: len(FEW.tiers[0]) * len(FEW.concepts)]
+    for concept in FEW.concepts:
+        assert [cell.method.name for cell in first if cell.concept == concept] == list(FEW.tiers[0])
 
 
 def test_the_smoke_protocol_runs_every_one_of_its_methods_once():
@@ -95,11 +98,11 @@ def test_what_the_references_share_leaks_where_it_is_seen_unasked():
 
 
 def test_done_cells_are_skipped_and_their_pictures_come_back(tmp_path):
-    assert missing(REDUCED, tmp_path)[0].label == next(cells(REDUCED)).label
+    assert missing(FEW, tmp_path)[0].label == next(cells(FEW)).label
     pictures = torch.randint(0, 256, (20, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
     drawing.save(tmp_path / "pictures", CELL, pictures, a_run(CELL, 20))
-    assert CELL.file_name not in [cell.file_name for cell in missing(REDUCED, tmp_path)]
-    assert len(missing(REDUCED, tmp_path)) == len(list(cells(REDUCED))) - 1
+    assert CELL.file_name not in [cell.file_name for cell in missing(FEW, tmp_path)]
+    assert len(missing(FEW, tmp_path)) == len(list(cells(FEW))) - 1
     loaded, run = drawing.load(tmp_path / "pictures", CELL)
     assert torch.equal(loaded, pictures) and run == a_run(CELL, 20)
 
@@ -119,10 +122,10 @@ def is_number(text: str) -> bool:
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path):
-    claim(REDUCED, tmp_path)
-    claim(dataclasses.replace(REDUCED, concepts=REDUCED.concepts[:1]), tmp_path)
+    claim(FEW, tmp_path)
+    claim(dataclasses.replace(FEW, concepts=FEW.concepts[:1]), tmp_path)
     with pytest.raises(ValueError, match=r"folder: .* other settings"):
-        claim(dataclasses.replace(REDUCED, embedding_steps=41), tmp_path)
+        claim(dataclasses.replace(FEW, embedding_steps=41), tmp_path)
 
 
 SUNGLASSES_AT_NIGHT = "a photo of a {} wearing sunglasses under the night sky"
@@ -230,12 +233,12 @@ def test_the_ceiling_is_the_thing_asked_for_identity_its_share():
 
 def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfect):
     folder, results, images = tmp_path / "work", tmp_path / "results", tmp_path / "images"
-    protocol = dataclasses.replace(REDUCED, concepts=("striped-cat",), shown=REDUCED.tiers[0])
-    for method in protocol.tiers[0]:
+    protocol = dataclasses.replace(FEW, concepts=("striped-cat",))
+    for method in (name for tier in protocol.tiers for name in tier):
         cell = Cell(METHODS[method], "striped-cat", BIASED, 0)
         drawing.save(folder / "pictures", cell, perfect, a_run(cell, 20))
     score(protocol, folder, results)
     report(protocol, folder, results, images)
-    assert "Textual Inversion | 1 | 20 |" in (results / "reduced.md").read_text("utf-8")
-    drawn = {f"quality_reduced{what}.jpg" for what in ("", "_pictures", "_first")}
+    assert "Textual Inversion | 1 | 20 |" in (results / "few.md").read_text("utf-8")
+    drawn = {f"quality_few{what}.jpg" for what in ("", "_pictures", "_first")}
     assert {file.name for file in images.iterdir()} == drawn

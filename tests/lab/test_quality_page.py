@@ -19,8 +19,7 @@ from lab.quality.summary import SCORES, Line, summarized
 PAGES = [ROOT / "docs" / f"{name}.md" for name in ("results", "quality")]
 RESULTS = ROOT / "lab" / "quality" / "results"
 PROTOCOLS = {
-    "Biased references": ("reduced", "biased"),
-    "Diverse references": ("reduced", "diverse"),
+    "The table": ("evidence", "biased"),
     "How strong the regularizers should be": ("strength", "diverse"),
     "Strength with biased references": ("strength", "biased"),
     "Where a LoRA or the U-Net follows, biased references": ("strength", "biased"),
