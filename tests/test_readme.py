@@ -60,7 +60,7 @@ def test_inputs_are_called_as_the_editor_calls_them():
 
 def test_its_figures_are_those_of_the_pages_that_it_links_to():
     """In a file that a table or sentence names; figures of memory in docs/memory.md."""
-    measured = "".join(read(ROOT / "docs" / f"{name}.md") for name in ("memory", "quality", "speed"))
+    measured = "".join(read(ROOT / "docs" / f"{name}.md") for name in ("memory", "results", "speed"))
     shown = "\n".join(blocks(README))
     figures = set(re.findall(r"(?<![\w.])\d?\.\d+(?![\w.])", shown)) - {"1.5", "3.10", "3.14", "0.28"}
     assert len(figures) > 5

@@ -58,7 +58,7 @@ class CannotWrite(OSError):
         remedies = {
             **dict.fromkeys(_FULL, f"Free space on the disk of {folder}, and run again."),
             errno.EROFS: f"{folder} is on a disk that can only be read; choose another folder in ComfyUI's settings.",
-            errno.EACCES: f"Close what has it open (on Windows ComfyUI itself, if it loaded this very file), and let "
+            errno.EACCES: f"Close what has it open (on Windows ComfyUI itself, if it loaded this file), and let "
             f"ComfyUI write to {folder}; then run again.",
             errno.ENOENT: f"Something removed it, or its folder {folder}, meanwhile; stop that program, and run again.",
         }
@@ -80,7 +80,7 @@ def validate_name(parameter: str, name: str) -> None:
 
 def plain_name(name: str) -> str:
     """The nearest that `validate_name` takes, for a name that another program gave; a path stays one."""
-    return re.sub(r"[^\w./\\-]+", "-", name).strip("-") or "concept"
+    return re.sub(r"[^\w./\\:-]+", "-", name).strip("-") or "concept"
 
 
 def taken(path: Path) -> Path | None:
