@@ -12,7 +12,8 @@ from preparation.by_place import ROOT
 from lab.quality import records
 from lab.quality.drawing import Run
 from lab.quality.judging import Scored
-from lab.quality.methods import ALONE, LORA, METHODS, NONE
+from lab.quality.methods import ALL, ALONE, FAST, LORA, METHODS, NONE
+from lab.quality.protocol import EVIDENCE
 from lab.quality.strengths import LOSSES, remaining
 from lab.quality.summary import SCORES, Line, summarized
 
@@ -101,3 +102,14 @@ def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
         estimate = compared[score]
         assert mean == pytest.approx(estimate.mean, abs=6e-4), name
         assert (interval or [mean, mean]) == pytest.approx([estimate.low, estimate.high], abs=6e-3), name
+
+
+def test_each_method_has_the_rate_that_its_search_found():
+    """By the rule of docs/results.md: faithful times identity."""
+    rows = records.read(RESULTS / "search_pictures.csv", Scored)
+    found = {line.method: line.scores for line in summarized(rows, list(ALL))}
+    for name, part in EVIDENCE.found.items():
+        searched = FAST if name == "CoRe" else name
+        of_rate = {rate: found[f"{searched}, rate {rate}"] for rate in (0.25, 0.5, 1.0)}
+        products = {rate: scores["faithful"].mean * scores["identity"].mean for rate, scores in of_rate.items()}
+        assert max(products, key=products.__getitem__) == part, name

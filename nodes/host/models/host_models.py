@@ -128,7 +128,8 @@ def _sampling_digest(model: ModelPatcher) -> str:
     """Of the noise levels, and of the nodes that change what the U-Net computes, by name: their settings are theirs."""
     sigmas = model.get_model_object("model_sampling").sigmas.detach().float().cpu()
     return digest_of(
-        base64.b64encode(sigmas.numpy().tobytes()).decode(), *patch_names(model.model_options["transformer_options"])
+        base64.b64encode(sigmas.numpy().tobytes()).decode(),
+        *patch_names(model.model_options.get("transformer_options", {})),
     )
 
 
