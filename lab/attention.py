@@ -234,5 +234,5 @@ def watch_all(given: argparse.Namespace) -> None:
     watched = [[observer.watch(subject, template) for subject in subjects] for template in templates(given.concept)]
     rows = [each.row for of_prompt in watched for each in of_prompt]
     write_csv(rows, given.images / "attention.csv")
-    picture(watched[0]).save(given.images / "attention.jpg", quality=88)
+    picture(watched[0]).save(given.images / "attention.webp", quality=75, method=6)
     print(table(rows))

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pictures", type=int, default=4, help="of each prompt; default: %(default)s")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality" / "evidence", help="what was trained")
     images = ROOT / "docs" / "images"
-    parser.add_argument("--images", type=Path, default=images, help="where attention.csv and attention.jpg go")
+    parser.add_argument("--images", type=Path, default=images, help="where attention.csv and attention.webp go")
 
 
 def run(given: argparse.Namespace) -> None:

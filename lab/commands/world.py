@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--pictures", type=int, default=400)
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--guidance", type=float, default=3.0)
-    evaluate.add_argument("--sheet", type=Path, default=Path("docs/images/mini_world_sheet.jpg"))
+    evaluate.add_argument("--sheet", type=Path, default=Path("docs/images/mini_world_sheet.webp"))
     evaluate.add_argument("--checkpoint", type=Path, help="default: the embedded one, expanded")
     evaluate.set_defaults(action=_evaluate)
     train = actions.add_parser("train", help="train from random weights; stages go on from what earlier ones left")

@@ -30,7 +30,8 @@ LEAKS = {"accessory": "hat", "context": "on the beach"}
 
 @dataclass(frozen=True)
 class Scored:
-    """One row of pictures.csv. asked: attributes that the prompt names; right: those that are seen. shared_leak: what
+    """One row of pictures.csv. index: of the picture; a protocol draws as many of each evaluation prompt, one prompt
+    after another. asked: attributes that the prompt names; right: those that are seen. shared_leak: what
     the references share, where that is one thing. Blank where a score has no meaning: leaks where the prompt asks for
     that very thing, identity where it changes the coat."""
 
@@ -39,7 +40,6 @@ class Scored:
     references: str
     seed: int
     index: int
-    prompt: str
     asked: int
     right: int
     kind: int
@@ -104,7 +104,6 @@ def _scored(cell: Cell, index: int, prompt: str, seen: dict[str, int], scores: S
         references=cell.references,
         seed=cell.seed,
         index=index,
-        prompt=prompt,
         asked=len(asked),
         right=sum(seen[name] == value for name, value in asked.items()),
         kind=int(seen["kind"] == list(OBJECTS).index(cell.kind)),

@@ -69,15 +69,15 @@ def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> Non
     text = table(lines, runs)
     if series(lines):
         text += "\n" + strengths(lines, runs)
-        curve(lines, images / f"quality_{protocol.name}.jpg")
+        curve(lines, images / f"quality_{protocol.name}.webp")
     else:
         charted = protocol.charted or [line.method for line in lines]
-        chart([line for line in lines if line.method in charted], images / f"quality_{protocol.name}.jpg")
+        chart([line for line in lines if line.method in charted], images / f"quality_{protocol.name}.webp")
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
     ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0])
     concepts = list(dict.fromkeys((ranked[0], ranked[len(ranked) // 2]))) if ranked else protocol.concepts
-    sheet(protocol, pictures, images / f"{name}_pictures.jpg", protocol.shown, concepts)
+    sheet(protocol, pictures, images / f"{name}_pictures.webp", protocol.shown, concepts)
     if protocol.gain_of:
-        sheet(protocol, pictures, images / f"{name}_first.jpg", (OTHERS[1], FAST, protocol.gain_of), concepts, most=1)
+        sheet(protocol, pictures, images / f"{name}_first.webp", (OTHERS[1], FAST, protocol.gain_of), concepts, most=1)
     print(text)

@@ -100,7 +100,7 @@ def write_figure(figure: Any, file: Path) -> None:
     from PIL import Image
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((as_image(figure)[0] * 255).round().byte().numpy()).save(file, quality=90)
+    Image.fromarray((as_image(figure)[0] * 255).round().byte().numpy()).save(file, quality=75, method=6)
 
 
 def _panel(axes: object, lines: Sequence[Line]) -> None:

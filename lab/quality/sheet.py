@@ -21,7 +21,7 @@ from .protocol import Cell, Protocol
 from .training import reference_scenes
 
 OTHERS = ("Textual Inversion", "TI + DreamBooth")
-MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 4, 3, 128, 4, 52, 160, 21, 24
+MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 2, 3, 128, 4, 52, 160, 21, 24
 
 
 def sheet(
@@ -46,7 +46,7 @@ def sheet(
         image.paste(block, (0, top))
         top += block.height
     file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, quality=60, optimize=True, progressive=True)
+    image.save(file, quality=75, method=6)
     return True
 
 

@@ -50,7 +50,7 @@ def save_sheet(pictures: Tensor, file: Path) -> None:
     sheet = Image.fromarray((rows * 255).round().byte().numpy())
     file.parent.mkdir(parents=True, exist_ok=True)
     size = sheet.width * SHEET_SCALE, sheet.height * SHEET_SCALE
-    sheet.resize(size, Image.Resampling.NEAREST).save(file, quality=85)
+    sheet.resize(size, Image.Resampling.NEAREST).save(file, quality=75)
 
 
 def evaluate(given: argparse.Namespace) -> None:

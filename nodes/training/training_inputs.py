@@ -50,8 +50,8 @@ def picture_inputs(shown_with_masks: Sequence[str] = ()) -> list[Any]:
             "captions",
             optional=True,
             force_input=True,
-            tooltip="One caption per picture, each with {} once: a list of texts, or one text with a line for each. What "
-            "all pictures share (a sofa, a hat) is learned along, unless captions name it. Optional.",
+            tooltip="One caption per picture, each with {} once: a list of texts, or one text with a line for each. "
+            "What all pictures share (a sofa, a hat) is learned along, unless captions name it. Optional.",
         ),
         PhotosIO.Input(
             "photos",

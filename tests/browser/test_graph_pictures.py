@@ -19,7 +19,7 @@ IMAGES = ROOT / "docs" / "images"
 ANIMATION = IMAGES / "training.webp"
 STEPS = ("Load Checkpoint", "Your photos", "CoRe Train Embedding", "Your prompt")
 """Titles of the nodes that README's steps name, in their order; the last is what Run is for."""
-MOST_BYTES, MOST_BYTES_ANIMATED = 250_000, 2_000_000
+MOST_BYTES, MOST_BYTES_ANIMATED = 100_000, 500_000
 TRAINING, SETTINGS = 4, {"concept_name": "my-dog", "steps": 100, "preview_every": 10, "overwrite": True}
 EVERY, HELD, LAST = 10, 700, 3000
 """Steps between two frames; how long one is shown, and the last, in milliseconds."""
@@ -33,7 +33,7 @@ _NODE = """(id) => {
 
 def test_the_picture_shows_the_graph_as_it_is(editor):
     editor.load_template(WORKFLOW.stem)
-    expect_kept(picture_of_graph(editor, STEPS), IMAGES / "quick_start.jpg", MOST_BYTES)
+    expect_kept(picture_of_graph(editor, STEPS), IMAGES / "quick_start.webp", MOST_BYTES)
 
 
 def test_the_animation_is_short_and_small():

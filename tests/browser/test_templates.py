@@ -11,7 +11,7 @@ from preparation.by_place import ROOT
 
 NAMES = sorted(file.stem for file in TEMPLATES.glob("*.json"))
 CATEGORY = "Train your own concept (CoRe)"
-GRAPHS, MOST_BYTES = ROOT / "docs" / "images" / "graphs", 100_000
+GRAPHS, MOST_BYTES = ROOT / "docs" / "images" / "graphs", 60_000
 SMALLEST_LETTERS, LEAST_HEIGHT = 12, 9
 """Pixels: of a field's letters as the editor draws them at full size, and as they must be when a template opens."""
 # Of every node: whether its type is registered, and whether the editor draws it red.

@@ -20,7 +20,7 @@ FALLS = (0.5, 0.6, 0.7, 0.8)
 
 
 def a_row(method: str, concept: str, index: int, identity: float) -> Scored:
-    return Scored(method, concept, DIVERSE, 0, index, "a photo of a {}", 2, 1, 1, None, 0, identity, 0.5, 0.5, 0.25)
+    return Scored(method, concept, DIVERSE, 0, index, 2, 1, 1, None, 0, identity, 0.5, 0.5, 0.25)
 
 
 def a_run(method: str, concept: str, **more: float) -> drawing.Run:
@@ -63,8 +63,8 @@ def test_other_protocols_have_neither_table_nor_curve(measured):
 
 
 def test_the_curve_is_a_picture(measured, tmp_path):
-    curve(summarized(measured[0], list(METHODS)), tmp_path / "curve.jpg")
-    assert (tmp_path / "curve.jpg").stat().st_size > 5_000
+    curve(summarized(measured[0], list(METHODS)), tmp_path / "curve.webp")
+    assert (tmp_path / "curve.webp").stat().st_size > 5_000
 
 
 def test_a_strength_of_fewer_concepts_is_not_on_it(measured, tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_a_strength_of_fewer_concepts_is_not_on_it(measured, tmp_path, monkeypat
 
     monkeypatch.setattr(module, "_draw", noted)
     partial = [a_row(f"CoRe, shares 0.3{ALONE}", CONCEPTS[0], i, 0.9) for i in range(2)]
-    curve(summarized([*measured[0], *partial], list(METHODS)), tmp_path / "curve.jpg")
+    curve(summarized([*measured[0], *partial], list(METHODS)), tmp_path / "curve.webp")
     assert drawn == [f"{NONE}{ALONE}", SHARE]
 
 
