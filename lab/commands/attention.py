@@ -14,7 +14,7 @@ from .. import ROOT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--concept", default="patchwork-dog", help="default: %(default)s")
+    parser.add_argument("--concept", default="split-backpack", help="default: %(default)s")
     parser.add_argument("--pictures", type=int, default=4, help="of each prompt; default: %(default)s")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "quality" / "evidence", help="what was trained")
     images = ROOT / "docs" / "images"
