@@ -211,9 +211,11 @@ def _numbers(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, of
         if counts:
             kept = backup.get(prefix + name)
             weight = (weight if kept is None else kept.weight).detach()
-            weight = weight.dequantize() if is_quantised(weight) else weight
-            some = weight.flatten()[:: max(weight.numel() // COMPARED, 1)] if of_matrices else weight
-            found[name] = some.to("cpu", torch.float32, copy=True)
+            with torch.inference_mode():  # the host's tensors have no views outside of it
+                weight = weight.dequantize() if is_quantised(weight) else weight
+                some = weight.flatten()[:: max(weight.numel() // COMPARED, 1)] if of_matrices else weight
+                some = some.to("cpu", torch.float32, copy=True)
+            found[name] = some.clone()
     return found
 
 
