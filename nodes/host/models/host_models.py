@@ -211,11 +211,10 @@ def _numbers(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, of
         if counts:
             kept = backup.get(prefix + name)
             weight = (weight if kept is None else kept.weight).detach()
-            with torch.inference_mode():  # the host's tensors have no views outside of it
-                weight = weight.dequantize() if is_quantised(weight) else weight
-                some = weight.flatten()[:: max(weight.numel() // COMPARED, 1)] if of_matrices else weight
-                some = some.to("cpu", torch.float32, copy=True)
-            found[name] = some.clone()
+            if of_matrices:  # copied first: the host's tensors may have no views
+                weight = weight.to("cpu").dequantize() if is_quantised(weight) else weight.to("cpu", copy=True)
+                weight = weight.flatten()[:: max(weight.numel() // COMPARED, 1)]
+            found[name] = weight.to("cpu", torch.float32, copy=True)
     return found
 
 
