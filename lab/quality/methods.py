@@ -25,7 +25,7 @@ OTHERS_ALONE: Mapping[str, Settings] = {
     "NeTI": {"method": "NeTI", "learning_rate": 8e-3},
 }
 """Words alone, at their published rates; Cross Initialization also at one that was found on patchwork-dog."""
-CORE, REFERENCE, ATTN, TI = "CoRe", "CoRe (reference code)", "AttnDreamBooth stage 1", "Textual Inversion"
+CORE, ATTN, TI = "CoRe", "AttnDreamBooth stage 1", "Textual Inversion"
 BALANCED: Settings = {"weighting": "balanced"}
 """With the shares that are the node's defaults, for an embedding that stays alone."""
 BEFORE: Settings = {**BALANCED, "embedding_share": 0.3, "attention_share": 0.3}

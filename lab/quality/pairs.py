@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..comfyui import load_pack
 from ..world.drawing.concepts import CONCEPTS, prompt_templates
 from ..world.drawing.contexts import CONTEXTS
 from ..world.drawing.objects import OBJECTS
@@ -57,10 +56,7 @@ def run(folder: Path, results: Path) -> None:
 
 
 def report(results: Path) -> None:
-    load_pack()
-    text = table(records.read(results / "pairs.csv", PairRow))
-    (results / "pairs.md").write_text(text, "utf-8")
-    print(text)
+    records.report(results / "pairs.csv", PairRow, table)
 
 
 def _of_pair(host: Host, judge: Judge, cells: Sequence[Cell], stages: Sequence[Sequence[Trained]]) -> Iterator[PairRow]:

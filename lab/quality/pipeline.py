@@ -24,7 +24,7 @@ def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
     methods = {name for tier in protocol.tiers for name in tier}
     known = {*protocol.concepts, *methods, *protocol.references, *protocol.seeds}
     if wrong := {*(given.concept or ()), *(given.method or ()), *(given.references or ()), *(given.seed or ())} - known:
-        raise ValueError(f"not in this protocol: {', '.join(map(str, wrong))}")
+        raise ValueError(f"not in this protocol: {', '.join(sorted(map(str, wrong)))}")
     folder = given.folder / protocol.name
     if "run" in stages:
         tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+
+from ..comfyui import load_pack
 
 Row = TypeVar("Row")
 
@@ -25,6 +27,14 @@ def read(file: Path, kind: type[Row]) -> list[Row]:
         return [
             kind(**{name: _value(text, hints[name]) for name, text in row.items()}) for row in csv.DictReader(stream)
         ]
+
+
+def report(file: Path, kind: type[Row], table: Callable[[list[Row]], str]) -> None:
+    """The table of a CSV file's rows: printed, and written beside it as Markdown."""
+    load_pack()
+    text = table(read(file, kind))
+    file.with_suffix(".md").write_text(text, "utf-8")
+    print(text)
 
 
 def _value(text: str, hint: Any) -> Any:

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from ..comfyui import load_pack
 from ..world.networks.judge import Judge
 from . import records
 from .drawing import draw
@@ -23,7 +22,7 @@ from .host import Host, Trained
 from .judging import judged
 from .methods import CORE, FAST, METHODS, TI
 from .protocol import CAPTIONS, DIVERSE, Cell
-from .training import reference_pictures
+from .training import embedding_settings, reference_pictures
 
 STEPS = (25, 50, 75, 100, 150, 200, 300)
 """Looked at; the last is the published schedule's."""
@@ -63,10 +62,7 @@ def run(folder: Path, results: Path, concepts: Sequence[str]) -> None:
 
 
 def report(results: Path) -> None:
-    load_pack()
-    text = table(records.read(results / "times.csv", TimedRow))
-    (results / "times.md").write_text(text, "utf-8")
-    print(text)
+    records.report(results / "times.csv", TimedRow, table)
 
 
 def _looked_at(host: Host, judge: Judge, concept: str, method: str, rate: str) -> Iterator[TimedRow]:
@@ -82,16 +78,7 @@ def _looked_at(host: Host, judge: Judge, concept: str, method: str, rate: str) -
 
 def _trained(host: Host, cell: Cell, rate: Mapping[str, Any], looks: Sequence[int]) -> dict[int, Trained]:
     """The embedding at these steps of one training, which ends with the last."""
-    settings = {
-        "super_category": cell.kind,
-        "prompt_set": cell.prompt_set,
-        "steps": looks[-1],
-        "batch_size": PROTOCOL.embedding_batch,
-        "learning_rate": PROTOCOL.embedding_rate,
-        "seed": cell.seed,
-        **cell.method.embedding,
-        **rate,
-    }
+    settings = {**embedding_settings(replace(PROTOCOL, embedding_steps=looks[-1]), cell), **rate}
     with torch.inference_mode():
         training = host.ready_embedding(reference_pictures(cell), None, {**settings, "concept_name": "timed"})
     seconds, found = 0.0, {}

@@ -33,8 +33,9 @@ class Trainer:
             return []
         images = reference_pictures(cell)
         captions = reference_captions(cell)
-        key = [self._embedding_settings(cell), captions, cell.concept, cell.references, self.protocol.training()]
-        results = [self._embedding(digest(key), images, captions, self._embedding_settings(cell))]
+        settings = embedding_settings(self.protocol, cell)
+        key = [settings, captions, cell.concept, cell.references, self.protocol.training()]
+        results = [self._embedding(digest(key), images, captions, settings)]
         for stage in cell.method.finetunes:
             settings = self._finetune_settings(cell, stage)
             key = [key, settings, stage.class_images]
@@ -76,22 +77,6 @@ class Trainer:
             self._models[name] = trained
         return self._models[name]
 
-    def _embedding_settings(self, cell: Cell) -> dict[str, Any]:
-        protocol, given = self.protocol, cell.method.embedding
-        rate = protocol.alignment_embedding_rate if given["method"] == ATTN else protocol.embedding_rate
-        settings = {
-            "super_category": cell.kind,
-            "prompt_set": cell.prompt_set,
-            "steps": protocol.embedding_steps,
-            "batch_size": protocol.embedding_batch,
-            "learning_rate": rate,
-            "regularization_batch": protocol.regularization_batch,
-            "seed": cell.seed,
-        }
-        if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
-            settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
-        return {**settings, **given}
-
     def _finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
         return {
             "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
@@ -112,6 +97,24 @@ class Trainer:
             )  # fmt: skip
             self._class_images[kind] = [picture.movedim(0, -1)[None] for picture in pictures]
         return self._class_images[kind]
+
+
+def embedding_settings(protocol: Protocol, cell: Cell) -> dict[str, Any]:
+    """What is set in CoRe Train Embedding."""
+    given = cell.method.embedding
+    rate = protocol.alignment_embedding_rate if given["method"] == ATTN else protocol.embedding_rate
+    settings = {
+        "super_category": cell.kind,
+        "prompt_set": cell.prompt_set,
+        "steps": protocol.embedding_steps,
+        "batch_size": protocol.embedding_batch,
+        "learning_rate": rate,
+        "regularization_batch": protocol.regularization_batch,
+        "seed": cell.seed,
+    }
+    if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
+        settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
+    return {**settings, **given}
 
 
 def reference_scenes(cell: Cell) -> list[Scene]:

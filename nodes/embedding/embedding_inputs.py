@@ -17,7 +17,7 @@ from ..files import concept_files, safe_files
 from ..host.models.denoiser import own_side, validate_model, validate_unpatched_keys
 from ..host.models.host_models import HostModels
 from ..host.models.text_encoder import validate_clip
-from ..host.prompts.prompt_rows import PromptRows, naming, validate_words
+from ..host.prompts.prompt_rows import PromptRows, naming, validate_category, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
 from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, named_digest, picture_digests, repeats_digest
@@ -54,8 +54,8 @@ def check_settings(settings: EmbeddingSettings) -> None:
     safe_files.validate_writable("concept_name", concept_files.embedding_path(settings.concept_name).parent)
     validate_training(settings)
     settings.prompt_templates()
-    for name in ("super_category", "initial_words"):
-        validate_words(name, getattr(settings, name))
+    validate_category(settings.super_category)
+    validate_words("initial_words", settings.initial_words)
 
 
 def check_inputs(

@@ -6,6 +6,7 @@ The embedding's keys are `bundle_emb.NAME.KEY`, KEY as in a file of its own: `st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,12 @@ class ConceptOutline:
     embedding: Mapping[str, str]
     has_lora: bool
     metadata: Mapping[str, str]
+
+
+def name_in_prompts(typed: str, stored: str) -> str:
+    """What calls a file's embedding: the name that was typed. Where that only chooses one of several, or is empty, the
+    nearest that a name can come to the stored one; a path stays one, which is no name."""
+    return typed if typed not in ("", stored) else re.sub(r"[^\w./\\:-]+", "-", stored).strip("-") or "concept"
 
 
 def outline_of(path: Path, chosen: str = "") -> ConceptOutline:

@@ -49,33 +49,30 @@ def validate_embedding_name(parameter: str, name: str) -> None:
 
 
 def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept_name") -> None:
-    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken, or not writable."""
+    """Raises ValueError, beginning with `parameter`, when the name is no plain file name, taken in any embeddings
+    folder, or not writable."""
     validate_embedding_name(parameter, name)
     if (other := safe_files.taken(embedding_path(name))) and not overwrite:
         raise ValueError(
             f"{parameter}: an embedding {other.stem!r} exists already at {other}; "
             "choose another name or switch overwrite on."
         )
-    validate_found_alone(parameter, name)
-    safe_files.validate_writable(parameter, embedding_path(name).parent)
-
-
-def validate_found_alone(parameter: str, name: str) -> None:
-    """Raises ValueError where the host may find another file by this name: it looks through all its embeddings folders,
-    and their subfolders, in no order."""
     own = embedding_path(name)
-    for path in _named(name) - {own}:
-        if path.exists() and not (own.exists() and filecmp.cmp(own, path, shallow=False)):
+    for path in set(_present(name)) - {own}:
+        if not (own.exists() and filecmp.cmp(own, path, shallow=False)):
             raise ValueError(
                 f"{parameter}: another embedding {name!r} is at {path}, and prompts may find that one; choose another "
                 "name, or move that file out of ComfyUI's embeddings folders."
             )
+    safe_files.validate_writable(parameter, own.parent)
 
 
-def _named(name: str) -> set[Path]:
-    """Files in any of the host's embeddings folders that it finds by this name."""
+def _present(name: str) -> list[Path]:
+    """The files of this name, of which the host finds any: it looks through all its embeddings folders, and their
+    subfolders, in no order."""
     listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
-    return {Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed}
+    found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
+    return sorted(path for path in found if path.exists())
 
 
 def embedding_tensors(vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> dict[str, Tensor]:
@@ -118,7 +115,7 @@ def place_embedding(
     """
     safe_files.validate_name("embedding_name", name)
     tensors = embedding_tensors(vectors, space_time)
-    present = sorted(path for path in {embedding_path(name), *_named(name)} if path.exists())
+    present = _present(name)
     for path in present:
         try:
             same = path.suffix == ".safetensors" and _is_same(safe_files.read(path)[0], tensors)
@@ -189,7 +186,7 @@ def load_state(name: str, tensors: bool = True) -> dict[str, Any] | None:
             found, metadata = {}, safe_files.read_metadata(path)
         return dict(_join(json.loads(metadata["state"]), "", found))
     except safe_files.NoRoom as error:
-        raise ValueError(f"start: {path} is {error}. It is whole: close other programs, and run again.") from error
+        raise ValueError(f"start: what was kept is whole, but {error}") from error
     except Exception as error:
         raise ValueError(
             f"start: {path} is not a state that this node saved ({error}); choose 'anew' to replace it."

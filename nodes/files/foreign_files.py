@@ -58,6 +58,8 @@ def read(parameter: str, path: Path) -> tuple[dict[str, Tensor], Header]:
 def _called_damaged(parameter: str, path: Path) -> Iterator[None]:
     try:
         yield
+    except safe_files.NoRoom as error:
+        raise ValueError(f"{parameter}: {error}") from error
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise ValueError(
             f"{parameter}: {path.name} is damaged or no safetensors file ({error}); get it anew."

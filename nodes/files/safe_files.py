@@ -78,11 +78,6 @@ def validate_name(parameter: str, name: str) -> None:
         raise ValueError(f"{parameter}: {name!r} ends in {ending}, which is added by itself; leave it out.")
 
 
-def plain_name(name: str) -> str:
-    """The nearest that `validate_name` takes, for a name that another program gave; a path stays one."""
-    return re.sub(r"[^\w./\\:-]+", "-", name).strip("-") or "concept"
-
-
 def taken(path: Path) -> Path | None:
     """The file that has this name already, or would have it on a system where upper and lower case are the same."""
     files = path.parent.iterdir() if path.parent.is_dir() else ()
@@ -152,7 +147,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 class NoRoom(ValueError):
-    """A file is larger than what memory has free; its text begins with the size."""
+    """A file is larger than what memory has free; says so, and what to do."""
 
 
 def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -166,6 +161,7 @@ def read_own(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def all_finite(tensor: Tensor) -> bool:
+    """Integers are."""
     return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
 
 
@@ -173,7 +169,10 @@ def validate_size(path: Path) -> None:
     """Raises `NoRoom`; a file on the disk may be larger than what it takes."""
     size, free = path.stat().st_size, psutil.virtual_memory().available
     if size > free:
-        raise NoRoom(f"{size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free")
+        raise NoRoom(
+            f"{path} is {size / 2**30:.1f} GiB large, and {free / 2**30:.1f} GiB of memory are free: close other "
+            "programs, and run again."
+        )
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -63,12 +63,12 @@ class LoadConcept(io.ComfyNode):
         cls, file: str | None = None, embedding_name: str | None = None, super_category: str | None = None
     ) -> bool:
         """Raises ValueError for what the widgets alone show; None: it comes by a link."""
-        name, chosen = (embedding_name or "").strip(), ""
+        name = (embedding_name or "").strip()
         if file is not None and embedding_name is not None and super_category is not None:
             outline = concept_bundles.outline_of(concept_bundles.concept_file_path(file), name)
             ConceptCard.read("file", outline.metadata).with_kind(super_category)
-            chosen = outline.embedding_name
-        if name and name != chosen:  # of several in a file, one is chosen by the name that it has there
+            name = concept_bundles.name_in_prompts(name, outline.embedding_name)
+        if name:
             safe_files.validate_name("embedding_name", name)
         return True
 
@@ -88,8 +88,7 @@ class LoadConcept(io.ComfyNode):
         preview = torch.ones(1, 64, 64, 3) if picture is None else picture
         if stored.lora:
             model, clip = applied_lora(model, clip, lora=stored.lora, strength=strength, card=card.lora)
-        if name in ("", stored.embedding_name):
-            name = safe_files.plain_name(stored.embedding_name)
+        name = concept_bundles.name_in_prompts(name, stored.embedding_name)
         concept = Concept(
             name=name,
             super_category=card.super_category,

@@ -70,3 +70,14 @@ def test_what_is_trained_stays_in_fp32_under_a_network_in_bf16():
     output.float().sum().backward()
     assert output.dtype == torch.bfloat16
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in trained.parameters.values())
+
+
+def test_weights_under_an_adapter_are_made_one_at_a_time(monkeypatch):
+    module = nn.ModuleDict({"one": nn.Linear(6, 5), "other": nn.Linear(6, 5)}).requires_grad_(False)
+    trained = make_trainable(module, ["one.weight", "other.weight"], InFp32, (CPU, torch.float32))
+    made, adapted = [], type(trained)._adapted
+    monkeypatch.setattr(type(trained), "_adapted", lambda self, name: made.append(name) or adapted(self, name))
+    values = iter(trained.values())
+    assert made == []
+    name, value = next(values)
+    assert made == [name] == ["one.weight"] and not torch.equal(value, module["one"].parametrizations.weight.original)

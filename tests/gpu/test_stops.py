@@ -40,6 +40,21 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(models, subject
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def test_a_state_has_what_is_trained_in_main_memory(models, monkeypatch):
+    from core_personalization.core_ops.training.training_loop import TrainingLoop
+
+    whole, kept = TrainingLoop.state_dict, []
+
+    def noted(loop: TrainingLoop) -> dict[str, Any]:
+        state = whole(loop)
+        kept.extend(state["parameters"].values())
+        return state
+
+    monkeypatch.setattr(TrainingLoop, "state_dict", noted)
+    FINETUNE.run(models, "placed", steps=1, save_every=1)
+    assert kept and {tensor.device.type for tensor in kept} == {"cpu"}
+
+
 @pytest.mark.parametrize("more", [{}, {"fused_backward": True, "form": "full weights"}], ids=["whole", "fused"])
 @subjects
 def test_a_cancel_within_the_backward_pass_keeps_the_learned(models, monkeypatch, subject: Subject, more):

@@ -63,6 +63,12 @@ def test_an_existing_name_is_refused_unless_overwrite_is_on(sd1):
         execute(sd1, concept_name="taken", steps=2, overwrite=False)
 
 
+def test_spaces_around_a_super_category_are_dropped_and_initial_words_may_be_many(sd1):
+    words = "a dog (of wool)\nwith spots, " * 3
+    concept, *_ = execute(sd1, concept_name="spaced", super_category=" dog ", initial_words=words, vectors=4, steps=1)
+    assert concept.super_category == "dog"
+
+
 @pytest.mark.parametrize("place", ["old", "older/still"])
 def test_a_name_is_refused_that_prompts_would_find_in_another_folder_too(sd1, embeddings, place):
     execute(sd1, concept_name="doubled", steps=1)

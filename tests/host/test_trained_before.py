@@ -170,7 +170,9 @@ def test_a_state_that_memory_has_no_room_for_is_not_called_damaged(sd1, steps, m
     stopped(sd1, "large", save_every=1)
     with monkeypatch.context() as small:
         small.setattr(safe_files.psutil, "virtual_memory", lambda: SimpleNamespace(available=10))
-        with pytest.raises(ValueError, match=r"start: .*GiB of memory are free\. It is whole: close other programs"):
+        with pytest.raises(
+            ValueError, match=r"start: what was kept is whole, but .*GiB of memory are free: close other programs"
+        ):
             train(sd1, "large", save_every=1)
     train(sd1, "large", save_every=1)
     assert steps == [1, 2, 3]

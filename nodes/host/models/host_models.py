@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,10 +173,14 @@ def fingerprint(
     and some of them. backup: what the host has of weights that it patched in place, by name after
     `prefix`. dtype: for the SHA-256. matrices: some numbers of each count, too, which a LoRA that was merged changes.
     """
-    kinds = [_numbers(module, backup, prefix, of_matrices) for of_matrices in (False, True)[: 1 + matrices]]
+    weights = dict(_unpatched(module, backup, prefix))
+    kinds = [{name: _read(weight) for name, weight in weights.items() if weight.ndim == 1}]
+    if matrices:
+        known = {name: weight for name, weight in weights.items() if weight.ndim > 1 and NOT_IN_FILES not in name}
+        kinds.append({name: _read(_some_of(weight)) for name, weight in known.items()})
     digest = hashlib.sha256()
-    for name, weight in (item for kind in kinds for item in kind.items()):
-        digest.update(name.encode() + weight.to(dtype).view(torch.uint8).numpy().tobytes())
+    for name, read in (item for kind in kinds for item in kind.items()):
+        digest.update(name.encode() + read.to(dtype).view(torch.uint8).numpy().tobytes())
     every = [torch.cat([*kind.values(), torch.zeros(0)]) for kind in kinds]
     some = [each[torch.linspace(0, len(each) - 1, min(COMPARED, len(each))).round().long()] for each in every]
     numbers, text = torch.cat(every), base64.b64encode(torch.cat(some).half().numpy().tobytes()).decode()
@@ -202,20 +206,20 @@ def same_model(one: str, other: str) -> bool:
     return sha == other_sha or (dtype != other_dtype and _close(numbers, other_numbers, {dtype, other_dtype}))
 
 
-def _numbers(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str, of_matrices: bool) -> dict[str, Tensor]:
-    """On the CPU, by name, without the patches that the host applied in place: all of biases and norms, or some of each
-    matrix."""
-    found: dict[str, Tensor] = {}
+def _unpatched(module: torch.nn.Module, backup: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Its weights without the patches that the host applied in place, by name."""
     for name, weight in module.named_parameters():
-        counts = weight.ndim > 1 and NOT_IN_FILES not in name if of_matrices else weight.ndim == 1
-        if counts:
-            kept = backup.get(prefix + name)
-            weight = (weight if kept is None else kept.weight).detach()
-            if of_matrices:  # copied first: the host's tensors may have no views
-                weight = weight.to("cpu").dequantize() if is_quantised(weight) else weight.to("cpu", copy=True)
-                weight = weight.flatten()[:: max(weight.numel() // COMPARED, 1)]
-            found[name] = weight.to("cpu", torch.float32, copy=True)
-    return found
+        kept = backup.get(prefix + name)
+        yield name, (weight if kept is None else kept.weight).data  # detached, moved parameters may have no views
+
+
+def _some_of(matrix: Tensor) -> Tensor:
+    whole = matrix.dequantize() if is_quantised(matrix) else matrix
+    return whole.flatten()[:: max(whole.numel() // COMPARED, 1)]
+
+
+def _read(weight: Tensor) -> Tensor:
+    return weight.to("cpu", torch.float32, copy=True)
 
 
 def _format(numbers: Tensor) -> str:

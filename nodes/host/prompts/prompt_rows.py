@@ -134,10 +134,15 @@ def validate_words(parameter: str, text: str) -> None:
         raise ValueError(f"{parameter}: {quoted(text)} names an embedding; use plain words, such as 'dog'.")
     if set(text) & set("{}"):
         raise ValueError(f"{parameter}: {quoted(text)} has a brace; write the words alone, such as 'dog'.")
+
+
+def validate_category(text: str) -> None:
+    """Raises ValueError for a super-category that the card of a file could not have: it stands in prompts."""
+    validate_words("super_category", text)
     if text.strip() and not is_plain(text):
         raise ValueError(
-            f"{parameter}: {quoted(text)} has brackets, more than one line, or more than 100 characters; write plain "
-            "words, such as 'dog'."
+            f"super_category: {quoted(text)} has brackets, more than one line, or more than 100 characters; write "
+            "plain words, such as 'dog'."
         )
 
 
@@ -145,6 +150,7 @@ class PromptRows:
     """Makes token rows for one CLIP and one concept of `vectors` vectors that are to be trained, from `first` on."""
 
     def __init__(self, clip: CLIP, super_category: str, vectors: int = 1, first: int = 0) -> None:
+        validate_category(super_category)
         self._super_category, self.first = super_category, first
         self._rows = TemplateRows(clip, {PLACEHOLDER: dict.fromkeys(encoder_names(clip), Slots(vectors, first))})
         with naming("super_category"):
