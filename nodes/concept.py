@@ -42,7 +42,11 @@ class Concept:
     @property
     def phrase(self) -> str:
         """What stands for the concept in a prompt."""
-        return f"{self.token} {self.super_category}" if self.with_category else self.token
+        return self.phrase_of(self.token)
+
+    def phrase_of(self, token: str) -> str:
+        """The same where another token calls it."""
+        return f"{token} {self.super_category}" if self.with_category else token
 
     def learned_further(self, name: str, vectors: Mapping[str, Tensor], path: Path) -> Concept:
         """As a plain embedding of another name, whatever it was before."""

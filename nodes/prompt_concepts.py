@@ -72,8 +72,7 @@ class PromptConcepts:
     @property
     def fillings(self) -> list[str]:
         return [
-            concept.phrase.replace(concept.token, f"embedding:{socket}", 1)
-            for concept, socket in zip(self.concepts, SOCKETS, strict=False)
+            concept.phrase_of(f"embedding:{socket}") for concept, socket in zip(self.concepts, SOCKETS, strict=False)
         ]
 
     @property

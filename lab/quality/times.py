@@ -87,7 +87,9 @@ def _trained(host: Host, cell: Cell, rate: Mapping[str, Any], looks: Sequence[in
         for report in training.session.loop:
             seconds += time.process_time() - began
             if report.step in looks:
-                concept = training.learned.save(f"timed-{report.step}", overwrite=True, record={})
+                concept = training.learned.save(
+                    f"timed-{report.step}", overwrite=True, record=training.session.record()
+                )
                 found[report.step] = Trained(host.model, concept, seconds)
             began = time.process_time()
     return found

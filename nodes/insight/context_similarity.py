@@ -95,7 +95,7 @@ def compare(
     words = {word: word for word in settings.listed}
     if concept is not None:
         concept.validate_for(clip)
-        words[concept.token] = concept.phrase.replace(concept.token, f"embedding:{CONCEPT_NAME}", 1)
+        words[concept.token] = concept.phrase_of(f"embedding:{CONCEPT_NAME}")
     validate_count(len(words))
     rows = TemplateRows(clip, {} if concept is None else {CONCEPT_NAME: concept.vectors})
     pairs: dict[str, AlignedPair] = {}

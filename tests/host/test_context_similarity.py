@@ -149,3 +149,12 @@ def bits(clip) -> dict[str, bytes]:
         name: tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         for name, tensor in weights.items()
     }
+
+
+def test_a_category_that_begins_with_the_words_is_no_second_concept(sd1_clip):
+    from core_personalization.nodes.sharing.concept_from_words import ConceptFromWords
+
+    called, _ = ConceptFromWords.execute(sd1_clip, "cat", "catfish", with_category=True).args
+    _, table = execute(sd1_clip, words="catfish", concept=called)
+    labels, found = columns(table)
+    assert labels and set(found) == {"cat"}

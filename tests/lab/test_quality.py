@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from lab.quality.pipeline import report, score
 from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, EVIDENCE, PROTOCOLS, SHORT, SMOKE, Cell, cells, digest
 from lab.quality.report import table
 from lab.quality.summary import BASELINES, gains, summarized
-from lab.quality.training import reference_captions
+from lab.quality.training import Trainer, reference_captions
 from lab.world.drawing.appearance import COLOURS
 from lab.world.drawing.concepts import CONCEPTS, prompt_templates
 from lab.world.drawing.render import Scene, render
@@ -57,6 +58,16 @@ def test_the_evidence_is_of_all_concepts_that_no_setting_was_chosen_on():
     assert len({cell.file_name for cell in found}) == len(found)
     for protocol in PROTOCOLS.values():
         assert all(name in ALL for tier in protocol.tiers for name in tier)
+
+
+def test_a_unet_learns_at_the_rate_that_the_search_found_for_its_method(tmp_path):
+    no_host: Any = None
+    trainer = Trainer(no_host, EVIDENCE, tmp_path)
+    for name, part in {f"{FAST}, SID captions": 0.5, BASELINE: 0.25, "DreamBooth": 1.0}.items():
+        cell = dataclasses.replace(CELL, method=METHODS[name])
+        (stage,) = cell.method.finetunes
+        rate = trainer._finetune_settings(cell, stage)["learning_rate"]
+        assert rate == pytest.approx(part * EVIDENCE.finetune_rate)
 
 
 def test_a_run_that_is_cut_off_leaves_whole_concepts():

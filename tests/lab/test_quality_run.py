@@ -61,3 +61,24 @@ assert torch.equal(whole[0][0], Host(folder).encode(text)[0][0])
 
 def test_the_text_encoder_without_its_empty_layers_says_the_same(comfyui_path: Path, tmp_path: Path):
     python("-c", LAYERS_LEFT_OUT_CHANGE_NOTHING, str(tmp_path))
+
+
+TIMES_OF_FEW_STEPS = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from lab.quality import times
+times.PROTOCOL = replace(times.PROTOCOL, sampling_steps=1)
+times.RUNS = {(times.CORE, times.CONSTANT): (1, 2), (times.FAST, times.COSINE): (1, 2)}
+for _ in range(2):
+    times.run(Path(sys.argv[1]), Path(sys.argv[2]), ["striped-cat"])
+"""
+
+
+def test_time_to_quality_is_measured_once(comfyui_path: Path, tmp_path: Path):
+    results = tmp_path / "results"
+    results.mkdir()
+    first, _, second = python("-c", TIMES_OF_FEW_STEPS, str(tmp_path), str(results)).strip().partition("\n\n")
+    assert first == second and first.count("striped-cat") == 0 and "| CoRe fast | warm-up, cosine | 1 |" in first
+    rows = (results / "times.csv").read_text("utf-8").splitlines()
+    assert len(rows) == 1 + 4
