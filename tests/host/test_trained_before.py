@@ -179,7 +179,8 @@ def test_a_state_that_memory_has_no_room_for_is_not_called_damaged(sd1, steps, m
 
 
 def test_a_rate_of_its_own_may_come_later(sd1):
-    given = {"concept": make_concept(sd1, "plain"), "train_embedding": True, "optimizer": "Adafactor", "steps": 3}
+    along = {"train_embedding": True, "train_text_encoder": True}
+    given = {"concept": make_concept(sd1, "plain"), "form": "LoRA", "scope": "whole U-Net", "steps": 3, **along}
     stopped(sd1, "rated", run=finetune, **given)
     finetune(sd1, "rated", embedding_rate=1e-3, **given)
 
