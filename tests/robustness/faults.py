@@ -269,7 +269,7 @@ FAULTS = (
     Fault("The disk is full", disk_full, _writing("Free space on the disk of"), quick=ALL),
     Fault("The disk turns read-only", disk_read_only, _writing("is on a disk that can only be read; choose another")),
     Fault("The folder may not be written to", not_permitted, _writing("let ComfyUI write to"), quick=()),
-    Fault("Another program holds the file", locked, _writing("Close programs that have it open")),
+    Fault("Another program holds the file", locked, _writing("Close what has it open")),
     Fault("The file vanishes while it is written", vanishes, _writing("Something removed it")),
     Fault(
         "The folder is removed while the run goes on",
