@@ -15,10 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .quality.host import SIDE, Host, Trained
+from .quality.host import Host, Trained
 from .quality.judging import identity, silhouette
 from .quality.methods import FAST, METHODS
-from .quality.protocol import BIASED, EVIDENCE, Cell
+from .quality.protocol import EVIDENCE, Cell
+from .quality.subjects import BIASED, Thing
 from .quality.training import Trainer
 from .world.drawing.concepts import CONCEPTS, prompt_templates
 from .world.drawing.contexts import CONTEXTS
@@ -90,7 +91,7 @@ def trained_subjects(host: Host, concept: str, folder: Path) -> list[Subject]:
     """Same references, seed, steps and batches for all; in the order of the picture's rows."""
     trainer = Trainer(host, EVIDENCE, folder)
     words = [replace(METHODS[name], finetunes=()) for name in LEARNED]
-    learned = {word.name: trainer.train(Cell(word, concept, BIASED, seed=0))[0] for word in words}
+    learned = {word.name: trainer.train(Cell(word, Thing(concept), BIASED, seed=0))[0] for word in words}
     subjects = [Subject(name, trained.concept.token, trained) for name, trained in learned.items()]
     overfitted = subjects[0]
     refined = Subject(REFINED, overfitted.phrase, overfitted.trained, test_time=True)
@@ -103,7 +104,7 @@ class Observer:
     def __init__(self, host: Host, concept: str, pictures: int) -> None:
         self._host, self._kind, self._pictures = host, CONCEPTS[concept][0], pictures
         self._judge = Judge.load()
-        self._cell = Cell(METHODS["Textual Inversion"], concept, BIASED, seed=0)
+        self._cell = Cell(METHODS["Textual Inversion"], Thing(concept), BIASED, seed=0)
 
     @torch.inference_mode()
     def watch(self, subject: Subject, template: str) -> Watched:
@@ -138,7 +139,7 @@ class Observer:
     def _sample(self, model: Any, conditioning: Any) -> Tensor:
         from nodes import common_ksampler  # type: ignore[attr-defined] - ComfyUI's
 
-        latent = {"samples": torch.zeros(self._pictures, 4, SIDE // 8, SIDE // 8)}
+        latent = {"samples": torch.zeros(self._pictures, 4, self._host.side // 8, self._host.side // 8)}
         steps, guidance = EVIDENCE.sampling_steps, EVIDENCE.guidance
         negative = self._host.encode("")
         (drawn,) = common_ksampler(model, 0, steps, guidance, "euler", "normal", conditioning, negative, latent)
@@ -228,7 +229,7 @@ def watch_all(given: argparse.Namespace) -> None:
     """given: concept, pictures, folder and images, as of the command."""
     given.folder.mkdir(parents=True, exist_ok=True)
     given.images.mkdir(parents=True, exist_ok=True)
-    host = Host(given.folder)
+    host = Host.mini_world(given.folder)
     subjects = trained_subjects(host, given.concept, given.folder)
     observer = Observer(host, given.concept, given.pictures)
     watched = [[observer.watch(subject, template) for subject in subjects] for template in templates(given.concept)]

@@ -15,8 +15,8 @@ from torch.nn.functional import cosine_similarity
 
 from .quality.host import Host
 from .quality.methods import METHODS
-from .quality.protocol import DIVERSE, Cell
-from .quality.training import reference_pictures
+from .quality.protocol import Cell
+from .quality.subjects import DIVERSE, Thing
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Row:
 
 
 def compare_all(given: argparse.Namespace) -> None:
-    host, rows = Host(given.folder), list[Row]()
+    host, rows = Host.mini_world(given.folder), list[Row]()
     for concept in given.concepts:
         for row in compared(host, concept, given):
             print(row, flush=True)
@@ -76,11 +76,15 @@ def compared(host: Host, concept: str, given: argparse.Namespace) -> Iterator[Ro
 
 def training(host: Host, concept: str, given: argparse.Namespace) -> Any:
     """CoRe's loop, as the node runs it, with all else as published."""
-    cell = Cell(METHODS["CoRe, stage 1"], concept, DIVERSE, seed=0)
-    settings = {"concept_name": f"gradients-{concept}", "super_category": cell.kind, "prompt_set": cell.prompt_set}
+    cell = Cell(METHODS["CoRe, stage 1"], Thing(concept), DIVERSE, seed=0)
+    settings = {
+        "concept_name": f"gradients-{concept}",
+        "super_category": cell.kind,
+        "prompt_set": cell.subject.prompt_set,
+    }
     settings |= {**cell.method.embedding, "steps": given.steps}
     with torch.inference_mode():
-        return host.ready_embedding(reference_pictures(cell), None, settings).session.loop
+        return host.ready_embedding(cell.pictures(), None, settings).session.loop
 
 
 def attention_gradient(recipe: Any, seed: int) -> Tensor:

@@ -11,22 +11,22 @@ from pathlib import Path
 import torch
 
 from ..surroundings import commit
+from .bench import Bench
 from .drawing import is_done, run_cell, save
-from .host import Host
-from .protocol import Cell, Protocol, cells
+from .protocol import Cell, Protocol
 from .training import Trainer
 
 FREE_TO_CHANGE = ("name", "tiers", "concepts", "references", "seeds", "charted", "shown", "gain_of")
 """What may be added to a protocol without making its earlier runs another experiment."""
 
 
-def run(protocol: Protocol, folder: Path, until: float = float("inf")) -> None:
+def run(bench: Bench, protocol: Protocol, folder: Path, until: float = float("inf")) -> None:
     """until: time.time() after which no further cell is begun."""
-    claim(protocol, folder)
-    todo = missing(protocol, folder)
+    claim(bench, protocol, folder)
+    todo = missing(bench, protocol, folder)
     if not todo:
         return
-    host = Host(folder)
+    host = bench.host(folder)
     trainer = Trainer(host, protocol, folder)
     where = commit(), hardware()
     for number, cell in enumerate(todo, 1):
@@ -39,13 +39,14 @@ def run(protocol: Protocol, folder: Path, until: float = float("inf")) -> None:
         print(f"{number}/{len(todo)} {cell.label}: {took:.0f} s", flush=True)
 
 
-def missing(protocol: Protocol, folder: Path) -> list[Cell]:
-    return [cell for cell in cells(protocol) if not is_done(folder / "pictures", cell)]
+def missing(bench: Bench, protocol: Protocol, folder: Path) -> list[Cell]:
+    return [cell for cell in bench.cells(protocol) if not is_done(folder / "pictures", cell)]
 
 
-def claim(protocol: Protocol, folder: Path) -> None:
-    """Raises ValueError when the folder's runs were made with other steps, rates or pictures."""
+def claim(bench: Bench, protocol: Protocol, folder: Path) -> None:
+    """Raises ValueError when the folder's runs were made with another model, other steps, rates or pictures."""
     settings = {name: value for name, value in asdict(protocol).items() if name not in FREE_TO_CHANGE}
+    settings |= bench.about()
     file = folder / "protocol.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,6 @@ from . import ceiling
 from .host import Host, Trained
 from .protocol import Cell, Protocol, drawn_prompts
 
-SIDE = 64
-
 
 @dataclass(frozen=True)
 class Run:
@@ -45,7 +43,7 @@ class Run:
 
 
 def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor:
-    """Pictures [prompts · n, 3, 64, 64]; every method gets the same noise for the same prompt."""
+    """Pictures [prompts · n, 3, side, side]; every method gets the same noise for the same prompt."""
     prompts, seeds = zip(*drawn_prompts(protocol, cell), strict=True)
     sampling = protocol.sampling_steps, protocol.guidance
     if trained.concept.space_time is not None:
@@ -60,7 +58,8 @@ def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor
 def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:
     if cell.method.test_time is None:
         return host.encode(trained.concept.caption(template).replace("{}", trained.concept.token), trained.clip)
-    return host.refined(trained, template, {"batch_size": protocol.embedding_batch, **cell.method.test_time})
+    batch = {} if protocol.published else {"batch_size": protocol.embedding_batch}
+    return host.refined(trained, template, {**batch, **cell.method.test_time})
 
 
 def run_cell(
@@ -115,7 +114,7 @@ def is_done(folder: Path, cell: Cell) -> bool:
 
 
 def load(folder: Path, cell: Cell) -> tuple[Tensor, Run]:
-    """Pictures [B, 3, 64, 64] in 0…1, and the note."""
+    """Pictures [B, 3, side, side] in 0…1, and the note."""
     strip = torch.from_numpy(np.array(Image.open(folder / f"{cell.file_name}.png"))).movedim(-1, 0).float() / 255
     run = Run(**json.loads((folder / f"{cell.file_name}.json").read_text("utf-8")))
-    return torch.stack(strip.split(SIDE, dim=2)), run
+    return torch.stack(strip.split(strip.shape[1], dim=2)), run

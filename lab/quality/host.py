@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from ..world.embedded import expand
 from ..world.sampler import HostSampler
 
-SIDE = 64
 LOOKED_AT, LOOKED_AT_SEED = 12, 1_000_003
 
 
@@ -34,13 +33,25 @@ class Trained:
 
 
 class Host(HostSampler):
-    def __init__(self, folder: Path) -> None:
-        super().__init__(expand(folder / "mini_world.safetensors"), folder / "comfyui")
-        _drop_layers_that_add_nothing(self.clip)
+    """settings: of both training nodes, where they have them; they stand above a method's."""
+
+    def __init__(
+        self, checkpoint: Path, base: Path, side: int = 0, at_once: int = 1, settings: Mapping[str, Any] = {}
+    ) -> None:
+        super().__init__(checkpoint, base, side, at_once)
+        from core_personalization.nodes.host.models.denoiser import own_side
+
+        self.side, self._settings = side or own_side(self.model), settings
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
         import core_personalization.nodes.embedding.embedding_training
         import core_personalization.nodes.finetune.finetuning
         import core_personalization.nodes.refinement.refining  # noqa: F401
+
+    @classmethod
+    def mini_world(cls, folder: Path) -> Host:
+        host = cls(expand(folder / "mini_world.safetensors"), folder / "comfyui", side=64, at_once=10)
+        _drop_layers_that_add_nothing(host.clip)
+        return host
 
     def ready_embedding(
         self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]
@@ -49,10 +60,9 @@ class Host(HostSampler):
         from core_personalization.nodes.embedding.embedding_inputs import check_inputs
         from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
         from core_personalization.nodes.embedding.embedding_training import ready_to_train
-        from core_personalization.nodes.settings import validated
 
         host = self._models(self.model)
-        chosen = validated(EmbeddingSettings, {**_common(), **settings})
+        chosen = self._chosen(EmbeddingSettings, settings)
         return ready_to_train(host, check_inputs(host, images, None, captions, chosen))
 
     def embedding(self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]) -> Any:
@@ -75,9 +85,8 @@ class Host(HostSampler):
         from core_personalization.nodes.finetune.finetune_results import collect, patched_clip, patched_model
         from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
         from core_personalization.nodes.finetune.finetuning import ready_to_finetune
-        from core_personalization.nodes.settings import validated
 
-        chosen = validated(FinetuneSettings, {**_common(), **settings})
+        chosen = self._chosen(FinetuneSettings, settings)
         given = GivenPictures(images, None, captions, class_images)
         host = self._models(before.model)
         with torch.inference_mode():
@@ -105,8 +114,15 @@ class Host(HostSampler):
 
         with torch.inference_mode():
             return OptimizePrompt.execute(
-                trained.model, self.clip, trained.concept, prompt=prompt, width=SIDE, height=SIDE, **settings
+                trained.model, self.clip, trained.concept, prompt=prompt, width=self.side, height=self.side, **settings
             ).args[0]
+
+    def _chosen(self, kind: type[Any], settings: Mapping[str, Any]) -> Any:
+        from core_personalization.nodes.settings import validated
+
+        common = {"resolution": self.side, "overwrite": True, "start": "anew", "preview_every": 0, "save_every": 0}
+        own = {field.name: self._settings[field.name] for field in fields(kind) if field.name in self._settings}
+        return validated(kind, {**common, **settings, **own})
 
     def _models(self, model: Any) -> Any:
         from core_personalization.nodes.host.models.host_models import HostModels
@@ -121,10 +137,6 @@ def _drop_layers_that_add_nothing(clip: Any) -> None:
         layer for layer in encoder.layers if bool(layer.mlp.fc2.weight.any() or layer.self_attn.out_proj.weight.any())
     ]
     encoder.layers = torch.nn.ModuleList(kept)
-
-
-def _common() -> dict[str, Any]:
-    return {"resolution": SIDE, "overwrite": True, "start": "anew", "preview_every": 0, "save_every": 0}
 
 
 def _timed(session: Any) -> float:

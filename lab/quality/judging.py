@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..world.drawing.appearance import COLOURS
-from ..world.drawing.concepts import CONCEPTS, SHARED, prompt_templates
+from ..world.drawing.concepts import CONCEPTS, SHARED
 from ..world.drawing.contexts import CONTEXTS
 from ..world.drawing.objects import OBJECTS
 from ..world.drawing.render import ACCESSORIES, STYLES, Scene, pixels
 from ..world.networks.judge import ATTRIBUTES, Judge
 from .protocol import Cell
-from .training import reference_scenes
+from .records import Scores
+from .subjects import Thing
 
 SILHOUETTES = 32
 LEAKS = {"accessory": "hat", "context": "on the beach"}
@@ -61,6 +62,20 @@ class Scored:
         return int(self.kind and self.right == self.asked and not self.hat_leak)
 
 
+SCORES: Scores = {
+    "text alignment": lambda row: row.text_alignment,
+    "faithful": lambda row: row.faithful,
+    "identity": lambda row: row.identity,
+    "hat leak": lambda row: row.hat_leak,
+    "beach leak": lambda row: row.beach_leak,
+    "shared leak": lambda row: row.shared_leak,
+    "right kind": lambda row: row.kind,
+    "SA": lambda row: row.subject_alignment,
+    "SA, bare": lambda row: row.bare_subject_alignment,
+    "NSD": lambda row: row.non_subject_disentanglement,
+}
+
+
 def named(prompt: str) -> dict[str, int]:
     """Attribute → index into the judge's `ATTRIBUTES` of all that a prompt names; a photo is not counted as a style."""
     words = {
@@ -81,7 +96,7 @@ def keeps_coat(prompt: str) -> bool:
 @torch.no_grad()
 def judged(judge: Judge, cell: Cell, pictures: Tensor) -> list[Scored]:
     """pictures [prompts · n, 3, 64, 64] in 0…1, those of one prompt one after another."""
-    templates = prompt_templates(cell.concept)
+    templates = cell.subject.prompts
     prompts = [template for template in templates for _ in range(len(pictures) // len(templates))]
     seen = judge.attributes(pictures)
     identities = identity(judge, cell, pictures)
@@ -135,7 +150,7 @@ def disentanglement(judge: Judge, cell: Cell, pictures: Tensor) -> tuple[Tensor,
     with the judge's features of whole pictures for CLIP's."""
     from core_personalization.core_ops import scores
 
-    scenes = reference_scenes(cell)
+    scenes = Thing(cell.concept).scenes(cell.references)
     real, masks = _pictures(scenes)
     bare = _pictures([replace(scene, accessory=None) for scene in scenes])
     others = torch.stack([scores.non_subject_segment(p, m) for p, m in zip(real, masks, strict=True)])

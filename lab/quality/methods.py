@@ -34,12 +34,14 @@ BEFORE: Settings = {**BALANCED, "embedding_share": 0.3, "attention_share": 0.3}
 
 @dataclass(frozen=True)
 class Finetune:
-    """A run of U-Net Identity Finetune. share: of the protocol's steps. rate: times the protocol's learning rate."""
+    """A run of U-Net Identity Finetune. share: of the protocol's steps. rate: times the protocol's learning rate.
+    preset: the node's, whose values stand in their place where a protocol takes what is published."""
 
     settings: Settings = field(default_factory=dict)
     share: float = 1.0
     rate: float = 1.0
     class_images: bool = False
+    preset: str = "CoRe stage 2"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ class Method:
 
 
 WHOLE = (Finetune(),)
-WITH_WORD = (Finetune({"train_embedding": True}),)
+WITH_WORD = (Finetune({"train_embedding": True}, preset="TI + DreamBooth"),)
 ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
-PRIOR = Finetune(class_images=True)
+PRIOR = Finetune(class_images=True, preset="DreamBooth")
 KEYS_VALUES = Finetune(
-    {"scope": "keys and values of cross-attention", "train_embedding": True}, rate=10.0, class_images=True
+    {"scope": "keys and values of cross-attention", "train_embedding": True},
+    rate=10.0,
+    class_images=True,
+    preset="Custom Diffusion",
 )
 
 
@@ -70,9 +75,12 @@ def _core(name: str, finetunes: tuple[Finetune, ...] = WHOLE, **settings: Any) -
 
 def _attn(name: str, augmentation: int) -> Method:
     second = Finetune(
-        {**ALIGNED, "scope": "cross-attention layers", "augmentation": augmentation}, share=1 / 6, rate=2.5
+        {**ALIGNED, "scope": "cross-attention layers", "augmentation": augmentation},
+        share=1 / 6,
+        rate=2.5,
+        preset="AttnDreamBooth stage 2",
     )
-    third = Finetune({**ALIGNED, "augmentation": augmentation}, share=5 / 6)
+    third = Finetune({**ALIGNED, "augmentation": augmentation}, share=5 / 6, preset="AttnDreamBooth stage 3")
     return Method(name, {"method": ATTN, "augmentation": augmentation}, (second, third))
 
 
@@ -88,13 +96,13 @@ STRENGTHS = {
 }  # fmt: skip
 """Of the regularizers, from none upwards."""
 TURNED = {"adjustment": "TEA", "steps": 0}
-PRESERVING = Finetune({**KEYS_VALUES.settings, "semantic_weight": 1.0}, rate=10.0)
+PRESERVING = Finetune({**KEYS_VALUES.settings, "semantic_weight": 1.0}, rate=10.0, preset="ClassDiffusion")
 LOOKS: Mapping[str, Finetune] = {
-    "LoRA": Finetune({"form": "LoRA"}, rate=5.0),
-    "DoRA": Finetune({"form": "DoRA"}, rate=5.0),
-    "T-LoRA": Finetune({"form": "T-LoRA", "rank": 64, "least_rank": 0.5}, rate=5.0),
-    "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}),
-    "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}),
+    "LoRA": Finetune({"form": "LoRA"}, rate=5.0, preset="DreamBooth LoRA"),
+    "DoRA": Finetune({"form": "DoRA"}, rate=5.0, preset="DreamBooth LoRA"),
+    "T-LoRA": Finetune({"form": "T-LoRA", "rank": 64, "least_rank": 0.5}, rate=5.0, preset="T-LoRA"),
+    "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}, preset="OFT"),
+    "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}, preset="SVDiff"),
 }
 """Forms of the U-Net's finetune, after the same word."""
 METHODS: dict[str, Method] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..world.drawing.concepts import CONCEPTS, prompt_templates
+from ..world.drawing.concepts import CONCEPTS
 from ..world.drawing.contexts import CONTEXTS
 from ..world.drawing.objects import OBJECTS
 from ..world.networks.judge import Judge
@@ -20,8 +20,9 @@ from . import records
 from .host import Host, Trained
 from .judging import identity, keeps_coat
 from .methods import METHODS
-from .protocol import DIVERSE, EVERY_METHOD, Cell
-from .training import Trainer, reference_pictures
+from .protocol import EVERY_METHOD, Cell
+from .subjects import DIVERSE, Thing
+from .training import Trainer
 
 PAIRS = (("striped-cat", "striped-vase"), ("split-bear", "split-backpack"))
 ALONE, TOGETHER, BOTH, PLAIN = "a LoRA of its own", "one LoRA for both", "both in one prompt", "both kinds, no training"
@@ -46,10 +47,10 @@ class PairRow:
 
 def run(folder: Path, results: Path) -> None:
     """Trains, draws and judges; writes pairs.csv and pairs.md."""
-    host, judge, rows = Host(folder), Judge.load(), list[PairRow]()
+    host, judge, rows = Host.mini_world(folder), Judge.load(), list[PairRow]()
     trainer = Trainer(host, EVERY_METHOD, folder)
     for pair in PAIRS:
-        cells = [Cell(METHODS["CoRe, LoRA"], name, DIVERSE, 0) for name in pair]
+        cells = [Cell(METHODS["CoRe, LoRA"], Thing(name), DIVERSE, 0) for name in pair]
         rows += _of_pair(host, judge, cells, [trainer.train(cell) for cell in cells])
         records.write(results / "pairs.csv", PairRow, rows)
     report(results)
@@ -69,10 +70,10 @@ def _of_pair(host: Host, judge: Judge, cells: Sequence[Cell], stages: Sequence[S
         "name": f"{first.concept}-{second.concept}",
         **stage.settings,
     }
-    also = [(words[1].concept, reference_pictures(second))]
-    both = host.finetune(words[0], reference_pictures(first), None, None, settings, also)
+    also = [(words[1].concept, second.pictures())]
+    both = host.finetune(words[0], first.pictures(), None, None, settings, also)
     for cell, word, of_one in zip(cells, words, stages, strict=True):
-        prompts = [template for template in prompt_templates(cell.concept) if keeps_coat(template)]
+        prompts = [template for template in cell.subject.prompts if keeps_coat(template)]
         filled = [template.replace("{}", word.concept.token) for template in prompts]
         for how, trained in ((ALONE, of_one[-1]), (TOGETHER, both)):
             yield from _judged(host, judge, cells, how, filled, trained.model, of=[cell])

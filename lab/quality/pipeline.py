@@ -8,24 +8,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import ROOT
 from ..comfyui import load_pack
-from ..world.networks.judge import Judge
 from . import drawing, records
+from .bench import Bench, MiniWorld
 from .cells import run
-from .judging import Scored, judged
 from .methods import ALL, FAST
-from .protocol import PROTOCOLS, Protocol, cells
+from .own_model import OwnModel
+from .protocol import EVIDENCE, OWN, PROTOCOLS, Protocol
 from .sheet import OTHERS, sheet
+
+RESULTS, IMAGES = ROOT / "lab" / "quality" / "results", ROOT / "docs" / "images"
 
 
 def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
     """given: as of the command. Raises ValueError for what is not in the protocol."""
-    protocol = PROTOCOLS[given.protocol]
+    bench, protocol = _chosen(given)
     methods = {name for tier in protocol.tiers for name in tier}
     known = {*protocol.concepts, *methods, *protocol.references, *protocol.seeds}
     if wrong := {*(given.concept or ()), *(given.method or ()), *(given.references or ()), *(given.seed or ())} - known:
         raise ValueError(f"not in this protocol: {', '.join(sorted(map(str, wrong)))}")
     folder = given.folder / protocol.name
+    own = folder if given.checkpoint else None
+    results, images = given.results or own or RESULTS, given.images or own or IMAGES
     if "run" in stages:
         tiers = [[name for name in tier if name in (given.method or tier)] for tier in protocol.tiers]
         concepts, references = given.concept or protocol.concepts, given.references or protocol.references
@@ -35,49 +40,63 @@ def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
         if given.address:
             from .spread import spread
 
-            spread(part, folder, until, given.address)
+            spread(bench, part, folder, until, given.address)
         else:
-            run(part, folder, until)
+            run(bench, part, folder, until)
     if "score" in stages:
-        score(protocol, folder, given.results)
+        score(bench, protocol, folder, results)
     if "report" in stages:
-        report(protocol, folder, given.results, given.images)
+        report(bench, protocol, folder, results, images)
 
 
-def score(protocol: Protocol, folder: Path, results: Path) -> None:
+def score(bench: Bench, protocol: Protocol, folder: Path, results: Path) -> None:
     """All pictures that are there → two CSV files."""
     load_pack()
-    judge, rows, runs = Judge.load(), [], []
-    for cell in cells(protocol):
+    rows, runs = [], []
+    for cell in bench.cells(protocol):
         if drawing.is_done(folder / "pictures", cell):
             pictures, note = drawing.load(folder / "pictures", cell)
-            rows += judged(judge, cell, pictures)
+            rows += bench.judged(cell, pictures)
             runs.append(note)
-    records.write(results / f"{protocol.name}_pictures.csv", Scored, rows)
+    records.write(results / f"{protocol.name}_pictures.csv", bench.row, rows)
     records.write(results / f"{protocol.name}_runs.csv", drawing.Run, runs)
 
 
-def report(protocol: Protocol, folder: Path, results: Path, images: Path) -> None:
+def report(bench: Bench, protocol: Protocol, folder: Path, results: Path, images: Path) -> None:
     """Table and chart from the CSV files; the picture from the pictures, where they are at hand."""
     load_pack()
     from .report import chart, table
     from .strengths import curve, series, strengths
     from .summary import gains, summarized
 
-    rows = records.read(results / f"{protocol.name}_pictures.csv", Scored)
-    lines, runs = summarized(rows, list(ALL)), records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
-    text = table(lines, runs)
+    rows = records.read(results / f"{protocol.name}_pictures.csv", bench.row)
+    runs = records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
+    lines = summarized(rows, list(ALL), bench.scores)
+    text = table(lines, runs, tuple(bench.scores))
     if series(lines):
         text += "\n" + strengths(lines, runs)
         curve(lines, images / f"quality_{protocol.name}.webp")
     else:
         charted = protocol.charted or [line.method for line in lines]
-        chart([line for line in lines if line.method in charted], images / f"quality_{protocol.name}.webp")
+        chart([line for line in lines if line.method in charted], images / f"quality_{protocol.name}.webp", bench.axes)
     (results / f"{protocol.name}.md").write_text(text, "utf-8")
+    cells = list(bench.cells(protocol))
     pictures, name = folder / "pictures", f"quality_{protocol.name}"
-    ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0])
+    gained = bench.scores[next(iter(bench.axes))]
+    ranked = gains(rows, protocol.gain_of, protocol.references[0], protocol.seeds[0], gained)
     concepts = list(dict.fromkeys((ranked[0], ranked[len(ranked) // 2]))) if ranked else protocol.concepts
-    sheet(protocol, pictures, images / f"{name}_pictures.webp", protocol.shown, concepts)
+    sheet(protocol, cells, pictures, images / f"{name}_pictures.webp", protocol.shown, concepts)
     if protocol.gain_of:
-        sheet(protocol, pictures, images / f"{name}_first.webp", (OTHERS[1], FAST, protocol.gain_of), concepts, most=1)
+        first = OTHERS[1], FAST, protocol.gain_of
+        sheet(protocol, cells, pictures, images / f"{name}_first.webp", first, concepts, most=1)
     print(text)
+
+
+def _chosen(given: argparse.Namespace) -> tuple[Bench, Protocol]:
+    """Raises ValueError for a checkpoint together with a protocol of the mini world."""
+    if not given.checkpoint:
+        return MiniWorld(), PROTOCOLS[given.protocol or EVIDENCE.name]
+    if given.protocol:
+        raise ValueError("protocol: a checkpoint of your own has one of its own; leave --protocol out.")
+    own = OwnModel.given(given, given.folder / OWN.name)
+    return own, dataclasses.replace(OWN, concepts=tuple(own.subjects))

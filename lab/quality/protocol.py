@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..world.drawing.concepts import CONCEPTS, SHARED, prompt_templates
-from ..world.drawing.objects import ANIMATE
-from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, OTHERS_ALONE, SEARCHED, STRENGTHS, Method
+from torch import Tensor
 
-DIVERSE, BIASED = "diverse", "biased"
+from ..world.drawing.concepts import CONCEPTS, SHARED
+from .methods import ALL, ALONE, CEILING, FAST, LOOKS, LORA, OTHERS_ALONE, SEARCHED, STRENGTHS, Method
+from .subjects import BIASED, DIVERSE, Subject, Thing
+
 CHOSEN_ON = ("patchwork-dog", "dotted-teapot")
 """Learning rates, steps and guidance were looked at on these; they are not reported."""
 REPORTED = tuple(name for name in CONCEPTS if name not in CHOSEN_ON)
+THINGS: Mapping[str, Subject] = {name: Thing(name) for name in CONCEPTS}
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Protocol:
     off leaves every method with the same concepts. steps are optimizer steps, rates AdamW's. found: by how a method's
     name begins, parts of its U-Net's rate that a search has found. charted: methods in the chart, by default all.
     shown: methods in the sheet of pictures. gain_of: the method whose gain over the first baseline chooses the
-    concepts in it, those of the largest and of the median gain; the protocol's first concepts by default."""
+    concepts in it, those of the largest and of the median gain; the protocol's first concepts by default. published:
+    steps, batches and rates are each method's own, as the nodes' presets have them, and not the protocol's."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -48,6 +51,7 @@ class Protocol:
     charted: Sequence[str] = ()
     shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST)
     gain_of: str = ""
+    published: bool = False
 
     def training(self) -> dict[str, Any]:
         """What a trained result depends on, beside its stages' own settings."""
@@ -66,17 +70,25 @@ class Cell:
     """The smallest unit that is run, and skipped when it is there."""
 
     method: Method
-    concept: str
+    subject: Subject
     references: str
     seed: int
 
     @property
-    def kind(self) -> str:
-        return CONCEPTS[self.concept][0]
+    def concept(self) -> str:
+        return self.subject.name
 
     @property
-    def prompt_set(self) -> str:
-        return "animate" if self.kind in ANIMATE else "inanimate"
+    def kind(self) -> str:
+        return self.subject.kind
+
+    def pictures(self) -> list[Tensor]:
+        """To learn from: each [1, H, W, 3] in 0…1."""
+        return self.subject.pictures(self.references)
+
+    def captions(self) -> list[str] | None:
+        """None: the class alone."""
+        return self.subject.captions(self.references) if self.method.sid_captions else None
 
     @property
     def label(self) -> str:
@@ -89,18 +101,18 @@ class Cell:
 
 def drawn_prompts(protocol: Protocol, cell: Cell) -> list[tuple[str, int]]:
     """Prompt template and seed of every picture of a cell; every method gets the same."""
-    templates = [template for template in prompt_templates(cell.concept) for _ in range(protocol.pictures_per_prompt)]
+    templates = [template for template in cell.subject.prompts for _ in range(protocol.pictures_per_prompt)]
     return [(template, 1_000 * cell.seed + index) for index, template in enumerate(templates)]
 
 
-def cells(protocol: Protocol) -> Iterator[Cell]:
-    """In the order in which they are run."""
+def cells(protocol: Protocol, subjects: Mapping[str, Subject] = THINGS) -> Iterator[Cell]:
+    """In the order in which they are run. subjects: by the names that are the protocol's concepts."""
     for seed in protocol.seeds:
         for references in protocol.references:
             for tier in protocol.tiers:
                 for concept in protocol.concepts:
                     for method in tier:
-                        yield Cell(ALL[method], concept, references, seed)
+                        yield Cell(ALL[method], subjects[concept], references, seed)
 
 
 def digest(value: Any) -> str:
@@ -134,6 +146,21 @@ EVIDENCE = Protocol(
     gain_of=f"{FAST}, SID captions",
 )
 """What docs/results.md is made of: the published schedules scaled to what a processor trains in a day."""
+OWN = replace(
+    EVIDENCE,
+    name="own",
+    published=True,
+    concepts=(),
+    references=("photos",),
+    seeds=(0,),
+    found={},
+    class_images=200,
+    sampling_steps=50,
+    guidance=7.5,
+    shown=("TI + DreamBooth", "AttnDreamBooth", "CoRe", FAST, f"{FAST}, SID captions"),
+    gain_of="",
+)
+"""On somebody's own checkpoint and photos, with what each method is published with."""
 SEARCH = replace(
     EVIDENCE,
     name="search",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -11,6 +11,8 @@ from typing import Any, TypeVar, get_type_hints
 from ..comfyui import load_pack
 
 Row = TypeVar("Row")
+Scores = Mapping[str, Callable[[Any], float | None]]
+"""Of a row, by name; None where one has no meaning."""
 
 
 def write(file: Path, kind: type[Any], rows: Iterable[Any]) -> None:

@@ -7,26 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .drawing import Run
+from .judging import SCORES
 from .methods import CEILING
-from .summary import BASELINES, SCORES, Line
+from .summary import BASELINES, Line
 
 if TYPE_CHECKING:
     from core_personalization.core_ops.scores import Estimate
 
-CHARTED = ("faithful", "identity")
 
-
-def table(lines: Sequence[Line], runs: Sequence[Run]) -> str:
-    """Markdown: for each kind of references the scores, then the differences from the baselines."""
+def table(lines: Sequence[Line], runs: Sequence[Run], names: Sequence[str] = tuple(SCORES)) -> str:
+    """Markdown: for each kind of references the scores of these names, then the differences from the baselines."""
     parts = [about(runs)]
     for references in dict.fromkeys(line.references for line in lines):
         chosen = [line for line in lines if line.references == references]
-        parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen)}")
+        parts.append(f"### {references.capitalize()} references\n\n{_scores(chosen, names)}")
         parts += _shares_of_ceiling(chosen)
         for baseline in BASELINES:
             compared = {line.method: line.differences[baseline] for line in chosen if baseline in line.differences}
             if compared:
-                parts.append(f"Difference from {baseline}, same concept, prompt and noise:\n\n{_differences(compared)}")
+                said = f"Difference from {baseline}, same concept, prompt and noise:"
+                parts.append(f"{said}\n\n{_differences(compared, names)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -42,8 +42,8 @@ def about(runs: Sequence[Run]) -> str:
     )
 
 
-def _scores(lines: Sequence[Line]) -> str:
-    known = [name for name in SCORES if any(name in line.scores for line in lines)]
+def _scores(lines: Sequence[Line], names: Sequence[str]) -> str:
+    known = [name for name in names if any(name in line.scores for line in lines)]
     rows = [
         [line.method, str(line.concepts), str(line.pictures), *(cell(line.scores, name) for name in known)]
         for line in lines
@@ -52,7 +52,7 @@ def _scores(lines: Sequence[Line]) -> str:
 
 
 def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
-    identities = {line.method: line.scores["identity"].mean for line in lines}
+    identities = {line.method: line.scores["identity"].mean for line in lines if "identity" in line.scores}
     ceiling = identities.pop(CEILING, None)
     if ceiling is None:
         return []
@@ -60,10 +60,10 @@ def _shares_of_ceiling(lines: Sequence[Line]) -> list[str]:
     return [f"Identity as a share of the thing's own ({ceiling:.3f}, drawn and put through the VAE): {shares}."]
 
 
-def _differences(compared: Mapping[str, Mapping[str, Estimate]]) -> str:
-    known = [name for name in SCORES if any(name in found for found in compared.values())]
+def _differences(compared: Mapping[str, Mapping[str, Estimate]], names: Sequence[str]) -> str:
+    known = [name for name in names if any(name in found for found in compared.values())]
     rows = [
-        [method, str(found[CHARTED[0]].n), *(cell(found, name, "+") for name in known)]
+        [method, str(max(estimate.n for estimate in found.values())), *(cell(found, name, "+") for name in known)]
         for method, found in compared.items()
     ]
     return markdown(["method", "n", *known], rows)
@@ -82,15 +82,17 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def chart(lines: Sequence[Line], file: Path) -> None:
-    """Identity against faithfulness with both intervals, one panel for each kind of references."""
+def chart(lines: Sequence[Line], file: Path, names: Mapping[str, str]) -> None:
+    """Two scores with both intervals, one panel for each kind of references. names: the scores upwards and to the
+    right, with what is written there; a method without one is left out."""
     from core_personalization.nodes.charts import new_figure
 
     kinds = list(dict.fromkeys(line.references for line in lines))
     figure = new_figure(620 * len(kinds) + 260, 560)
     for place, references in enumerate(kinds, 1):
         axes = figure.add_subplot(1, len(kinds), place)
-        _panel(axes, [line for line in lines if line.references == references])
+        shown = [line for line in lines if line.references == references and names.keys() <= line.scores.keys()]
+        _panel(axes, shown, names)
         axes.set_title(f"{references} references")
     write_figure(figure, file)
 
@@ -103,15 +105,15 @@ def write_figure(figure: Any, file: Path) -> None:
     Image.fromarray((as_image(figure)[0] * 255).round().byte().numpy()).save(file, quality=75, method=6)
 
 
-def _panel(axes: object, lines: Sequence[Line]) -> None:
+def _panel(axes: Any, lines: Sequence[Line], names: Mapping[str, str]) -> None:
     for number, line in enumerate(lines):
-        text, own = (line.scores[name] for name in CHARTED)
+        text, own = (line.scores[name] for name in names)
         style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
-        axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)  # type: ignore[attr-defined]
-    axes.set_xlabel("identity (judge's cosine with the concept)")  # type: ignore[attr-defined]
-    axes.set_ylabel("faithful (its kind, all that the prompt names, no other hat)")  # type: ignore[attr-defined]
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)  # type: ignore[attr-defined]
-    axes.grid(alpha=0.3)  # type: ignore[attr-defined]
+        axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)
+    upwards, to_the_right = names.values()
+    axes.set(xlabel=to_the_right, ylabel=upwards)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    axes.grid(alpha=0.3)
 
 
 def reach(estimate: Estimate) -> list[list[float]] | None:

@@ -6,32 +6,31 @@ their prompts every third, beginning with the first; the first picture of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
 
-from ..world.drawing.concepts import prompt_templates
-from ..world.drawing.render import render
 from .drawing import is_done, load
-from .methods import ALL
 from .protocol import Cell, Protocol
-from .training import reference_scenes
 
 OTHERS = ("Textual Inversion", "TI + DreamBooth")
 MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 2, 3, 128, 4, 52, 160, 21, 24
+COUNTS = {3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 def sheet(
-    protocol: Protocol, pictures: Path, file: Path, methods: Sequence[str], concepts: Sequence[str], most: int = MOST
-) -> bool:
-    """Writes the picture of the first `most` of these concepts; False when there is none yet."""
-    references, seed, needed = protocol.references[0], protocol.seeds[0], set(OTHERS) & set(methods)
+    protocol: Protocol, cells: Iterable[Cell], pictures: Path, file: Path, methods: Sequence[str],
+    concepts: Sequence[str], most: int = MOST,
+) -> bool:  # fmt: skip
+    """Writes the picture of the first `most` of these concepts; False when there is none yet. cells: the protocol's."""
+    first, needed = (protocol.references[0], protocol.seeds[0]), set(OTHERS) & set(methods)
+    of = {(cell.concept, cell.method.name): cell for cell in cells if (cell.references, cell.seed) == first}
     done = []
     for concept in concepts:
-        row = [Cell(ALL[name], concept, references, seed) for name in methods]
+        row = [of[concept, name] for name in methods if (concept, name) in of]
         there = [cell for cell in row if is_done(pictures, cell)]
         if {cell.method.name for cell in there} > needed:
             done.append(there)
@@ -52,14 +51,15 @@ def sheet(
 
 def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Image:
     """One concept: its references, then a line of pictures for each method under the prompts."""
-    templates = prompt_templates(row[0].concept)
+    templates = row[0].subject.prompts
     chosen = range(0, len(templates), EVERY)
     across = max(len(chosen), 4)
     image = Image.new("RGB", (LABEL + across * (TILE + MARGIN), (len(row) + 1) * (TILE + MARGIN) + TOP + GAP), "white")
     pen, font, large = ImageDraw.Draw(image), ImageFont.load_default(12), ImageFont.load_default(17)
-    pen.text((4, 42), "four photos", "black", large)
-    for place, scene in enumerate(reference_scenes(row[0])):
-        image.paste(_tile(render(scene).image), (LABEL + place * (TILE + MARGIN), 0))
+    photos = row[0].pictures()[:across]
+    pen.text((4, 42), f"{COUNTS.get(len(photos), len(photos))} photos", "black", large)
+    for place, photo in enumerate(photos):
+        image.paste(_tile(photo[0]), (LABEL + place * (TILE + MARGIN), 0))
     top = TILE + MARGIN
     for place, index in enumerate(chosen):
         words = "\n".join(wrap(templates[index].replace("{}", "…"), CHARACTERS))
@@ -70,10 +70,12 @@ def _block(protocol: Protocol, pictures: Path, row: Sequence[Cell]) -> Image.Ima
         pen.text((4, y + 42), cell.method.name.replace(", ", ",\n").replace("λ", "lambda"), "black", large)
         for place, index in enumerate(chosen):
             picture = drawn[index * protocol.pictures_per_prompt].movedim(0, -1)
-            tile = Image.fromarray((picture * 255).round().byte().numpy().astype(np.uint8))
-            image.paste(_tile(tile), (LABEL + place * (TILE + MARGIN), y))
+            image.paste(_tile(picture), (LABEL + place * (TILE + MARGIN), y))
     return image
 
 
-def _tile(picture: Image.Image) -> Image.Image:
-    return picture.resize((TILE, TILE), Image.Resampling.NEAREST)
+def _tile(picture: Tensor) -> Image.Image:
+    """picture: [H, W, 3] in 0…1; its middle square."""
+    image = Image.fromarray((picture * 255).round().byte().numpy())
+    how = Image.Resampling.NEAREST if image.width < TILE else Image.Resampling.LANCZOS
+    return ImageOps.fit(image, (TILE, TILE), how)

@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayError
 from fleet.pool import Pool, Share, why
 from fleet.run import LOST, connect
 
+from .bench import Bench
 from .cells import claim, missing, run
 from .protocol import Protocol
 
@@ -22,33 +23,33 @@ from .protocol import Protocol
 class CellWorker:
     """To be made by Ray; see `fleet.pool`. comfyui: where it lies on every machine. until: as in `cells.run`."""
 
-    def __init__(self, comfyui: str, protocol: Protocol, folder: Path, until: float, name: str) -> None:
+    def __init__(self, comfyui: str, bench: Bench, protocol: Protocol, folder: Path, until: float, name: str) -> None:
         os.environ["COMFYUI_PATH"] = comfyui
-        self._protocol, self._folder, self._until = protocol, folder, until
+        self._bench, self._protocol, self._folder, self._until = bench, protocol, folder, until
 
     @ray.method(max_task_retries=-1)
     def start(self) -> None:
         """ComfyUI is loaded with the first cell, into this process."""
 
     def run(self, concept: str) -> None:
-        run(replace(self._protocol, concepts=[concept]), self._folder, self._until)
+        run(self._bench, replace(self._protocol, concepts=[concept]), self._folder, self._until)
 
     @ray.method(concurrency_group="control")
     def progress(self) -> int:
         """Cells that are not done, of all concepts."""
-        return len(missing(self._protocol, self._folder))
+        return len(missing(self._bench, self._protocol, self._folder))
 
 
-def spread(protocol: Protocol, folder: Path, until: float, address: str) -> None:
+def spread(bench: Bench, protocol: Protocol, folder: Path, until: float, address: str) -> None:
     """As `cells.run`, on a cluster of Ray's whose machines all see the folder. Raises PreparationError."""
-    claim(protocol, folder)
-    todo = [name for name in protocol.concepts if missing(replace(protocol, concepts=[name]), folder)]
+    claim(bench, protocol, folder)
+    todo = [name for name in protocol.concepts if missing(bench, replace(protocol, concepts=[name]), folder)]
     if not todo:
         return
     connect(address)
     try:
         share = Share.found()
-        given: tuple[Any, ...] = (os.environ["COMFYUI_PATH"], protocol, folder.resolve(), until)
+        given: tuple[Any, ...] = (os.environ["COMFYUI_PATH"], bench, protocol, folder.resolve(), until)
         pool = Pool(share.actors(CellWorker, min(share.workers(), len(todo)), *given), todo)
         lost: Counter[str] = Counter()
         for ended in pool.run():

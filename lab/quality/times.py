@@ -21,8 +21,9 @@ from .drawing import draw
 from .host import Host, Trained
 from .judging import judged
 from .methods import CORE, FAST, METHODS, TI
-from .protocol import CAPTIONS, DIVERSE, Cell
-from .training import embedding_settings, reference_pictures
+from .protocol import CAPTIONS, Cell
+from .subjects import DIVERSE, Thing
+from .training import embedding_settings
 
 STEPS = (25, 50, 75, 100, 150, 200, 300)
 """Looked at; the last is the published schedule's."""
@@ -51,7 +52,7 @@ class TimedRow:
 
 def run(folder: Path, results: Path, concepts: Sequence[str]) -> None:
     """Trains, draws and judges what the file has not yet; writes times.csv and times.md."""
-    host, judge, file = Host(folder), Judge.load(), results / "times.csv"
+    host, judge, file = Host.mini_world(folder), Judge.load(), results / "times.csv"
     rows = records.read(file, TimedRow) if file.exists() else []
     for concept in concepts:
         for method, rate in RUNS:
@@ -66,7 +67,7 @@ def report(results: Path) -> None:
 
 
 def _looked_at(host: Host, judge: Judge, concept: str, method: str, rate: str) -> Iterator[TimedRow]:
-    cell, steps = Cell(METHODS[METHOD_OF[method]], concept, DIVERSE, seed=0), RUNS[method, rate]
+    cell, steps = Cell(METHODS[METHOD_OF[method]], Thing(concept), DIVERSE, seed=0), RUNS[method, rate]
     trainings = [steps] if rate == CONSTANT else [(last,) for last in steps]
     for looks in trainings:
         for step, trained in _trained(host, cell, SETTINGS[rate], looks).items():
@@ -80,7 +81,7 @@ def _trained(host: Host, cell: Cell, rate: Mapping[str, Any], looks: Sequence[in
     """The embedding at these steps of one training, which ends with the last."""
     settings = {**embedding_settings(replace(PROTOCOL, embedding_steps=looks[-1]), cell), **rate}
     with torch.inference_mode():
-        training = host.ready_embedding(reference_pictures(cell), None, {**settings, "concept_name": "timed"})
+        training = host.ready_embedding(cell.pictures(), None, {**settings, "concept_name": "timed"})
     seconds, found = 0.0, {}
     with torch.inference_mode(False), torch.enable_grad():
         began = time.process_time()

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..world.drawing.concepts import CONCEPTS, SHARED, alike_references, biased_references, references
-from ..world.drawing.render import Scene, pixels
 from .host import Host, Trained
 from .methods import ATTN, Finetune
-from .protocol import BIASED, Cell, Protocol, digest
+from .protocol import Cell, Protocol, digest
 
 KEPT_MODELS = 2
 
@@ -31,13 +28,12 @@ class Trainer:
         """Result of every stage, the last one last."""
         if not cell.method.embedding:
             return []
-        images = reference_pictures(cell)
-        captions = reference_captions(cell)
+        images, captions = cell.pictures(), cell.captions()
         settings = embedding_settings(self.protocol, cell)
         key = [settings, captions, cell.concept, cell.references, self.protocol.training()]
         results = [self._embedding(digest(key), images, captions, settings)]
         for stage in cell.method.finetunes:
-            settings = self._finetune_settings(cell, stage)
+            settings = self.finetune_settings(cell, stage)
             key = [key, settings, stage.class_images]
             results.append(self._finetune(digest(key), results[-1], cell, stage, settings))
         return results
@@ -69,15 +65,19 @@ class Trainer:
         self, name: str, before: Trained, cell: Cell, stage: Finetune, settings: Mapping[str, Any]
     ) -> Trained:
         if name not in self._models:
-            images, captions = reference_pictures(cell), reference_captions(cell)
             others = self._others(cell.kind) if stage.class_images else None
-            trained = self.host.finetune(before, images, captions, others, {**settings, "name": name})
+            trained = self.host.finetune(before, cell.pictures(), cell.captions(), others, {**settings, "name": name})
             while len(self._models) >= KEPT_MODELS:
                 del self._models[next(iter(self._models))]
             self._models[name] = trained
         return self._models[name]
 
-    def _finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
+    def finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
+        """What is set in U-Net Identity Finetune."""
+        if self.protocol.published:
+            from core_personalization.nodes.finetune.presets import PRESETS
+
+            return {**PRESETS[stage.preset], "seed": cell.seed, **stage.settings}
         return {
             "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
             "batch_size": self.protocol.finetune_batch,
@@ -102,41 +102,23 @@ class Trainer:
 def embedding_settings(protocol: Protocol, cell: Cell) -> dict[str, Any]:
     """What is set in CoRe Train Embedding."""
     given = cell.method.embedding
-    rate = protocol.alignment_embedding_rate if given["method"] == ATTN else protocol.embedding_rate
-    settings = {
-        "super_category": cell.kind,
-        "prompt_set": cell.prompt_set,
+    subject = {"super_category": cell.kind, "prompt_set": cell.subject.prompt_set, "seed": cell.seed}
+    schedule = _published(given["method"]) if protocol.published else _scaled(protocol, given["method"])
+    if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
+        schedule |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
+    return {**subject, **schedule, **given}
+
+
+def _published(method: str) -> dict[str, Any]:
+    from core_personalization.nodes.embedding.methods import METHODS
+
+    return dict(METHODS[method].published)
+
+
+def _scaled(protocol: Protocol, method: str) -> dict[str, Any]:
+    return {
         "steps": protocol.embedding_steps,
         "batch_size": protocol.embedding_batch,
-        "learning_rate": rate,
+        "learning_rate": protocol.alignment_embedding_rate if method == ATTN else protocol.embedding_rate,
         "regularization_batch": protocol.regularization_batch,
-        "seed": cell.seed,
     }
-    if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
-        settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
-    return {**settings, **given}
-
-
-def reference_scenes(cell: Cell) -> list[Scene]:
-    if cell.references in SHARED:
-        return alike_references(cell.concept, cell.references)
-    return biased_references(cell.concept) if cell.references == BIASED else references(cell.concept)
-
-
-def reference_pictures(cell: Cell) -> list[Tensor]:
-    """As a loader node gives them: each [1, 64, 64, 3] in 0…1."""
-    images, _ = pixels(reference_scenes(cell))
-    return list((torch.from_numpy(images).float() / 255).split(1))
-
-
-def reference_captions(cell: Cell) -> list[str] | None:
-    """SID: what is beside the subject, in words, through the product's own check; None: the class alone."""
-    if not cell.method.sid_captions:
-        return None
-    from core_personalization.nodes.captions.wording import CaptionForm, repair
-
-    kind = CONCEPTS[cell.concept][0]
-    return [
-        repair(scene.caption(), CaptionForm(kind, start=f"a {scene.style} of a {{}}")).text
-        for scene in reference_scenes(cell)
-    ]

@@ -13,14 +13,16 @@ from tqdm import tqdm
 
 from ..comfyui import start
 
-LATENT_SIDE, LATENT_CHANNELS = 8, 4
-AT_ONCE = 10
+LATENT_CHANNELS, PIXELS = 4, 8
+"""Of the latents of all models that the pack trains; the second are a latent's side's."""
 
 
 class HostSampler:
-    """A checkpoint as ComfyUI loads it. base: ComfyUI's base folder; prompts find embeddings in there."""
+    """A checkpoint as ComfyUI loads it. base: ComfyUI's base folder; prompts find embeddings in there. side: of its
+    pictures, in pixels. at_once: pictures that are drawn as one batch."""
 
-    def __init__(self, checkpoint: Path, base: Path) -> None:
+    def __init__(self, checkpoint: Path, base: Path, side: int = 64, at_once: int = 10) -> None:
+        self.side, self._at_once = side, at_once
         start(base)
         import folder_paths
         from comfy import sample, sd
@@ -41,21 +43,19 @@ class HostSampler:
     def sample(
         self, model: Any, conditionings: Iterable[Any], seeds: Sequence[int], steps: int = 25, guidance: float = 3.0
     ) -> Tensor:
-        """One picture of each conditioning with the noise of its own seed: [B, 3, 64, 64] in 0…1.
+        """One picture of each conditioning with the noise of its own seed: [B, 3, side, side] in 0…1.
 
-        model: the checkpoint's, or one made of it. `AT_ONCE` are sampled as one batch: the host keeps their rows apart.
-        Conditionings are asked for batch by batch.
+        model: the checkpoint's, or one made of it. ComfyUI keeps a batch's rows apart. Conditionings are asked for
+        batch by batch.
         """
         pairs = zip(conditionings, seeds, strict=True)
-        batches = tqdm(range(0, len(seeds), AT_ONCE), desc=f"{len(seeds)} pictures", leave=False)
-        return torch.cat([self._batch(model, list(islice(pairs, AT_ONCE)), steps, guidance) for _ in batches])
+        batches = tqdm(range(0, len(seeds), self._at_once), desc=f"{len(seeds)} pictures", leave=False)
+        return torch.cat([self._batch(model, list(islice(pairs, self._at_once)), steps, guidance) for _ in batches])
 
     def _batch(self, model: Any, pairs: Sequence[tuple[Any, int]], steps: int, guidance: float) -> Tensor:
         conditionings, seeds = zip(*pairs, strict=True)
-        text = torch.cat([conditioning[0][0] for conditioning in conditionings])
-        options = {name: value for name, value in conditionings[0][0][1].items() if name != "pooled_output"}
-        positive = [[text, options]]
-        one = torch.zeros(1, LATENT_CHANNELS, LATENT_SIDE, LATENT_SIDE)
+        positive = conditionings[0] if len(pairs) == 1 else _as_one(conditionings)
+        one = torch.zeros(1, LATENT_CHANNELS, self.side // PIXELS, self.side // PIXELS)
         noise = torch.cat([self._sample.prepare_noise(one, seed) for seed in seeds])
         z = self._sample.sample(
             model, noise, steps, guidance, "euler", "normal", positive, self.encode(""),
@@ -65,8 +65,15 @@ class HostSampler:
 
     @torch.inference_mode()
     def through_vae(self, images: Tensor) -> Tensor:
-        """images [B, 64, 64, 3] in 0…1, encoded and decoded: [B, 3, 64, 64]."""
+        """images [B, H, W, 3] in 0…1, encoded and decoded: [B, 3, H, W]."""
         return self._decoded(self.vae.encode(images))
 
     def _decoded(self, z: Tensor) -> Tensor:
         return self.vae.decode(z).movedim(-1, 1).clamp(0, 1).float().cpu()
+
+
+def _as_one(conditionings: Sequence[Any]) -> Any:
+    """Texts of one length side by side; what Stable Diffusion XL reads beside them is left out."""
+    text = torch.cat([conditioning[0][0] for conditioning in conditionings])
+    options = {name: value for name, value in conditionings[0][0][1].items() if name != "pooled_output"}
+    return [[text, options]]

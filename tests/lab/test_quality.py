@@ -9,22 +9,24 @@ import pytest
 import torch
 
 from lab.quality import drawing, records
+from lab.quality.bench import MiniWorld
 from lab.quality.ceiling import shown
 from lab.quality.cells import claim, missing
-from lab.quality.judging import Scored, judged, keeps_coat, named
+from lab.quality.judging import SCORES, Scored, judged, keeps_coat, named
 from lab.quality.methods import ALL, CEILING, FAST, METHODS
 from lab.quality.pipeline import report, score
-from lab.quality.protocol import BIASED, CHOSEN_ON, DIVERSE, EVIDENCE, PROTOCOLS, SHORT, SMOKE, Cell, cells, digest
+from lab.quality.protocol import CHOSEN_ON, EVIDENCE, PROTOCOLS, SHORT, SMOKE, Cell, cells, digest
 from lab.quality.report import table
+from lab.quality.subjects import BIASED, DIVERSE, Thing
 from lab.quality.summary import BASELINES, gains, summarized
-from lab.quality.training import Trainer, reference_captions
+from lab.quality.training import Trainer
 from lab.world.drawing.appearance import COLOURS
 from lab.world.drawing.concepts import CONCEPTS, prompt_templates
 from lab.world.drawing.render import Scene, render
 from lab.world.networks.judge import ATTRIBUTES, Judge
 
 BASELINE = BASELINES[0]
-CELL = Cell(METHODS["CoRe"], "striped-cat", BIASED, 0)
+CELL = Cell(METHODS["CoRe"], Thing("striped-cat"), BIASED, 0)
 FEW = dataclasses.replace(
     SHORT, name="few", tiers=(("Textual Inversion", BASELINE, "CoRe"), (FAST,)), shown=(BASELINE, FAST), gain_of="CoRe"
 )
@@ -66,7 +68,7 @@ def test_a_unet_learns_at_the_rate_that_the_search_found_for_its_method(tmp_path
     for name, part in {f"{FAST}, SID captions": 0.5, BASELINE: 0.25, "DreamBooth": 1.0}.items():
         cell = dataclasses.replace(CELL, method=METHODS[name])
         (stage,) = cell.method.finetunes
-        rate = trainer._finetune_settings(cell, stage)["learning_rate"]
+        rate = trainer.finetune_settings(cell, stage)["learning_rate"]
         assert rate == pytest.approx(part * EVIDENCE.finetune_rate)
 
 
@@ -89,10 +91,10 @@ def test_ablations_change_only_what_they_leave_out():
 
 
 def test_sid_captions_alone_name_what_is_beside_the_subject():
-    assert reference_captions(CELL) is None
-    cell = Cell(METHODS["CoRe fast, SID captions"], "striped-cat", BIASED, 0)
-    assert reference_captions(cell) == ["a photo of a {} wearing a hat on the beach"] * 4
-    painted = reference_captions(dataclasses.replace(cell, references="painting"))
+    assert CELL.captions() is None
+    cell = Cell(METHODS["CoRe fast, SID captions"], Thing("striped-cat"), BIASED, 0)
+    assert cell.captions() == ["a photo of a {} wearing a hat on the beach"] * 4
+    painted = dataclasses.replace(cell, references="painting").captions()
     assert painted is not None and painted[0] == "a painting of a {} in the garden"
 
 
@@ -109,11 +111,11 @@ def test_what_the_references_share_leaks_where_it_is_seen_unasked():
 
 
 def test_done_cells_are_skipped_and_their_pictures_come_back(tmp_path):
-    assert missing(FEW, tmp_path)[0].label == next(cells(FEW)).label
+    assert missing(MiniWorld(), FEW, tmp_path)[0].label == next(cells(FEW)).label
     pictures = torch.randint(0, 256, (20, 3, 64, 64), generator=torch.Generator().manual_seed(0)) / 255
     drawing.save(tmp_path / "pictures", CELL, pictures, a_run(CELL, 20))
-    assert CELL.file_name not in [cell.file_name for cell in missing(FEW, tmp_path)]
-    assert len(missing(FEW, tmp_path)) == len(list(cells(FEW))) - 1
+    assert CELL.file_name not in [cell.file_name for cell in missing(MiniWorld(), FEW, tmp_path)]
+    assert len(missing(MiniWorld(), FEW, tmp_path)) == len(list(cells(FEW))) - 1
     loaded, run = drawing.load(tmp_path / "pictures", CELL)
     assert torch.equal(loaded, pictures) and run == a_run(CELL, 20)
 
@@ -133,10 +135,10 @@ def is_number(text: str) -> bool:
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path):
-    claim(FEW, tmp_path)
-    claim(dataclasses.replace(FEW, concepts=FEW.concepts[:1]), tmp_path)
+    claim(MiniWorld(), FEW, tmp_path)
+    claim(MiniWorld(), dataclasses.replace(FEW, concepts=FEW.concepts[:1]), tmp_path)
     with pytest.raises(ValueError, match=r"folder: .* other settings"):
-        claim(dataclasses.replace(FEW, embedding_steps=41), tmp_path)
+        claim(MiniWorld(), dataclasses.replace(FEW, embedding_steps=41), tmp_path)
 
 
 SUNGLASSES_AT_NIGHT = "a photo of a {} wearing sunglasses under the night sky"
@@ -221,8 +223,8 @@ def test_concepts_are_ranked_by_what_a_method_gains_on_them():
         for i, method in enumerate((BASELINE, "CoRe"))
         if of[i] is not None
     ]
-    assert gains(rows, "CoRe", BIASED, 0) == ["split-bear", "striped-cat", "striped-vase"]
-    assert gains(rows, "CoRe", DIVERSE, 0) == gains(rows, "", BIASED, 0) == []
+    assert gains(rows, "CoRe", BIASED, 0, SCORES["faithful"]) == ["split-bear", "striped-cat", "striped-vase"]
+    assert gains(rows, "CoRe", DIVERSE, 0, SCORES["faithful"]) == gains(rows, "", BIASED, 0, SCORES["faithful"]) == []
 
 
 def test_the_table_says_n_intervals_and_where_it_was_measured():
@@ -246,10 +248,10 @@ def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfec
     folder, results, images = tmp_path / "work", tmp_path / "results", tmp_path / "images"
     protocol = dataclasses.replace(FEW, concepts=("striped-cat",))
     for method in (name for tier in protocol.tiers for name in tier):
-        cell = Cell(METHODS[method], "striped-cat", BIASED, 0)
+        cell = Cell(METHODS[method], Thing("striped-cat"), BIASED, 0)
         drawing.save(folder / "pictures", cell, perfect, a_run(cell, 20))
-    score(protocol, folder, results)
-    report(protocol, folder, results, images)
+    score(MiniWorld(), protocol, folder, results)
+    report(MiniWorld(), protocol, folder, results, images)
     assert "Textual Inversion | 1 | 20 |" in (results / "few.md").read_text("utf-8")
     drawn = {f"quality_few{what}.webp" for what in ("", "_pictures", "_first")}
     assert {file.name for file in images.iterdir()} == drawn

@@ -17,7 +17,7 @@ BATCH_EQUALS_ONE_BY_ONE = """
 import sys, torch
 from pathlib import Path
 from lab.quality.host import Host
-host = Host(Path(sys.argv[1]))
+host = Host.mini_world(Path(sys.argv[1]))
 texts = [host.encode(text) for text in ("a photo of a dog in the snow", "a painting of a cat")]
 both = host.sample(host.model, texts, [5, 6], 3, 3.0)
 alone = [host.sample(host.model, [text], [seed], 3, 3.0) for text, seed in zip(texts, (5, 6))]
@@ -55,7 +55,7 @@ from lab.world.embedded import expand
 from lab.world.sampler import HostSampler
 folder, text = Path(sys.argv[1]), "a photo of a dog in the snow"
 whole = HostSampler(expand(folder / "mini_world.safetensors"), folder / "comfyui").encode(text)
-assert torch.equal(whole[0][0], Host(folder).encode(text)[0][0])
+assert torch.equal(whole[0][0], Host.mini_world(folder).encode(text)[0][0])
 """
 
 

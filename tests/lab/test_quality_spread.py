@@ -15,8 +15,10 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from fleet.pool import Ended, Share
 from lab.quality import spread
+from lab.quality.bench import MiniWorld
 from lab.quality.protocol import PROTOCOLS
 
+BENCH = MiniWorld()
 PROTOCOL = replace(PROTOCOLS["smoke"], concepts=("patchwork-dog", "dotted-teapot", "striped-cat"))
 
 
@@ -43,7 +45,7 @@ def given(monkeypatch, tmp_path) -> dict[str, Any]:
     monkeypatch.setattr(Share, "workers", lambda self: 8)
     monkeypatch.setattr(Share, "actors", lambda self, kind, count, *more: [(kind, more)] * count)
     monkeypatch.setattr(
-        spread, "missing", lambda protocol, folder: [c for c in protocol.concepts if c != "striped-cat"]
+        spread, "missing", lambda bench, protocol, folder: [c for c in protocol.concepts if c != "striped-cat"]
     )
     monkeypatch.setenv("COMFYUI_PATH", "comfyui")
     return seen
@@ -51,19 +53,19 @@ def given(monkeypatch, tmp_path) -> dict[str, Any]:
 
 def test_concepts_that_are_not_done_are_spread_and_given_back(given, tmp_path):
     given["script"] = {"patchwork-dog": [RayActorError(), RayActorError()]}
-    spread.spread(PROTOCOL, tmp_path, 1.0, "auto")
+    spread.spread(BENCH, PROTOCOL, tmp_path, 1.0, "auto")
     assert given["items"] == ["patchwork-dog", "dotted-teapot", "patchwork-dog", "patchwork-dog"]
     assert len(given["actors"]) == 2 and given["address"] == "auto" and given["shut"]
-    assert given["actors"][0] == (spread.CellWorker, ("comfyui", PROTOCOL, tmp_path.resolve(), 1.0))
+    assert given["actors"][0] == (spread.CellWorker, ("comfyui", BENCH, PROTOCOL, tmp_path.resolve(), 1.0))
 
 
 def test_a_concept_that_fails_ends_it_with_its_message(given, tmp_path):
     given["script"] = {"patchwork-dog": [RayTaskError("run", "traceback", ValueError("no such method"))]}
     with pytest.raises(PreparationError, match="patchwork-dog: no such method"):
-        spread.spread(PROTOCOL, tmp_path, 1.0, "auto")
+        spread.spread(BENCH, PROTOCOL, tmp_path, 1.0, "auto")
     assert given["shut"]
 
 
 def test_where_all_is_done_no_worker_is_asked_for(given, tmp_path):
-    spread.spread(replace(PROTOCOL, concepts=("striped-cat",)), tmp_path, 1.0, "auto")
+    spread.spread(BENCH, replace(PROTOCOL, concepts=("striped-cat",)), tmp_path, 1.0, "auto")
     assert "address" not in given

@@ -10,8 +10,9 @@ from lab.quality import drawing
 from lab.quality import strengths as module
 from lab.quality.judging import Scored
 from lab.quality.methods import ALONE, LORA, METHODS, NONE, STRENGTHS
-from lab.quality.protocol import COAT, DIVERSE, QUICK_START, STRENGTH, Cell, cells
+from lab.quality.protocol import COAT, QUICK_START, STRENGTH, Cell, cells
 from lab.quality.strengths import curve, series, strengths
+from lab.quality.subjects import DIVERSE, Thing
 from lab.quality.summary import summarized
 
 CONCEPTS = ("striped-cat", "split-bear", "striped-vase", "split-backpack")
@@ -89,6 +90,6 @@ def test_each_strength_is_run_once_alone_once_with_stage_2_and_once_with_a_lora(
 
 
 def test_none_weighs_nothing_and_the_rest_is_the_same():
-    none = Cell(METHODS[f"{NONE}{ALONE}"], "striped-cat", DIVERSE, 0).method
+    none = Cell(METHODS[f"{NONE}{ALONE}"], Thing("striped-cat"), DIVERSE, 0).method
     assert none.embedding == {"method": "CoRe", "embedding_weight": 0.0, "attention_weight": 0.0}
     assert not none.finetunes and METHODS[NONE].finetunes
