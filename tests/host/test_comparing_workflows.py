@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+import torch
 from driver import quick_start
 from driver.client import Workflow
 from driver.mini_world import in_mini_world
 from families import vision
+from families.build import FAMILIES, save_half
+from preparation.by_place import ROOT
+from safetensors.torch import save_file
 
 STYLE = "Train my style - from paintings"
 VOTE = "Score by vote - which do people prefer"
@@ -100,3 +106,44 @@ def test_photomaker_draws_the_concepts_prompts_and_is_scored_beside_it(server, s
     cards = json.loads(file.read_text(encoding="utf-8"))["scorecards"]
     assert [card["name"] for card in cards] == [my_dog, "PhotoMaker"]
     assert cards[1]["prompts"] == [prompt.format("person photomaker") for prompt in PROMPTS]
+
+
+RANDOM_PHOTOMAKER = """
+import sys, torch
+from pathlib import Path
+from lab.comfyui import start
+start(Path(sys.argv[1]))
+from comfy_extras.nodes_photomaker import PhotoMakerIDEncoder
+torch.manual_seed(0)
+weights = {name: 0.02 * torch.randn(value.shape) for name, value in PhotoMakerIDEncoder().state_dict().items()}
+weights |= {name: torch.ones_like(value) for name, value in weights.items() if "norm" in name and "weight" in name}
+torch.save({"id_encoder": {name: value.half() for name, value in weights.items()}}, sys.argv[2])
+"""
+
+
+@pytest.mark.long
+def test_photomakers_own_nodes_draw_beside_a_concept_of_sdxl(server, small, tmp_path):
+    """Its whole model with random weights, and a small SDXL: minutes, and 3 GB on disk."""
+    base, card = server.process.base, {"core_personalization.super_category": '"person"'}
+    save_half(FAMILIES["sdxl"], base.checkpoints / "sdxl.safetensors")
+    vectors = {"clip_l": 0.02 * torch.randn(1, 768), "clip_g": 0.02 * torch.randn(1, 1280)}
+    save_file(vectors, base.embeddings / "my-face.safetensors", card)
+    rival = base.path / "models" / "photomaker" / "photomaker-v1.bin"
+    rival.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", RANDOM_PHOTOMAKER, str(tmp_path), str(rival)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    workflow = opened(server, PHOTOMAKER, small)
+    for node in of_type(workflow, "CheckpointLoaderSimple"):
+        node["inputs"]["ckpt_name"] = "sdxl.safetensors"
+    execution = server.client.submit(workflow)
+    concept, photomaker = (
+        [(server.process.output / image["subfolder"] / image["filename"]).read_bytes() for image in shown["images"]]
+        for node_id, shown in execution.outputs.items()
+        if workflow[node_id]["class_type"] == "SaveImage"
+    )
+    assert len(concept) == len(photomaker) == len(PROMPTS) and not set(concept) & set(photomaker)
+    file = server.process.output / "scorecards" / "PhotoMaker.json"
+    assert {card["name"] for card in json.loads(file.read_text(encoding="utf-8"))["scorecards"]} == {
+        "my-face", "PhotoMaker"
+    }  # fmt: skip
