@@ -47,7 +47,7 @@ def _add_own_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--clip", help="folder or Hugging Face id; by default the scorecard's")
     group.add_argument("--dino", help="the same; '' for none")
     group.add_argument("--download", action="store_true", help="fetch them where they are not in the local cache")
-    said = "an input of both training nodes, such as gradient_checkpointing=true, fused_backward=true, form=LoRA"
+    said = "an input of the training nodes, of one of them with embedding. or finetune. before it: finetune.rank=8"
     group.add_argument("--set", action="append", metavar="NAME=VALUE", help=said)
 
 

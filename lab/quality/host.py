@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,13 @@ class Trained:
 
 
 class Host(HostSampler):
-    """settings: of both training nodes, where they have them; they stand above a method's."""
+    """side: 0 is the model's own."""
 
-    def __init__(
-        self, checkpoint: Path, base: Path, side: int = 0, at_once: int = 1, settings: Mapping[str, Any] = {}
-    ) -> None:
+    def __init__(self, checkpoint: Path, base: Path, side: int = 0, at_once: int = 1) -> None:
         super().__init__(checkpoint, base, side, at_once)
         from core_personalization.nodes.host.models.denoiser import own_side
 
-        self.side, self._settings = side or own_side(self.model), settings
+        self.side = side or own_side(self.model)
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
         import core_personalization.nodes.embedding.embedding_training
         import core_personalization.nodes.finetune.finetuning
@@ -121,8 +119,7 @@ class Host(HostSampler):
         from core_personalization.nodes.settings import validated
 
         common = {"resolution": self.side, "overwrite": True, "start": "anew", "preview_every": 0, "save_every": 0}
-        own = {field.name: self._settings[field.name] for field in fields(kind) if field.name in self._settings}
-        return validated(kind, {**common, **settings, **own})
+        return validated(kind, {**common, **settings})
 
     def _models(self, model: Any) -> Any:
         from core_personalization.nodes.host.models.host_models import HostModels

@@ -105,6 +105,7 @@ LOOKS: Mapping[str, Finetune] = {
     "SVDiff": Finetune({"form": "singular values", "learning_rate": 1e-3}, preset="SVDiff"),
 }
 """Forms of the U-Net's finetune, after the same word."""
+LORA_WITH_WORD = replace(LOOKS["LoRA"], settings={**LOOKS["LoRA"].settings, **WITH_WORD[0].settings})
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
@@ -125,6 +126,8 @@ METHODS: dict[str, Method] = {
         _FAST,
         replace(_FAST, name=f"{FAST}, embedding alone", finetunes=()),
         replace(_FAST, name=f"{FAST}, test time", test_time={}),
+        replace(_FAST, name=f"{FAST}{LORA}", finetunes=(LOOKS["LoRA"],)),
+        replace(_TI_DREAMBOOTH, name=f"{_TI_DREAMBOOTH.name}{LORA}", finetunes=(LORA_WITH_WORD,)),
         _core("CoRe without L_emb", embedding_share=0.0, embedding_weight=0.0),
         _core("CoRe without L_attn", attention_share=0.0, attention_weight=0.0),
         _core("CoRe without rescaling", rescale_to=0.0),

@@ -75,13 +75,11 @@ class ModelScored:
 
 @dataclass(frozen=True)
 class OwnModel:
-    """subjects: by name. resolution: 0 is the model's own. settings: of the training nodes, above each method's.
-    scorecard: the scorecard's, such as its models."""
+    """subjects: by name. resolution: 0 is the model's own. scorecard: settings of the scorecard, such as its models."""
 
     checkpoint: Path
     subjects: Mapping[str, PhotoSubject]
     resolution: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
     scorecard: Mapping[str, Any] = field(default_factory=dict)
 
     row: ClassVar[type[Any]] = ModelScored
@@ -114,7 +112,7 @@ class OwnModel:
             subjects[name] = PhotoSubject(name, kind, prompt_set)
         models = {"clip_model": given.clip, "dino_model": given.dino, "allow_downloads": given.download or None}
         scorecard = {name: value for name, value in models.items() if value is not None}
-        bench = cls(given.checkpoint, subjects, given.resolution, _settings(given.set or ()), scorecard)
+        bench = cls(given.checkpoint, subjects, given.resolution, scorecard)
         bench._check()
         return bench
 
@@ -136,7 +134,7 @@ class OwnModel:
                 yield cell
 
     def host(self, folder: Path) -> Host:
-        return Host(self.checkpoint, folder / "comfyui", self.resolution, settings=self.settings)
+        return Host(self.checkpoint, folder / "comfyui", self.resolution)
 
     def judged(self, cell: Cell, pictures: Tensor) -> Sequence[ModelScored]:
         from core_personalization.nodes.evaluation.evaluation_inputs import check_inputs, picture_set
@@ -162,7 +160,7 @@ class OwnModel:
     def about(self) -> Mapping[str, Any]:
         """Which photos a folder holds is not in it: further ones may be added, and those that are there are kept."""
         size = self.checkpoint.stat().st_size
-        return {"checkpoint": [self.checkpoint.name, size], "resolution": self.resolution, "settings": self.settings}
+        return {"checkpoint": [self.checkpoint.name, size], "resolution": self.resolution}
 
 
 def _rounded(value: float | None) -> float | None:
@@ -183,20 +181,29 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
 
 
-def _settings(given: Sequence[str]) -> dict[str, Any]:
-    """Of NAME=VALUE: numbers, true and false as JSON writes them, else text. Raises ValueError for no node's input."""
+def node_settings(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of NODE.NAME=VALUE, by node; without NODE for both, where they have it. Numbers, true and false as JSON writes
+    them, all else is text. Raises ValueError for no node's input."""
     load_pack()
     from core_personalization.nodes.embedding.embedding_settings import EmbeddingSettings
     from core_personalization.nodes.finetune.finetune_settings import FinetuneSettings
 
-    known = {each.name for kind in (EmbeddingSettings, FinetuneSettings) for each in fields(kind)}
-    found = {}
+    inputs = {"embedding": EmbeddingSettings, "finetune": FinetuneSettings}
+    known = {node: {each.name for each in fields(kind)} for node, kind in inputs.items()}
+    found: dict[str, dict[str, Any]] = {node: {} for node in inputs}
     for one in given:
-        name, _, value = one.partition("=")
-        if name not in known:
-            raise ValueError(f"set: no training node has an input {name!r}.")
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name] = value
+        path, _, text = one.partition("=")
+        chosen, _, name = path.rpartition(".")
+        nodes = [node for node, names in known.items() if name in names and chosen in ("", node)]
+        if not nodes:
+            raise ValueError(f"set: {path!r} is no input of {' or '.join(known)}.")
+        for node in nodes:
+            found[node][name] = _value(text)
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

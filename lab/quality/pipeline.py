@@ -14,9 +14,9 @@ from . import drawing, records
 from .bench import Bench, MiniWorld
 from .cells import run
 from .methods import ALL, FAST
-from .own_model import OwnModel
+from .own_model import OwnModel, node_settings
 from .protocol import EVIDENCE, OWN, PROTOCOLS, Protocol
-from .sheet import OTHERS, sheet
+from .sheet import sheet
 
 RESULTS, IMAGES = ROOT / "lab" / "quality" / "results", ROOT / "docs" / "images"
 
@@ -67,7 +67,7 @@ def report(bench: Bench, protocol: Protocol, folder: Path, results: Path, images
     load_pack()
     from .report import chart, table
     from .strengths import curve, series, strengths
-    from .summary import gains, summarized
+    from .summary import BASELINES, gains, summarized
 
     rows = records.read(results / f"{protocol.name}_pictures.csv", bench.row)
     runs = records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
@@ -87,7 +87,7 @@ def report(bench: Bench, protocol: Protocol, folder: Path, results: Path, images
     concepts = list(dict.fromkeys((ranked[0], ranked[len(ranked) // 2]))) if ranked else protocol.concepts
     sheet(protocol, cells, pictures, images / f"{name}_pictures.webp", protocol.shown, concepts)
     if protocol.gain_of:
-        first = OTHERS[1], FAST, protocol.gain_of
+        first = BASELINES[0], FAST, protocol.gain_of
         sheet(protocol, cells, pictures, images / f"{name}_first.webp", first, concepts, most=1)
     print(text)
 
@@ -99,4 +99,4 @@ def _chosen(given: argparse.Namespace) -> tuple[Bench, Protocol]:
     if given.protocol:
         raise ValueError("protocol: a checkpoint of your own has one of its own; leave --protocol out.")
     own = OwnModel.given(given, given.folder / OWN.name)
-    return own, dataclasses.replace(OWN, concepts=tuple(own.subjects))
+    return own, dataclasses.replace(OWN, concepts=tuple(own.subjects), settings=node_settings(given.set or ()))

@@ -28,7 +28,8 @@ class Protocol:
     name begins, parts of its U-Net's rate that a search has found. charted: methods in the chart, by default all.
     shown: methods in the sheet of pictures. gain_of: the method whose gain over the first baseline chooses the
     concepts in it, those of the largest and of the median gain; the protocol's first concepts by default. published:
-    steps, batches and rates are each method's own, as the nodes' presets have them, and not the protocol's."""
+    steps, batches and rates are each method's own, as the nodes' presets have them, and not the protocol's. settings:
+    of the nodes *embedding* and *finetune*, above every method's."""
 
     name: str
     tiers: Sequence[Sequence[str]]
@@ -52,6 +53,7 @@ class Protocol:
     shown: Sequence[str] = ("Textual Inversion", "TI + DreamBooth", "AttnDreamBooth", FAST)
     gain_of: str = ""
     published: bool = False
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def training(self) -> dict[str, Any]:
         """What a trained result depends on, beside its stages' own settings."""
@@ -150,6 +152,11 @@ OWN = replace(
     EVIDENCE,
     name="own",
     published=True,
+    tiers=(
+        ("Textual Inversion", f"{FAST}, embedding alone", f"TI + DreamBooth{LORA}", f"{FAST}{LORA}"),
+        *EVIDENCE.tiers,
+    ),
+    charted=(),
     concepts=(),
     references=("photos",),
     seeds=(0,),
@@ -157,7 +164,7 @@ OWN = replace(
     class_images=200,
     sampling_steps=50,
     guidance=7.5,
-    shown=("TI + DreamBooth", "AttnDreamBooth", "CoRe", FAST, f"{FAST}, SID captions"),
+    shown=(f"TI + DreamBooth{LORA}", f"{FAST}{LORA}", "TI + DreamBooth", "AttnDreamBooth", "CoRe", FAST),
     gain_of="",
 )
 """On somebody's own checkpoint and photos, with what each method is published with."""

@@ -1,7 +1,7 @@
 """One picture to look at: references, and some methods on the same prompts and noise; chosen by rule.
 
-The rule: the first of the concepts given that the baselines and one more of the methods to be shown have drawn; of
-their prompts every third, beginning with the first; the first picture of each.
+The rule: the first of the concepts given that two or more of the methods to be shown have drawn; of their prompts every
+third, beginning with the first; the first picture of each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from torch import Tensor
 from .drawing import is_done, load
 from .protocol import Cell, Protocol
 
-OTHERS = ("Textual Inversion", "TI + DreamBooth")
 MOST, EVERY, TILE, MARGIN, TOP, LABEL, CHARACTERS, GAP = 2, 3, 128, 4, 52, 160, 21, 24
 COUNTS = {3: "three", 4: "four", 5: "five", 6: "six"}
 
@@ -26,13 +25,13 @@ def sheet(
     concepts: Sequence[str], most: int = MOST,
 ) -> bool:  # fmt: skip
     """Writes the picture of the first `most` of these concepts; False when there is none yet. cells: the protocol's."""
-    first, needed = (protocol.references[0], protocol.seeds[0]), set(OTHERS) & set(methods)
+    first = protocol.references[0], protocol.seeds[0]
     of = {(cell.concept, cell.method.name): cell for cell in cells if (cell.references, cell.seed) == first}
     done = []
     for concept in concepts:
         row = [of[concept, name] for name in methods if (concept, name) in of]
         there = [cell for cell in row if is_done(pictures, cell)]
-        if {cell.method.name for cell in there} > needed:
+        if len(there) > 1:
             done.append(there)
     done = done[:most]
     if not done:

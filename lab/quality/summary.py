@@ -16,9 +16,9 @@ from .judging import SCORES
 from .methods import ALONE, FAST, LORA, NONE, STRENGTHS
 from .records import Scores
 
-BASELINES = ("TI + DreamBooth", "CoRe", FAST, NONE, f"{NONE}{ALONE}", f"{NONE}{LORA}")
+BASELINES = ("TI + DreamBooth", "CoRe", FAST, f"TI + DreamBooth{LORA}", NONE, f"{NONE}{ALONE}", f"{NONE}{LORA}")
 """What the others are compared with: all with the first, variants of CoRe with the second, of CoRe fast with the third,
-strengths of its regularizers with none, where the same is trained."""
+LoRAs with the fourth, strengths of CoRe's regularizers with none, where the same is trained."""
 Place = tuple[str, int, int]
 
 
@@ -84,6 +84,8 @@ def _comparable(method: str, baseline: str) -> bool:
     if baseline.startswith(NONE):
         stage = baseline.removeprefix(NONE)
         return method != baseline and method in {f"{name}{stage}" for name in STRENGTHS}
+    if baseline.endswith(LORA):
+        return method != baseline and method.endswith(LORA)
     return method != baseline and (baseline == BASELINES[0] or method.startswith(baseline))
 
 

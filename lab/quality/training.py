@@ -74,16 +74,18 @@ class Trainer:
 
     def finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
         """What is set in U-Net Identity Finetune."""
+        own = self.protocol.settings.get("finetune", {})
         if self.protocol.published:
             from core_personalization.nodes.finetune.presets import PRESETS
 
-            return {**PRESETS[stage.preset], "seed": cell.seed, **stage.settings}
+            return {**PRESETS[stage.preset], "seed": cell.seed, **stage.settings, **own}
         return {
             "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
             "batch_size": self.protocol.finetune_batch,
             "learning_rate": stage.rate * self.protocol.rate_of(cell.method.name),
             "seed": cell.seed,
             **stage.settings,
+            **own,
         }
 
     def _others(self, kind: str) -> list[Tensor]:
@@ -104,9 +106,10 @@ def embedding_settings(protocol: Protocol, cell: Cell) -> dict[str, Any]:
     given = cell.method.embedding
     subject = {"super_category": cell.kind, "prompt_set": cell.subject.prompt_set, "seed": cell.seed}
     schedule = _published(given["method"]) if protocol.published else _scaled(protocol, given["method"])
+    settings = {**subject, **schedule, **given, **protocol.settings.get("embedding", {})}
     if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
-        schedule |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
-    return {**subject, **schedule, **given}
+        settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
+    return settings
 
 
 def _published(method: str) -> dict[str, Any]:

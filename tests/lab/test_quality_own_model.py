@@ -35,7 +35,7 @@ def given(comfyui_path: Path, tmp_path_factory) -> list[str]:
     return [
         "quality", f"--checkpoint={folder / 'mine.safetensors'}", "--photos", str(folder / "my-dog"), "dog", "animate",
         "--resolution=64", f"--clip={clip}", f"--dino={dino}", f"--folder={folder / 'runs'}",
-        *(f"--set={each}" for each in ("steps=1", "batch_size=1", "augmentation=0", "precision=fp32")),
+        *(f"--set={each}" for each in ("steps=1", "batch_size=1", "precision=fp32", "finetune.rank=2")),
     ]  # fmt: skip
 
 
@@ -45,13 +45,14 @@ def command(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.host
 def test_methods_are_compared_on_ones_own_model(given):
-    chosen = ("TI + DreamBooth", "CoRe fast, SID captions")
+    chosen = ("TI + DreamBooth, LoRA", "CoRe fast, LoRA")
     methods = [word for name in chosen for word in ("--method", name)]
     first = command([*given, *methods])
     assert first.returncode == 0, first.stderr[-3000:]
     assert first.stdout.count("my-dog, photos, seed 0: ") == len(chosen)
-    assert "Difference from TI + DreamBooth" in first.stdout
-    own = Path(given[-5].removeprefix("--folder=")) / "own"
+    assert "Difference from TI + DreamBooth, LoRA, same" in first.stdout
+    (folder,) = (Path(each.removeprefix("--folder=")) for each in given if each.startswith("--folder="))
+    own = folder / "own"
     rows = list(csv.DictReader((own / "own_pictures.csv").open()))
     assert len(rows) == 20 * len(chosen)
     assert all(row[name] for row in rows for name in ("text_alignment", "clip_t"))
@@ -67,7 +68,8 @@ REFUSED = {
     "--checkpoint=none.safetensors": "checkpoint: there is no file none.safetensors",
     "--photos nowhere dog animate": "photos: there is no folder nowhere",
     "--photos lab/assets/concepts/striped-teapot teapot thing": "photos: 'thing' is no kind",
-    "--set=stepps=1": "set: no training node has an input 'stepps'",
+    "--set=stepps=1": "set: 'stepps' is no input of embedding or finetune",
+    "--set=embedding.rank=1": "set: 'embedding.rank' is no input of embedding or finetune",
     "--clip=nowhere": "clip_model: ",
     "--protocol=smoke": "protocol: a checkpoint of your own has one of its own",
 }
@@ -84,6 +86,22 @@ for more, sentence in json.loads(sys.argv[1]).items():
     else:
         raise AssertionError(more)
 """
+CAPTIONS_ARE_THERE_TO_TRAIN_ON = """
+import argparse, dataclasses, sys
+from pathlib import Path
+from lab.commands import quality
+from lab.quality.own_model import OwnModel
+from lab.quality.protocol import OWN
+parser = argparse.ArgumentParser()
+quality.add_arguments(parser)
+given = parser.parse_args(sys.argv[2:])
+for photos, found in ((given.photos[0], 2), (["lab/assets/concepts/striped-teapot", "teapot", "inanimate"], 0)):
+    given.photos = [photos]
+    own = OwnModel.given(given, Path(sys.argv[1]))
+    cells = list(own.cells(dataclasses.replace(OWN, concepts=tuple(own.subjects))))
+    assert sum(cell.method.sid_captions for cell in cells) == found, photos
+    assert all(cell.captions() in (None, ["a photo of a {} on the sofa", "", "", ""]) for cell in cells)
+"""
 
 
 @pytest.mark.host
@@ -91,6 +109,13 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(given):
     words = ["-c", EACH_IS_REFUSED, json.dumps(REFUSED), *given[1:], "--method", "CoRe fast"]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "seed 0" not in done.stdout, done.stderr[-3000:]
+
+
+@pytest.mark.host
+def test_methods_with_captions_are_left_out_where_the_photos_have_none(given, tmp_path):
+    words = ["-c", CAPTIONS_ARE_THERE_TO_TRAIN_ON, str(tmp_path), *given[1:]]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 NODES_TAKE_WHAT_IS_PUBLISHED = """
