@@ -121,15 +121,16 @@ def trains_and_draws(editor: Editor, template: str, side: int, resolution: int =
     assert answer["node_errors"] == {}
     wait_until_done(editor, answer["prompt_id"])
     drawn = pictures_in(base) - before
-    assert drawn and {Image.open(file).size for file in drawn if file.suffix == ".png"} <= {(side, side)}
+    saved = [file for file in drawn if file.suffix == ".png" and file.is_relative_to(base.output)]
+    assert drawn and {Image.open(file).size for file in saved} <= {(side, side)}
     for embedding in base.embeddings.glob("*.safetensors"):
         assert resolution_of(embedding) == side
     assert editor.errors == []
 
 
 def pictures_in(base: BaseFolder) -> set[Path]:
-    """Drawn ones, and animations of attention maps, which have a size of their own."""
-    return {*base.output.rglob("*.png"), *base.output.rglob("*.webp")}
+    """Saved ones, and animations of attention maps and sheets on nodes, which have a size of their own."""
+    return {*base.output.rglob("*.png"), *base.output.rglob("*.webp"), *base.temporary.rglob("*.png")}
 
 
 def wait_until_done(editor: Editor, prompt_id: str) -> None:
