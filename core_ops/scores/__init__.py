@@ -1,7 +1,15 @@
 """What tells in numbers whether a concept is any good: identity, and keeping to the prompt."""
 
 from .bootstrap import Estimate, estimate_mean, percentile_estimate
-from .prompt_texts import APPEARANCE_PHRASES, changes_appearance, with_category, without_identifier
+from .prompt_texts import (
+    APPEARANCE_PHRASES,
+    around_concept,
+    changes_appearance,
+    embedding_names,
+    with_category,
+    with_other_concepts,
+    without_identifier,
+)
 from .segments import foreground, non_subject_segment, subject_segment
 from .similarity import (
     clip_i,
@@ -19,10 +27,12 @@ __all__ = [
     "APPEARANCE_PHRASES",
     "Estimate",
     "ScoreSummary",
+    "around_concept",
     "changes_appearance",
     "clip_i",
     "clip_t",
     "dino",
+    "embedding_names",
     "estimate_mean",
     "face",
     "foreground",
@@ -35,5 +45,6 @@ __all__ = [
     "summarize",
     "text_alignment",
     "with_category",
+    "with_other_concepts",
     "without_identifier",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..prompts.prompt_templates import spaced
 
@@ -17,7 +17,8 @@ APPEARANCE_PHRASES = (
 listing them; of its Table 4 these words find the style compositions, styles and outfits, and not the colours."""
 
 # ComfyUI ends an embedding's name at white space and at these.
-_EMBEDDING = r"embedding:[^\s,()<\[]+"
+_NAME = r"[^\s,()<\[]+"
+_EMBEDDING = rf"embedding:{_NAME}"
 _TEMPLATE_PLACE = r"\{\}"
 
 
@@ -28,8 +29,27 @@ def with_category(prompt: str, identifier: str, super_category: str) -> str:
     already ("[V] dog") is not written twice.
     """
     category = super_category.strip()
-    repeated = rf"(?:\s+{re.escape(category)}(?!\w))?" if category else ""
-    return _tidy(re.sub(_concept(identifier) + repeated, lambda _: category, spaced(prompt), flags=re.IGNORECASE))
+    own = _concept(identifier) + _following(category)
+    return _tidy(re.sub(own, lambda _: category, spaced(prompt), flags=re.IGNORECASE))
+
+
+def around_concept(prompt: str, identifier: str, super_category: str) -> str:
+    """The prompt without all that stands for the concept, a super-category that follows it included."""
+    own = _concept(identifier) + _following(super_category.strip())
+    return _tidy(re.sub(own, "", spaced(prompt), flags=re.IGNORECASE))
+
+
+def embedding_names(prompt: str) -> list[str]:
+    """NAME of every `embedding:NAME` in the prompt, each once, in their order."""
+    return list(dict.fromkeys(re.findall(rf"embedding:({_NAME})", prompt, re.IGNORECASE)))
+
+
+def with_other_concepts(prompt: str, categories: Mapping[str, str]) -> str:
+    """The prompt with the super-category of other embeddings in their places. categories: by NAME."""
+    for name, category in categories.items():
+        own = rf"embedding:{re.escape(name)}(?!{_NAME}){_following(category)}"
+        prompt = re.sub(own, lambda _, category=category: category, prompt, flags=re.IGNORECASE)
+    return prompt
 
 
 def without_identifier(prompt: str, identifier: str) -> str:
@@ -47,6 +67,11 @@ def _concept(identifier: str) -> str:
     """A regular expression of all that stands for the concept in a prompt."""
     own = rf"|(?<!\w){re.escape(identifier.strip())}(?!\w)" if identifier.strip() else ""
     return f"(?:{_EMBEDDING}|{_TEMPLATE_PLACE}{own})"
+
+
+def _following(category: str) -> str:
+    """A regular expression of a super-category that is written behind the concept, or of nothing."""
+    return rf"(?:\s+{re.escape(category)}(?!\w))?" if category else ""
 
 
 def _tidy(text: str) -> str:

@@ -10,9 +10,17 @@ from torch import Tensor
 
 from ...core_ops.pictures import single_pictures, validate_masks
 from ...core_ops.quoting import quoted
-from ...core_ops.scores import changes_appearance, with_category, without_identifier
+from ...core_ops.scores import (
+    around_concept,
+    changes_appearance,
+    embedding_names,
+    with_category,
+    with_other_concepts,
+    without_identifier,
+)
 from ...core_ops.scores.segments import INSIDE
 from ..concept import Concept
+from ..files.concept_files import super_category_of
 from ..files.safe_files import validate_name
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, validate_source
 from ..host.prompts.prompt_reading import without_weights
@@ -32,12 +40,14 @@ class PictureSet:
 @dataclass(frozen=True)
 class ScoredPrompts:
     """The prompt of each generated picture, what CLIP reads of it, and without the identifier; whether it keeps the
-    concept's appearance, so that the picture counts in the identity scores."""
+    concept's appearance, so that the picture counts in the identity scores. unread: other embeddings that no file says
+    a super-category of."""
 
     prompts: Sequence[str]
     read: Sequence[str]
     without_identifier: Sequence[str]
     keeps_appearance: Sequence[bool]
+    unread: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -99,9 +109,14 @@ def prompt_of_each_picture(prompts: Sequence[str], images: Sequence[Tensor]) -> 
     )
 
 
-def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_category: str) -> ScoredPrompts:
-    """The prompts as the scores read them; raises ValueError for one without a word beside the concept."""
+def scored_prompts(
+    prompts: Sequence[str], settings: ScorecardSettings, super_category: str, own: str = ""
+) -> ScoredPrompts:
+    """The prompts as the scores read them. own: the concept's name; of several embeddings in a prompt the others are
+    other concepts. Raises ValueError for a prompt without a word beside the concept."""
     plain = [without_weights(prompt) for prompt in prompts]
+    others = other_concepts(plain, own)
+    plain = [with_other_concepts(prompt, others) for prompt in plain]
     read = [with_category(text, settings.identifier, super_category) for text in plain]
     bare = [without_identifier(text, settings.identifier) or read[i] for i, text in enumerate(plain)]
     for prompt, text in zip(prompts, bare, strict=True):
@@ -115,8 +130,21 @@ def scored_prompts(prompts: Sequence[str], settings: ScorecardSettings, super_ca
         prompts=prompts,
         read=read,
         without_identifier=bare,
-        keeps_appearance=[not changes_appearance(text, phrases) for text in plain],
+        keeps_appearance=[
+            not changes_appearance(around_concept(text, settings.identifier, super_category), phrases) for text in plain
+        ],
+        unread=[name for name, category in others.items() if not category],
     )
+
+
+def other_concepts(prompts: Sequence[str], own: str) -> dict[str, str]:
+    """Embeddings that stand in a prompt beside the concept, whose name is `own`, or which is the prompt's first: each
+    with its file's super-category, empty where no file says one. prompts: without weights."""
+    found: dict[str, str] = {}
+    for names in map(embedding_names, prompts):
+        concept = own if own in names else next(iter(names), "")
+        found |= {name: super_category_of(name) for name in names if name != concept and name not in found}
+    return found
 
 
 def check_references(references: PictureSet, generated: PictureSet) -> None:
@@ -179,6 +207,6 @@ def check_inputs(
         settings=settings,
         references=references,
         generated=generated,
-        prompts=scored_prompts(prompts, settings, super_category),
+        prompts=scored_prompts(prompts, settings, super_category, concept.name if concept else ""),
         compared=compared,
     )

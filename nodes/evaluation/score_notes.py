@@ -28,6 +28,9 @@ def notes_on_scores(checked: CheckedScorecard, computed: Collection[str], cut: S
     empty = sum(bool(mask.max() < INSIDE) for mask in checked.generated.masks or ())
     if empty:
         notes.append(f"{empty} generated masks are empty; those pictures count as black in CLIP-I and DINO.")
+    if prompts.unread:
+        named = ", ".join(prompts.unread)
+        notes.append(f"The text scores leave out embeddings whose files say no super-category: {named}.")
     if cut:
         notes.append(f"CLIP reads only the beginning of {len(cut)} prompts, which are longer than its row.")
     return notes

@@ -9,6 +9,7 @@ import codecs
 import io
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,14 +35,22 @@ LONGEST = 2**16
 
 @dataclass(frozen=True)
 class CaptionPlace:
-    """Where one caption goes. picture: the file it describes; new: whether that file is written too."""
+    """Where one caption goes. picture: the file it describes; new: whether that file is written too. shared: another
+    picture of the folder differs in its ending alone."""
 
     picture: Path
     new: bool
+    shared: bool = False
 
     @property
     def caption(self) -> Path:
-        return self.picture.with_suffix(".txt")
+        return self.picture.with_name(f"{self.picture.name if self.shared else self.picture.stem}.txt")
+
+    def holds(self, text: str) -> bool:
+        try:
+            return self.caption.read_text(encoding="utf-8") == text
+        except (OSError, UnicodeDecodeError):
+            return False
 
 
 def places(root: str, name: str, pictures: Sequence[Tensor], overwrite: bool) -> list[CaptionPlace]:
@@ -49,16 +58,22 @@ def places(root: str, name: str, pictures: Sequence[Tensor], overwrite: bool) ->
 
     A folder that has pictures must have these, and each caption goes beside its own, found by how it looks: an IMAGE
     does not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
-    Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
+    Captions that ComfyUI's run before has written are replaced. Raises ValueError for a folder elsewhere, for pictures
+    that are not in it, and for captions that would be lost.
     """
     target = folder(root, name)
     inside = sorted(target.iterdir()) if target.is_dir() else ()
     files = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
     if files:
-        found = [CaptionPlace(file, new=False) for file in _files_of(pictures, files, name)]
+        stems = Counter(file.stem.lower() for file in files)
+        found = [
+            CaptionPlace(file, new=False, shared=stems[file.stem.lower()] > 1)
+            for file in _files_of(pictures, files, name)
+        ]
     else:
         found = [CaptionPlace(target / f"image_{index:05d}.png", new=True) for index, _ in enumerate(pictures)]
-    taken = [place.caption for place in found if place.caption.exists()]
+    captions = [place.caption for place in found]
+    taken = [file for file in captions if file.exists() and not safe_files.written_here(file)]
     if taken and not overwrite:
         raise ValueError(
             f"save_folder: {taken[0]} exists already; choose another save_folder, or switch overwrite on to replace "
@@ -74,7 +89,8 @@ def save(found: Sequence[CaptionPlace], pictures: Sequence[Tensor], captions: Se
             png = io.BytesIO()
             Image.fromarray(_eight_bit(picture)).save(png, "PNG")
             safe_files.write_bytes(place.picture, png.getvalue(), overwrite=False)
-        safe_files.write_text(place.caption, caption, overwrite=True)
+        if not place.holds(caption):  # A file written anew would have Concept Images read the folder again.
+            safe_files.write_text(place.caption, caption, overwrite=True)
 
 
 def read_caption(file: Path) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import folder_paths
@@ -73,6 +73,17 @@ def _present(name: str) -> list[Path]:
     listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
     found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
     return sorted(path for path in found if path.exists())
+
+
+def super_category_of(name: str) -> str:
+    """Of the embedding that prompts call so; empty where its file, if there is one, does not say it."""
+    for path in _present(PurePosixPath(name).name):
+        card = file_metadata.read_card(path)
+        settings = card.get("settings")
+        said = card.get("super_category") or (settings.get("super_category") if isinstance(settings, dict) else "")
+        if said:
+            return str(said)
+    return ""
 
 
 def embedding_tensors(vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> dict[str, Tensor]:

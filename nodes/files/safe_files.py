@@ -219,7 +219,7 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)
-            _written[path] = _mark(path)
+            _written[path] = mark_of(path)
     except FileExistsError:
         raise
     except (OSError, SafetensorError) as error:
@@ -228,12 +228,15 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
 
 def written_here(path: Path) -> bool:
     """Whether this process wrote the file that is there: what ComfyUI reuses of a node that did is not in its way."""
-    return path in _written and path.is_file() and _written[path] == _mark(path)
+    return path in _written and _written[path] == mark_of(path)
 
 
-def _mark(path: Path) -> tuple[int, ...]:
-    """Another one for every file that takes its place."""
-    found = path.stat()
+def mark_of(path: Path) -> tuple[int, ...] | None:
+    """Another one for every file that takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -55,6 +55,7 @@ def tables() -> Iterator[tuple[str, str]]:
             continue
 
 
-def state_of_tables() -> str:
-    """Changes when a file comes, goes or is written anew."""
-    return "\n".join(f"{file}:{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in table_files())
+def state_of_vote(name: str) -> str:
+    """Changes when a CSV file comes, goes or is written anew, and when the vote's key is."""
+    files = (*table_files(), vote_folder() / f"{name}{KEY}")
+    return "\n".join(f"{file}:{safe_files.mark_of(file)}" for file in files)

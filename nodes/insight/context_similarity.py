@@ -111,7 +111,8 @@ def compare(
     text_of = {word: host_outputs(clip, pair.concept) for word, pair in pairs.items()}
     similarities = {word: context_similarities(text_of[word], text_of[first], pair) for word, pair in pairs.items()}
     row = pairs[first].concept
-    labels = context_labels(read_prompt(clip, fill(settings.prompt, [words[first]])), row)
+    told = concept.phrase if concept is not None and first == concept.token else words[first]
+    labels = context_labels(read_prompt(clip, fill(settings.prompt, [told])), row)
     return ContextTokens(labels=tuple(labels), before=row.span.start), similarities
 
 

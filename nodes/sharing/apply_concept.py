@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from comfy_api.latest import io
@@ -49,8 +50,10 @@ class ApplyConcept(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, concept: Concept, template: str) -> io.NodeOutput:
-        if "{" not in template and template.count(concept.phrase) == 1:  # as other nodes give it
-            template = template.replace(concept.phrase, "{}")
+        if "{" not in template:  # as other nodes give it
+            whole_name = rf"{re.escape(concept.phrase)}(?![\w/\\-]|\.\w)"
+            filled, places = re.subn(whole_name, "{}", template)
+            template = filled if places == 1 else template
         validate_template("template", template)
         concept.validate_for(clip)
         if concept.space_time is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,8 @@ from .thumbnail import picture_of
 
 RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
 LARGEST_SIDE = 4096
+_PLACED: dict[tuple[str, str], tuple[Path, tuple[int, ...] | None]] = {}
+"""File and embedding_name → where its embedding was put or found, and the mark of that file."""
 
 
 class LoadConcept(io.ComfyNode):
@@ -54,8 +58,12 @@ class LoadConcept(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: Any) -> float:
-        """Changes with the file, so that the host does not reuse what an older one gave."""
+    def fingerprint_inputs(cls, file: str, embedding_name: str | None = None, **_: Any) -> float:
+        """Changes with the file, so that the host does not reuse what an older one gave; never the same where the
+        embedding that it placed has gone, or another has taken its place."""
+        path, mark = _PLACED.get((file, (embedding_name or "").strip()), (None, None))
+        if path is not None and safe_files.mark_of(path) != mark:
+            return math.nan
         return concept_bundles.concept_file_path(file).stat().st_mtime
 
     @classmethod
@@ -99,6 +107,7 @@ class LoadConcept(io.ComfyNode):
         )
         # Where the host's tokenizer finds it: perhaps a file of another folder that holds the same already.
         placed = concept_files.place_embedding(name, vectors, card.entries(concept.phrase), concept.space_time)
+        _PLACED[file, embedding_name.strip()] = placed, safe_files.mark_of(placed)
         concept = dataclasses.replace(concept, path=placed)
         told = card.shown(concept.phrase)
         text = "\n".join((f"Write {concept.phrase} in any prompt.", *concept.notes, *notes))

@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import single_pictures
-from ...core_ops.scores import with_category
-from ..evaluation.evaluation_inputs import prompt_of_each_picture
+from ...core_ops.scores import with_category, with_other_concepts
+from ..evaluation.evaluation_inputs import other_concepts, prompt_of_each_picture
 from ..files import safe_files, vote_files
 from ..host.prompts.prompt_reading import without_weights
 from ..settings import RefusingNode, schema_inputs, validated
@@ -71,10 +71,9 @@ class BlindVote(RefusingNode):
                 f"second: got {len(seconds)} for {len(firsts)} pictures of first; connect as many, drawn with the same "
                 "prompts and seeds."
             )
-        known_as = settings.super_category.strip() or "[this]"
-        texts = [
-            with_category(without_weights(prompt), "", known_as) for prompt in prompt_of_each_picture(prompts, first)
-        ]
+        plain = [without_weights(prompt) for prompt in prompt_of_each_picture(prompts, first)]
+        others, known_as = other_concepts(plain, ""), settings.super_category.strip() or "[this]"
+        texts = [with_category(with_other_concepts(prompt, others), "", known_as) for prompt in plain]
         pairs = drawn_pairs(texts, settings.most_pairs, settings.seed)
         pictures = []
         for pair in pairs:

@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..files.vote_files import read_key, state_of_tables, tables
+from ..files.vote_files import read_key, state_of_vote, tables
 from ..settings import NO_FILE, RefusingNode, schema_inputs, validated
 from .ballot import Key
 from .ballot_settings import ResultSettings
@@ -42,9 +42,9 @@ class VoteResults(RefusingNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, **_: Any) -> str:
-        """Changes with the voters' files."""
-        return state_of_tables()
+    def fingerprint_inputs(cls, vote: str = "", **_: Any) -> str:
+        """Changes with the voters' files, and with the key."""
+        return state_of_vote(vote)
 
     @classmethod
     def refuse(cls, settings: ResultSettings) -> None:

@@ -29,6 +29,15 @@ def test_a_recorded_answer_becomes_the_expected_caption(answer):
     assert caption.usable == answer["usable"]
 
 
+@pytest.mark.parametrize("light", ("golden light", "soft light", "bright lights", "soft warm lighting"))
+def test_light_stays_in_the_caption_since_it_is_not_the_subjects(light):
+    caption = repair(f"a photo of a {{}} in a studio, {light}", CaptionForm("dog"))
+    assert caption.text == f"a photo of a {{}} in a studio, {light}"
+    assert (
+        repair("a photo of a {}, light brown, in a studio", CaptionForm("dog")).text == "a photo of a {}, in a studio"
+    )
+
+
 def test_the_recorded_answers_are_many_and_most_are_bad():
     good = [answer for answer in ANSWERS if answer["usable"] and not answer["repairs"]]
     assert len(ANSWERS) >= 30

@@ -185,6 +185,30 @@ def test_the_identifier_is_replaced_or_removed(prompt, read, removed):
     assert scores.without_identifier(prompt, "sks") == removed
 
 
+@pytest.mark.parametrize(
+    ("prompt", "around"),
+    (
+        ("a embedding:red-boots in the snow", "a in the snow"),
+        ("a embedding:my-style robe, sleeping", "a, sleeping"),
+        ("a {} robe in a robe", "a in a robe"),
+        ("a sks robe in the style of Monet", "a in the style of Monet"),
+    ),
+)
+def test_the_concepts_own_name_changes_no_appearance(prompt, around):
+    assert scores.around_concept(prompt, "sks", "robe") == around
+    changed = scores.changes_appearance(scores.around_concept(prompt, "sks", "robe"), scores.APPEARANCE_PHRASES)
+    assert changed == ("in a robe" in around or "style" in around)
+
+
+def test_other_concepts_are_read_as_what_they_are():
+    prompt = "a embedding:my-dog and a embedding:my-dog-2 cat, with embedding:my-dog."
+    assert scores.embedding_names(prompt) == ["my-dog", "my-dog-2", "my-dog."]
+    assert scores.with_other_concepts("embedding:my-dog, embedding:my-dog-2 cat", {"my-dog-2": "cat"}) == (
+        "embedding:my-dog, cat"
+    )
+    assert scores.with_other_concepts("a Embedding:x in town", {"x": ""}) == "a  in town"
+
+
 def test_without_a_super_category_both_texts_are_the_same():
     prompt = "a photo of a {} in the snow"
     assert scores.with_category(prompt, "", " ") == scores.without_identifier(prompt, "")

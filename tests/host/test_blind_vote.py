@@ -192,6 +192,16 @@ def test_it_is_counted_again_when_a_file_comes(votes):
     assert VoteResults.fingerprint_inputs(vote="vote") != before
 
 
+def test_it_is_counted_again_when_the_methods_have_other_names(votes):
+    from core_personalization.nodes.votes.vote_results import VoteResults
+
+    vote()
+    before = VoteResults.fingerprint_inputs(vote="vote")
+    assert VoteResults.fingerprint_inputs(vote="vote") == before
+    vote(first_name="TI", second_name="CoRe", overwrite=True)
+    assert VoteResults.fingerprint_inputs(vote="vote") != before
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     (

@@ -90,12 +90,43 @@ def test_the_same_picture_in_two_files_has_a_caption_beside_each(folder):
 
 def test_captions_are_replaced_only_when_asked(folder):
     save(pictures(), CAPTIONS, folder.name)
+    for file, caption in zip(sorted(folder.glob("*.txt")), CAPTIONS, strict=True):
+        file.unlink()
+        file.write_text(caption)  # by hand
     other = [caption.replace("a {}", "one {}") for caption in CAPTIONS]
     with pytest.raises(ValueError, match=r"save_folder: .*image_00000\.txt exists already.*overwrite"):
         save(pictures(), other, folder.name)
     assert_paired(folder, CAPTIONS, pictures())
     save(pictures(), other, folder.name, overwrite=True)
     assert_paired(folder, other, pictures())
+
+
+def test_a_run_replaces_what_the_run_before_wrote_and_leaves_what_is_the_same(folder):
+    """Else its own files would have Concept Images read the folder again, and it would refuse them."""
+    from core_personalization.nodes.files.picture_folders import state_of
+
+    save(pictures(), CAPTIONS, folder.name)
+    before = state_of(folder)
+    save(pictures(), CAPTIONS, folder.name)
+    save(pictures(), CAPTIONS, folder.name, overwrite=True)
+    assert state_of(folder) == before
+    save(pictures(), CAPTIONS[::-1], folder.name)
+    assert_paired(folder, CAPTIONS[::-1], pictures())
+
+
+def test_pictures_of_one_name_have_a_caption_each(folder):
+    images = pictures((40, 30), (40, 30))
+    for name, image in zip(("a.png", "A.WEBP"), images, strict=True):
+        Image.fromarray((image * 255).byte().movedim(0, -1).numpy()).save(folder / name, lossless=True)
+    save(images, CAPTIONS[:2], folder.name)
+    assert {file.name: file.read_text() for file in folder.glob("*.txt")} == {
+        "a.png.txt": CAPTIONS[0], "A.WEBP.txt": CAPTIONS[1]
+    }  # fmt: skip
+    from core_personalization.nodes.files.picture_folders import listed
+
+    assert {photo.picture.name: photo.caption.name for photo in listed(folder).files} == {
+        "a.png": "a.png.txt", "A.WEBP": "A.WEBP.txt"
+    }  # fmt: skip
 
 
 def test_pictures_that_are_not_in_the_folder_are_refused(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 
 import pytest
@@ -253,6 +254,22 @@ def test_the_node_runs_again_when_the_file_has_changed(sd1):
     before = LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0)
     os.utime(path, (1, 1))
     assert LoadConcept.fingerprint_inputs(f"loras/{path.name}", strength=1.0) != before
+
+
+def test_the_node_runs_again_when_the_embedding_that_it_placed_has_gone_or_is_another(sd1):
+    from core_personalization.nodes.sharing.load_concept import LoadConcept
+
+    path = save(concept := make_concept(sd1, "placed"))
+    concept.path.unlink()
+    file = f"loras/{path.name}"
+    before = LoadConcept.fingerprint_inputs(file, embedding_name="")
+    (placed := load(sd1, file)[2].path).touch()
+    load(sd1, file)
+    assert LoadConcept.fingerprint_inputs(file, embedding_name="") == before, "its own work is no change"
+    placed.unlink()
+    assert math.isnan(LoadConcept.fingerprint_inputs(file, embedding_name=""))
+    load(sd1, file)
+    assert LoadConcept.fingerprint_inputs(file, embedding_name="") == before and placed.is_file()
 
 
 def test_what_does_not_belong_together_is_not_saved(sd1, output_folder):

@@ -101,6 +101,13 @@ def test_a_concept_counts_as_its_file_does_in_a_prompt(encoders, sd1_clip, sdxl_
     assert list(columns(connected)[1]) == ["cat", given.token]
 
 
+def test_the_concept_may_be_the_word_that_the_others_are_compared_with(sd1_clip):
+    own = concept(sd1_clip)
+    first, _ = columns(execute(sd1_clip, words=f"{own.token}\ndog", concept=own)[1])
+    second, _ = columns(execute(sd1_clip, words=f"dog\n{own.token}", concept=own)[1])
+    assert first == second
+
+
 def test_prompt_weights_do_not_count(sd1_clip):
     _, plain = execute(sd1_clip, "a {} in the desert")
     _, weighted = execute(sd1_clip, "a ({}:1.3) in the (desert:0.5)")

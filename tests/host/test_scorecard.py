@@ -186,6 +186,27 @@ def test_styled_prompts_count_in_the_text_scores_only(vision_models, masked):
     assert everything["facts"]["in_identity_scores"] == len(GENERATED)
 
 
+def test_another_concept_in_a_prompt_is_read_as_what_its_file_says(vision_models, embeddings):
+    for name, card in (("my-cat", {}), ("my-dog", {"core_personalization.settings": '{"super_category": "dog"}'})):
+        save_file({"emb_params": torch.ones(1, 768)}, embeddings / f"{name}.safetensors", card)
+    both, unknown = "a embedding:{} and a embedding:my-dog in town", "a embedding:my-cat with embedding:none in town"
+    given = {"dino_model": "", "references": REFERENCES[:1], "generated": GENERATED[:1]}
+    found = overall(execute(vision_models, prompts=[both.format("my-cat")], **given))
+    same = overall(execute(vision_models, prompts=["a cat and a dog in town"], **given))
+    assert found["clip_t"] == pytest.approx(same["clip_t"], abs=1e-5)
+    card = card_of(execute(vision_models, prompts=[unknown], **given))
+    assert any(note.endswith("whose files say no super-category: none.") for note in card["notes"])
+    assert overall(execute(vision_models, prompts=["a cat with in town"], **given))["clip_t"] == pytest.approx(
+        card["scores"]["clip_t"]["overall"]["mean"]
+    )
+
+
+def test_a_name_that_is_a_style_counts_as_the_concept_it_is(vision_models):
+    given = {"dino_model": "", "references": REFERENCES[:1], "generated": GENERATED[:1]}
+    card = card_of(execute(vision_models, prompts=["a embedding:red-boots cat in town"], **given))
+    assert card["facts"]["in_identity_scores"] == 1 and not any("restyle" in note for note in card["notes"])
+
+
 def test_a_set_against_itself_scores_one(vision_models):
     same = [REFERENCES[1]] * 3
     masks = [MASKS["reference_masks"][1]] * 3

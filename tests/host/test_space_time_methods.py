@@ -206,6 +206,16 @@ def test_batches_no_guidance_and_samplers_that_look_between_steps(sd1, embedding
     assert torch.equal(drawn, draw(sd1, applied, chosen)) and drawn.isfinite().all()
 
 
+@pytest.mark.parametrize("written", ("embedding:whole", "(embedding:whole:1.2)", "embedding:whole."))
+def test_a_prompt_may_name_the_concept_and_not_another_that_begins_as_it(sd1, embeddings, written):
+    concept, *_ = execute(sd1, method="XTI (P+)", concept_name="whole", **GIVEN)
+    text = apply(sd1, concept, f"a photo of {written}")[1][0][0]
+    assert torch.equal(text, apply(sd1, concept, f"a photo of {written.replace('embedding:whole', '{}')}")[1][0][0])
+    for other in ("embedding:whole-2", "embedding:whole.v2", "embedding:whole/whole-step5", "embedding:wholesome"):
+        with pytest.raises(ValueError, match=r"template: .* has \{\} 0 times"):
+            apply(sd1, concept, f"a photo of {other}")
+
+
 def test_areas_and_two_concepts_in_one_picture(sd1, embeddings):
     from nodes import ConditioningCombine, ConditioningSetArea
 

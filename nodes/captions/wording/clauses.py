@@ -13,6 +13,7 @@ from .vocabulary import (
     DETERMINERS,
     FILLING,
     JOINING,
+    LIGHT,
     OBJECT_PARTS,
     PREPOSITIONS,
     PROGRESSIVES,
@@ -99,7 +100,7 @@ def _of_subject(clause: str, before: Sequence[str]) -> bool:
     subject's only when there are none, or when it is "its".
     """
     words = words_of(clause)
-    if "its" not in words and _another_being(before):
+    if LIGHT.intersection(words[-1:]) or ("its" not in words and _another_being(before)):
         return False
     own = BODY_PARTS | OBJECT_PARTS if not before or "its" in words else BODY_PARTS
     telling = [word for word in words if word not in FILLING]

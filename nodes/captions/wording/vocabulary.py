@@ -21,6 +21,9 @@ PREPOSITIONS = _set("""
 
 JOINING = _set("with without while as where which who that and but or")
 
+LIGHT = _set("light lights lighting")
+"""At a clause's end what falls on the subject, and not how it looks."""
+
 AUXILIARIES = _set("is are was were be been being has have had does do can could will would")
 
 # What a describing clause may consist of besides describing words and parts.
