@@ -11,8 +11,10 @@ def test_a_note_begins_so_and_what_there_is_no_reason_for_is_left_out():
     assert advice.advised(None, "do this.", None) == ("Note: do this.",)
 
 
-@pytest.mark.parametrize(("rate", "said"), [(0.005, False), (0.05, False), (0.06, True), (1.0, True)])
-def test_a_rate_far_above_the_published_one(rate, said):
+@pytest.mark.parametrize(
+    ("rate", "said"), [(0.005, False), (0.05, False), (0.06, True), (1.0, True), (6e-6, False), (5e-6, True)]
+)
+def test_a_rate_far_from_the_published_one(rate, said):
     note = advice.on_rate(rate, published=0.005)
     assert (note is not None) == said
     assert not said or "set it to about 0.005" in note

@@ -88,7 +88,7 @@ class GradientMeans:
     def add(self, term: str, gradient: Tensor) -> None:
         """An overflow in it (half precision, before the loss scale has settled) counts as zero."""
         finite = gradient.nan_to_num(0.0, posinf=0.0, neginf=0.0)
-        before = self._means.get(term, torch.zeros_like(finite))
+        before = self._means.get(term, torch.zeros_like(finite)).to(finite.device)  # a state's are on the CPU
         self._means[term] = torch.lerp(finite, before, self._decay)
         self._times[term] = self._times.get(term, 0) + 1
 

@@ -102,7 +102,7 @@ def load_parameters(parameters: Sequence[Tensor], saved: Mapping[str, Tensor]) -
         parameter.data.copy_(saved[str(index)])
 
 
-SCHEDULES = ("constant", "linear", "cosine", "cosine_with_restarts", "polynomial")
+SCHEDULES = ("constant", "linear", "cosine", "polynomial")
 
 
 def constant_rate(step: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core_ops.space_time.reading import read_space_time
 from ...core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
 from ...core_ops.training.embedding_problem import EmbeddingProblem, TrainableEmbedding, spread_over_vectors
 from ...core_ops.training.memory_estimate import META, MemoryPlan
@@ -121,6 +122,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         session.resume(checked.beginning.state)
+        checked.beginning.forget_state()
     return EmbeddingTraining(models, learned, session)
 
 
@@ -164,12 +166,14 @@ class LearnedEmbedding:
 
     def save(self, name: str, overwrite: bool, record: Mapping[str, Any]) -> Concept:
         """Writes it under a name; record: of the training, for its card."""
+        vectors, embedding = self.embedding.snapshot(), self.embedding
+        by_layer = embedding.tensors() if isinstance(embedding, SpaceTimeEmbedding) else {}
         concept = replace(
             self.checked.concept,
             name=name,
-            vectors=self.embedding.snapshot(),
+            vectors=vectors,
             path=concept_files.embedding_path(name),
-            space_time=self.embedding if isinstance(self.embedding, SpaceTimeEmbedding) else None,
+            space_time=read_space_time(by_layer, vectors),  # as the file has it, which goes on changing no more
         )
         settings = self.checked.settings
         about = {

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: written beside their place, read back, renamed. What is read is checked first.
 
-Until it is whole, a file lies in a workplace: a hidden folder beside it, which names its process. So another process
-sees which of these folders were left behind by one that was killed, and removes them.
+Until it is whole, a file lies in a workplace: a hidden folder beside it, which names its process; so another process
+removes those of one that was killed.
 """
 
 from __future__ import annotations
@@ -233,11 +233,8 @@ def written_here(path: Path) -> bool:
 
 def mark_of(path: Path) -> tuple[int, ...] | None:
     """Another one for every file that takes its place; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    found = path.stat() if path.exists() else None
+    return found and (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def replace(source: Path, target: Path) -> None:

@@ -169,6 +169,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         session.resume(checked.beginning.state)
+        checked.beginning.forget_state()
     return Finetuning(models, learned, session)
 
 

@@ -175,6 +175,11 @@ class RefinementSettings:
             raise ValueError(
                 "embedding_weight: both weights are 0, so nothing would change; raise one, or set steps 0."
             )
+        if self.embedding_weight == 0 and self.weighting == BALANCED:
+            raise ValueError(
+                "embedding_weight: it is 0, and balanced weighs L_attn by L_emb's gradient, so nothing would change; "
+                "raise it, or choose fixed."
+            )
 
     @property
     def timesteps(self) -> range:

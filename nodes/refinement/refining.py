@@ -28,6 +28,7 @@ from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
 from ..concept import Concept
 from ..files import concept_files
 from ..host.models.denoiser import UNetPlan
+from ..host.models.device_memory import free_for_copies
 from ..host.models.host_models import HostModels
 from ..host.models.module_copy import autograd_mode
 from ..host.models.text_encoder import word_vectors
@@ -78,6 +79,7 @@ def refine_prompt(host: HostModels, checked: CheckedPrompt, node_id: str | None)
 def assembled(host: HostModels, checked: CheckedPrompt, plan: UNetPlan) -> PromptRefinement:
     """The host's models copied, the noise drawn."""
     settings = checked.settings
+    free_for_copies(host.model, host.device)
     models = host.copied(plan)
     noised = noised_latents(
         checked.latents,

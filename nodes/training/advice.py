@@ -12,7 +12,7 @@ from ...core_ops.pictures import MUCH_ENLARGED, Fit, is_empty, looks_inverted, s
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
-FAR_RATE, FAR_SIDE = 10, 1.5
+FAR_RATE, TOO_LOW, FAR_SIDE = 10, 1000, 1.5
 MOST_WORDS = 4
 _OF_FEW_STEPS = re.compile(r"turbo|lightning|lcm|hyper(?=[-_ ]?(?:sd|xl|\d))|dmd2?(?![a-z])", re.IGNORECASE)
 HARDLY_ACTS = 0.01
@@ -27,6 +27,8 @@ def advised(*notes: str | None) -> tuple[str, ...]:
 
 
 def on_rate(rate: float, published: float) -> str | None:
+    if rate * TOO_LOW <= published:  # such as a preset's with Prodigy, whose rate is a part of its own
+        return f"the learning rate {rate:g} is too low to learn anything; set it to about {published:g}."
     if rate <= FAR_RATE * published:
         return None
     return (

@@ -153,6 +153,11 @@ class Beginning:
     replaces: bool = False
     made_with: Sequence[str] = ()
 
+    def forget_state(self) -> None:
+        """Once a training has it: a second copy would stay in main memory until that ends."""
+        if isinstance(self.state, dict):
+            self.state.clear()
+
     @property
     def said(self) -> str | None:
         """How a training begins that replaces files; None for one that replaces none."""

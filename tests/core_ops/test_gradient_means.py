@@ -32,6 +32,13 @@ def test_the_first_measurements_count_in_full_and_an_overflow_as_zero():
     assert 0 < means.norms()["a"] < 5
 
 
+def test_a_states_means_lie_in_main_memory_and_go_on_where_the_gradients_are():
+    means = GradientMeans(10)
+    means.load_state_dict({"means": {"a": torch.ones(2)}, "times": {"a": 1}})
+    means.add("a", torch.ones(2, device="meta"))
+    assert means.state_dict()["means"]["a"].device.type == "meta"
+
+
 def test_averaged_shares_are_those_of_the_mean_gradients():
     training = loop(weights=FixedWeights(WEIGHTS), **MEASURED)
     seen = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import concepts, finetuning, scoring
+from families import concepts, embedding, finetuning, probing, scoring
 from families.scoring import without_drawing
 from families.vision_language import load_vision_language
 from robustness.subjects import optimize, probed_sampling
@@ -48,6 +48,17 @@ def test_a_probe_sees_maps_that_sum_to_one(models, where):
             probe=seen, latent={"samples": latents}, images=torch.rand(1, 32, 32, 3, device=where)
         ).args
     assert overlays.isfinite().all() and masks.isfinite().all()
+
+
+def test_a_network_of_layers_and_timesteps_is_drawn_by_the_run_that_learned_it(models):
+    from core_personalization.nodes.sharing.apply_concept import ApplyConcept
+
+    given = {"concept_name": "at-once", "method": "NeTI", "steps": 2, "learning_rate": 0.05}
+    concept, *_ = embedding.execute(models, **given)
+    with torch.inference_mode():
+        model, text = ApplyConcept.execute(*models[:2], concept, "a {} in town").args
+    drawn = probing.sample(probing.Loaded("", *models[:2]), model, probing.Sampling(steps=2), text, None)
+    assert drawn.isfinite().all()
 
 
 def test_sdxls_attention_is_seen(sdxl):

@@ -40,6 +40,20 @@ def test_a_resumed_training_is_bit_for_bit_the_uninterrupted_one(models, subject
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
+def test_an_embedding_goes_on_past_the_next_measurement_of_its_gradients(models, monkeypatch):
+    """What they are means of comes from the state, which is in main memory."""
+    import comfy.model_management
+    from core_personalization.nodes.host.run_control import Cancelled
+
+    whole = TRAIN.run(models, "measured", steps=6)
+    after_step(monkeypatch, 4, comfy.model_management.interrupt_current_processing)
+    with pytest.raises(Cancelled):
+        TRAIN.run(models, "stopped", steps=6)
+    monkeypatch.undo()
+    resumed = TRAIN.run(models, "stopped", steps=6)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
 def test_a_state_has_what_is_trained_in_main_memory(models, monkeypatch):
     from core_personalization.core_ops.training.training_loop import TrainingLoop
 

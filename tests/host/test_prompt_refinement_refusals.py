@@ -27,6 +27,7 @@ REFUSED = [
     ({"trust_limit": -0.1}, r"trust_limit"),
     ({"lowest_timestep": 999, "highest_timestep": 998}, r"lowest_timestep: 999 is above"),
     ({"embedding_weight": 0.0, "attention_weight": 0.0}, r"embedding_weight: both"),
+    ({"embedding_weight": 0.0, "weighting": "balanced"}, r"embedding_weight: it is 0, and balanced"),
     ({"precision": "fp16"}, r"precision: fp16 needs a GPU"),
     ({"save_as": "../elsewhere"}, r"save_as: '../elsewhere' cannot be used"),
     ({"latent": {"samples": torch.ones(1, 16, 8, 8)}}, r"latent: it has shape \(1, 16, 8, 8\)"),

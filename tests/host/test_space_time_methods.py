@@ -32,7 +32,7 @@ def draw(models, applied, sampling=SAMPLING, negative=None, positive=None):
     return probing.sample(loaded, applied[0], sampling, positive or applied[1], negative)
 
 
-def read_by_layers(models, applied, sampling=SAMPLING) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def read_by_layers(models, applied, sampling=SAMPLING, negative=None) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What keys and values were made of in each cross-attention of core's U-Net, call by call."""
     from core_personalization.nodes.host.models.unet_layout import _cross_attention_blocks
 
@@ -41,7 +41,7 @@ def read_by_layers(models, applied, sampling=SAMPLING) -> list[tuple[torch.Tenso
         for part in (block.attn2.to_k, block.attn2.to_v):
             hooks.append(part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())))
     try:
-        draw(models, applied, sampling)
+        draw(models, applied, sampling, negative)
     finally:
         for hook in hooks:
             hook.remove()
@@ -204,6 +204,32 @@ def test_batches_no_guidance_and_samplers_that_look_between_steps(sd1, embedding
     assert all(len(keys) == chosen.batch * (1 if chosen.cfg == 1 else 2) for keys, _ in seen)
     drawn = draw(sd1, applied, chosen)
     assert torch.equal(drawn, draw(sd1, applied, chosen)) and drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_given_on_is_what_the_file_holds_where_weights_are_averaged(sd1, embeddings, method):
+    from core_personalization.nodes.files.concept_files import read_embedding
+    from core_personalization.nodes.host.models.text_encoder import encoder_names
+
+    concept, *_ = execute(sd1, concept_name="averaged", method=method, ema_decay=0.5, **{**GIVEN, "steps": 3})
+    _, stored = read_embedding(concept.path, encoder_names(sd1[1]))
+    given = concept.space_time.tensors()
+    assert given.keys() == stored.tensors().keys()
+    assert all(torch.equal(given[name], tensor) for name, tensor in stored.tensors().items())
+
+
+def test_a_longer_negative_prompt_changes_nothing_of_what_the_layers_read(sd1, embeddings):
+    """ComfyUI repeats the shorter text to the longer one's length, and draws both as one batch."""
+    concept, *_ = execute(sd1, concept_name="long", method="NeTI", **GIVEN)
+    applied, loaded = apply(sd1, concept), probing.Loaded("", *sd1[:2])
+    negative = probing.encode(loaded, "blurry " * 100)
+    assert negative[0][0].shape[1] == 154
+    seen = read_by_layers(sd1, applied, negative=negative)
+    plain = read_by_layers(sd1, applied)
+    for long, short in zip(seen, plain, strict=True):
+        for both, one in zip(long, short, strict=True):
+            (own,) = (row for row in both if torch.equal(row[:77], row[77:]))
+            assert any(torch.allclose(own[:77], row, atol=1e-4) for row in one)
 
 
 @pytest.mark.parametrize("written", ("embedding:whole", "(embedding:whole:1.2)", "embedding:whole."))

@@ -98,11 +98,16 @@ def replace_attention(
 
 
 def with_layer_contexts(
-    options: Mapping[str, Any], blocks: Sequence[Block], by_layer: tuple[Tensor, Tensor], rows: slice = slice(None)
+    options: Mapping[str, Any],
+    blocks: Sequence[Block],
+    by_layer: tuple[Tensor, Tensor],
+    rows: slice = slice(None),
+    period: int | None = None,
 ) -> dict[str, Any]:
     """A copy of `transformer_options`, in which each block reads its own text in `rows` of a batch.
 
-    by_layer: of keys and of values, [B or 1, L, N, D]; what a row has after its first N tokens stays.
+    by_layer: of keys and of values, [B or 1, L, N, D]; what a row has after its first N tokens stays. period: tokens
+    after which the rows' text begins again, where ComfyUI repeated it to another's length; by default it is there once.
     """
     keys, values = by_layer
     layers = {block: number for number, block in enumerate(blocks)}
@@ -112,7 +117,11 @@ def with_layer_contexts(
         return queries, replaced(k, keys[:, layer]), replaced(v, values[:, layer])
 
     def replaced(context: Tensor, own: Tensor) -> Tensor:
-        changed = torch.cat([own.to(context).expand(len(context[rows]), -1, -1), context[rows, own.shape[1] :]], dim=1)
+        own, parts = (
+            own.to(context).expand(len(context[rows]), -1, -1),
+            context[rows].split(period or context.shape[1], 1),
+        )
+        changed = torch.cat([text for part in parts for text in (own, part[:, own.shape[1] :])], dim=1)
         if rows == slice(None):
             return changed
         return torch.cat([context[: rows.start], changed, context[rows.stop :]])

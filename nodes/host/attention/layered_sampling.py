@@ -26,7 +26,7 @@ from ..models.text_encoder import HostTextEncoder
 from ..models.unet_layout import attention_blocks
 from .attention_replacement import with_layer_contexts
 from .sampling_wrappers import EVALUATION, SAMPLING, UNET_CALL, with_wrappers
-from .watched_entries import same_text
+from .watched_entries import context_of, same_text
 
 MARK = "core_concept"
 ALWAYS = 0.0
@@ -48,7 +48,8 @@ class LayeredSampling:
         self._clip, self._embedding, self._row = clip, embedding, row
         self._mark = uuid.uuid4().hex
         self._texts: dict[float, tuple[Tensor, Tensor]] = {}
-        self._marked: set[Any] = set()
+        self._marked: dict[Any, int] = {}
+        """Of the entries with this text: how many tokens they have."""
         with autograd_mode(), torch.no_grad():
             encoder = HostTextEncoder(clip)
             text = encoder.encode([row], embedding.vectors)
@@ -108,7 +109,8 @@ class LayeredSampling:
             self._texts[t] = keys.cpu(), values.cpu()
 
     def _evaluate(self, executor: Any, model: Any, conds: Any, *args: Any, **more: Any) -> Any:
-        self._marked = {entry["uuid"] for entries in conds for entry in entries or () if self._is_marked(entry)}
+        marked = (entry for entries in conds for entry in entries or () if self._is_marked(entry))
+        self._marked = {entry["uuid"]: context_of(entry).shape[1] for entry in marked}
         return executor(model, conds, *args, **more)
 
     def _call_unet(
@@ -122,5 +124,5 @@ class LayeredSampling:
                 rows = slice(number * images, (number + 1) * images)
                 t = float(timesteps[rows.start]) if self._embedding.timed else ALWAYS
                 self._encode([t])  # of a sampler that looks between its steps
-                options = with_layer_contexts(options, self._blocks, self._texts[t], rows)
+                options = with_layer_contexts(options, self._blocks, self._texts[t], rows, self._marked[chunk])
         return executor(x, timesteps, context, y, control, options, **more)

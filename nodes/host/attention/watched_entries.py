@@ -74,7 +74,7 @@ class WatchedEntries:
     def _start(self, entry: Mapping[str, Any]) -> int | None:
         """Where the watched text begins in an entry's context: at the start of a row; None when it is another text."""
         if entry["uuid"] not in self._starts:
-            context = _context(entry).float().cpu()
+            context = context_of(entry).float().cpu()
             self._starts[entry["uuid"]] = next(
                 (
                     start
@@ -89,7 +89,7 @@ class WatchedEntries:
 
     def _entry(self, entry: Mapping[str, Any], start: int, latent: Size, images: int) -> WatchedEntry:
         """Raises ValueError when the prompt is longer than what the entry has from `start` on."""
-        length = _context(entry).shape[1]
+        length = context_of(entry).shape[1]
         if start + self._text.length > length:
             raise ValueError(
                 f"prompt: it has {self._text.length} tokens, the sampled conditioning {length}; give the probe "
@@ -108,7 +108,7 @@ class WatchedEntries:
         )
 
 
-def _context(entry: Mapping[str, Any]) -> Tensor:
+def context_of(entry: Mapping[str, Any]) -> Tensor:
     """Text that cross-attention reads, [B or 1, N, D]."""
     return entry["model_conds"]["c_crossattn"].cond
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import comfy.model_management
 import torch
+from comfy.model_patcher import ModelPatcher
 
 from ....core_ops.training.memory_estimate import MemoryPlan
 
@@ -51,6 +52,11 @@ def make_room(plan: MemoryPlan, device: torch.device, remedy: Callable[[Room], s
 def free_for(plan: MemoryPlan, device: torch.device) -> None:
     """Has the host unload models until the plan fits, or none is left."""
     comfy.model_management.free_memory(plan.total, device)
+
+
+def free_for_copies(model: ModelPatcher, device: torch.device) -> None:
+    """Has the host unload models until a copy of this one, and twice as much to work in, would fit, or none is left."""
+    comfy.model_management.free_memory(3 * model.model_size(), device)
 
 
 def gib(size: int) -> str:
