@@ -83,17 +83,24 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def chart(lines: Sequence[Line], file: Path, names: Mapping[str, str]) -> None:
-    """Two scores with both intervals, one panel for each kind of references. names: the scores upwards and to the
-    right, with what is written there; a method without one is left out."""
+    """Two scores with both intervals, one panel for each kind of references on the same axes; each method has one look
+    in all. names: the scores upwards and to the right, with what is written there; a method without one is left out."""
     from core_personalization.nodes.charts import new_figure
 
-    kinds = list(dict.fromkeys(line.references for line in lines))
-    figure = new_figure(620 * len(kinds) + 260, 560)
-    for place, references in enumerate(kinds, 1):
-        axes = figure.add_subplot(1, len(kinds), place)
-        shown = [line for line in lines if line.references == references and names.keys() <= line.scores.keys()]
-        _panel(axes, shown, names)
-        axes.set_title(f"{references} references")
+    lines = [line for line in lines if names.keys() <= line.scores.keys()]
+    kinds, methods = (list(dict.fromkeys(getattr(line, name) for line in lines)) for name in ("references", "method"))
+    figure = new_figure(520 * len(kinds) + 260, 560)
+    upwards, to_the_right = names.values()
+    panels = figure.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, references in zip(panels, kinds, strict=True):
+        for line in lines:
+            if line.references == references:
+                _point(axes, line, list(names), methods.index(line.method))
+        axes.set(xlabel=to_the_right, title=f"{references} references")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel(upwards)
+    points = dict(zip(*reversed(_legend(panels)), strict=True))
+    panels[-1].legend(points.values(), points, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     write_figure(figure, file)
 
 
@@ -105,15 +112,17 @@ def write_figure(figure: Any, file: Path) -> None:
     Image.fromarray((as_image(figure)[0] * 255).round().byte().numpy()).save(file, quality=75, method=6)
 
 
-def _panel(axes: Any, lines: Sequence[Line], names: Mapping[str, str]) -> None:
-    for number, line in enumerate(lines):
-        text, own = (line.scores[name] for name in names)
-        style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85}
-        axes.errorbar(own.mean, text.mean, xerr=reach(own), yerr=reach(text), label=line.method, capsize=2, **style)
-    upwards, to_the_right = names.values()
-    axes.set(xlabel=to_the_right, ylabel=upwards)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-    axes.grid(alpha=0.3)
+def _point(axes: Any, line: Line, names: Sequence[str], number: int) -> None:
+    upwards, to_the_right = (line.scores[name] for name in names)
+    style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85, "capsize": 2}
+    reaches = {"xerr": reach(to_the_right), "yerr": reach(upwards)}
+    axes.errorbar(to_the_right.mean, upwards.mean, label=line.method, **reaches, **style)
+
+
+def _legend(panels: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    """Points and names of all panels."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    return [point for points, _ in found for point in points], [name for _, each in found for name in each]
 
 
 def reach(estimate: Estimate) -> list[list[float]] | None:
