@@ -129,6 +129,19 @@ def test_clip_skip_counts(sd1):
     assert not same_bits(conditioning, core_encode(clip, "a embedding:skipped in the jungle"))
 
 
+def test_comfyui_is_asked_for_room_beside_other_loaded_models(sd1, monkeypatch):
+    import comfy.model_management
+
+    asked, free = [], comfy.model_management.free_memory
+    monkeypatch.setattr(
+        comfy.model_management,
+        "free_memory",
+        lambda size, *more, **named: (asked.append(size), free(size, *more, **named))[1],
+    )
+    execute(sd1, concept=concept(sd1, "roomy"), steps=1)
+    assert 3 * sd1[0].model_size() in asked
+
+
 def test_the_same_seed_gives_the_same_bits(sd1):
     given = concept(sd1, "seeded")
     first, again, other = (execute(sd1, concept=given, steps=2, seed=seed)[0] for seed in (1, 1, 2))
