@@ -127,6 +127,7 @@ def test_what_is_saved_and_loaded_by_core_is_taken_as_it_is(folder):
 
 def test_where_to_save_is_settled_before_the_model_is_asked(folder, random_reader, monkeypatch):
     execute(own_captions=OWN, save_to="input", save_folder=folder.name)
+    next(folder.glob("*.txt")).write_text("a {} that somebody wrote")
     monkeypatch.setattr(random_reader, "generate", lambda *_, **__: pytest.fail("asked"))
     for images in (pictures(), pictures(seed=1)):
         with pytest.raises(ValueError, match="save_folder"):
