@@ -29,14 +29,17 @@ def with_category(prompt: str, identifier: str, super_category: str) -> str:
     already ("[V] dog") is not written twice.
     """
     category = super_category.strip()
-    own = _concept(identifier) + _following(category)
-    return _tidy(re.sub(own, lambda _: category, spaced(prompt), flags=re.IGNORECASE))
+    return _replaced(prompt, _concept(identifier) + _following(category), category)
 
 
 def around_concept(prompt: str, identifier: str, super_category: str) -> str:
     """The prompt without all that stands for the concept, a super-category that follows it included."""
-    own = _concept(identifier) + _following(super_category.strip())
-    return _tidy(re.sub(own, "", spaced(prompt), flags=re.IGNORECASE))
+    return _replaced(prompt, _concept(identifier) + _following(super_category.strip()), "")
+
+
+def without_identifier(prompt: str, identifier: str) -> str:
+    """The prompt with the identifier removed (SID, section 6): "[V] dog in the snow" becomes "dog in the snow"."""
+    return _replaced(prompt, _concept(identifier), "")
 
 
 def embedding_names(prompt: str) -> list[str]:
@@ -50,11 +53,6 @@ def with_other_concepts(prompt: str, categories: Mapping[str, str]) -> str:
         own = rf"embedding:{re.escape(name)}(?!{_NAME}){_following(category)}"
         prompt = re.sub(own, lambda _, category=category: category, prompt, flags=re.IGNORECASE)
     return prompt
-
-
-def without_identifier(prompt: str, identifier: str) -> str:
-    """The prompt with the identifier removed (SID, section 6): "[V] dog in the snow" becomes "dog in the snow"."""
-    return _tidy(re.sub(_concept(identifier), "", spaced(prompt), flags=re.IGNORECASE))
 
 
 def changes_appearance(prompt: str, phrases: Sequence[str]) -> bool:
@@ -74,6 +72,7 @@ def _following(category: str) -> str:
     return rf"(?:\s+{re.escape(category)}(?!\w))?" if category else ""
 
 
-def _tidy(text: str) -> str:
-    """The text with one space between words, and no marks left over at its ends."""
+def _replaced(prompt: str, pattern: str, words: str) -> str:
+    """With one space between words, and no marks left over at the ends."""
+    text = re.sub(pattern, lambda _: words, spaced(prompt), flags=re.IGNORECASE)
     return re.sub(r"\s+([,.;])", r"\1", re.sub(r"\s+", " ", text)).strip(" ,;")

@@ -12,7 +12,7 @@ from .. import ROOT
 
 OWN = (
     "Each method as it is published, judged by the scorecard's CLIP and DINO. Files, table and pictures come into "
-    "FOLDER/own. Choose methods with --method: all of them take a day on a card."
+    "FOLDER/own. Choose methods with --method."
 )
 STAGES = ("run", "score", "report")
 PROTOCOLS = ("evidence", "search", "embedded", "strength", "quick_start", "coat", "captions", "methods", "smoke")

@@ -100,18 +100,23 @@ class OwnModel:
         cannot be trained or scored, before anything is."""
         if not given.photos:
             raise ValueError("photos: name at least one folder, with its super-category and its kind.")
-        base = start(folder / "comfyui")
         if not given.checkpoint.is_file():
             raise ValueError(f"checkpoint: there is no file {given.checkpoint}.")
-        subjects = {}
+        places, subjects = dict[str, Path](), dict[str, PhotoSubject]()
         for place, kind, prompt_set in given.photos:
             name = Path(place).resolve().name
-            if name in subjects:
+            if name in places:
                 raise ValueError(f"photos: two folders are called {name}; rename one.")
-            _copied(Path(place), base / "input" / name)
-            subjects[name] = PhotoSubject(name, kind, prompt_set)
+            if not Path(place).is_dir():
+                raise ValueError(f"photos: there is no folder {place}.")
+            if prompt_set not in KINDS:
+                raise ValueError(f"photos: {prompt_set!r} is no kind; it is one of {', '.join(KINDS)}.")
+            places[name], subjects[name] = Path(place), PhotoSubject(name, kind, prompt_set)
         models = {"clip_model": given.clip, "dino_model": given.dino, "allow_downloads": given.download or None}
         scorecard = {name: value for name, value in models.items() if value is not None}
+        inputs = start(folder / "comfyui") / "input"
+        for name, place in places.items():
+            _copy(place, inputs / name)
         bench = cls(given.checkpoint, subjects, given.resolution, scorecard)
         bench._check()
         return bench
@@ -122,8 +127,6 @@ class OwnModel:
         from core_personalization.nodes.settings import validated
 
         for subject in self.subjects.values():
-            if subject.prompt_set not in KINDS:
-                raise ValueError(f"photos: {subject.prompt_set!r} is no kind; it is one of {', '.join(KINDS)}.")
             subject.pictures(PHOTOS)
         check_settings(validated(ScorecardSettings, self.scorecard))
 
@@ -167,10 +170,8 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _copied(photos: Path, target: Path) -> None:
+def _copy(photos: Path, target: Path) -> None:
     """Raises ValueError where other photos of that name have been trained on."""
-    if not photos.is_dir():
-        raise ValueError(f"photos: there is no folder {photos}.")
     if not target.exists():
         shutil.copytree(photos, target)
     elif _sizes(photos) != _sizes(target):

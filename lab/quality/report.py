@@ -99,7 +99,8 @@ def chart(lines: Sequence[Line], file: Path, names: Mapping[str, str]) -> None:
         axes.set(xlabel=to_the_right, title=f"{references} references")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel(upwards)
-    points = dict(zip(*reversed(_legend(panels)), strict=True))
+    legends = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
+    points = {method: point for legend in legends for point, method in legend}
     panels[-1].legend(points.values(), points, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
     write_figure(figure, file)
 
@@ -117,12 +118,6 @@ def _point(axes: Any, line: Line, names: Sequence[str], number: int) -> None:
     style = {"color": f"C{number % 10}", "marker": "osD^vP"[number // 10 % 6], "alpha": 0.85, "capsize": 2}
     reaches = {"xerr": reach(to_the_right), "yerr": reach(upwards)}
     axes.errorbar(to_the_right.mean, upwards.mean, label=line.method, **reaches, **style)
-
-
-def _legend(panels: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """Points and names of all panels."""
-    found = [axes.get_legend_handles_labels() for axes in panels]
-    return [point for points, _ in found for point in points], [name for _, each in found for name in each]
 
 
 def reach(estimate: Estimate) -> list[list[float]] | None:

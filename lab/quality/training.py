@@ -74,19 +74,17 @@ class Trainer:
 
     def finetune_settings(self, cell: Cell, stage: Finetune) -> dict[str, Any]:
         """What is set in U-Net Identity Finetune."""
-        own = self.protocol.settings.get("finetune", {})
-        if self.protocol.published:
+        protocol = self.protocol
+        schedule: Mapping[str, Any] = {
+            "steps": max(round(stage.share * protocol.finetune_steps), 1),
+            "batch_size": protocol.finetune_batch,
+            "learning_rate": stage.rate * protocol.rate_of(cell.method.name),
+        }
+        if protocol.published:
             from core_personalization.nodes.finetune.presets import PRESETS
 
-            return {**PRESETS[stage.preset], "seed": cell.seed, **stage.settings, **own}
-        return {
-            "steps": max(round(stage.share * self.protocol.finetune_steps), 1),
-            "batch_size": self.protocol.finetune_batch,
-            "learning_rate": stage.rate * self.protocol.rate_of(cell.method.name),
-            "seed": cell.seed,
-            **stage.settings,
-            **own,
-        }
+            schedule = PRESETS[stage.preset]
+        return {**schedule, "seed": cell.seed, **stage.settings, **protocol.settings.get("finetune", {})}
 
     def _others(self, kind: str) -> list[Tensor]:
         """Pictures of the super-category, drawn by the model itself (DreamBooth's prior preservation)."""
@@ -105,23 +103,17 @@ def embedding_settings(protocol: Protocol, cell: Cell) -> dict[str, Any]:
     """What is set in CoRe Train Embedding."""
     given = cell.method.embedding
     subject = {"super_category": cell.kind, "prompt_set": cell.subject.prompt_set, "seed": cell.seed}
-    schedule = _published(given["method"]) if protocol.published else _scaled(protocol, given["method"])
+    schedule: Mapping[str, Any] = {
+        "steps": protocol.embedding_steps,
+        "batch_size": protocol.embedding_batch,
+        "learning_rate": protocol.alignment_embedding_rate if given["method"] == ATTN else protocol.embedding_rate,
+        "regularization_batch": protocol.regularization_batch,
+    }
+    if protocol.published:
+        from core_personalization.nodes.embedding.methods import METHODS
+
+        schedule = METHODS[given["method"]].published
     settings = {**subject, **schedule, **given, **protocol.settings.get("embedding", {})}
     if cell.method.rare_word:  # as in the template dreambooth_lora: the word stays what it is
         settings |= {"initial_words": cell.method.rare_word, "steps": 1, "batch_size": 1, "learning_rate": 1e-7}
     return settings
-
-
-def _published(method: str) -> dict[str, Any]:
-    from core_personalization.nodes.embedding.methods import METHODS
-
-    return dict(METHODS[method].published)
-
-
-def _scaled(protocol: Protocol, method: str) -> dict[str, Any]:
-    return {
-        "steps": protocol.embedding_steps,
-        "batch_size": protocol.embedding_batch,
-        "learning_rate": protocol.alignment_embedding_rate if method == ATTN else protocol.embedding_rate,
-        "regularization_batch": protocol.regularization_batch,
-    }

@@ -121,8 +121,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
             steady=steady_loss(loop, measured or latents, settings),
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
-        session.resume(checked.beginning.state)
-        checked.beginning.forget_state()
+        checked.beginning.resume(session)
     return EmbeddingTraining(models, learned, session)
 
 

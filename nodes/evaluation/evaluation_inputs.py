@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
@@ -20,10 +21,11 @@ from ...core_ops.scores import (
 )
 from ...core_ops.scores.segments import INSIDE
 from ..concept import Concept
-from ..files.concept_files import super_category_of
+from ..files import concept_bundles, concept_files
 from ..files.safe_files import validate_name
 from ..host.models.vision_models import ClipEncoder, DinoEncoder, validate_source
 from ..host.prompts.prompt_reading import without_weights
+from ..sharing.concept_card import ConceptCard
 from .evaluation_settings import ScorecardSettings
 from .face_encoder import face_files
 from .score_data import Scorecard, from_json
@@ -114,9 +116,7 @@ def scored_prompts(
 ) -> ScoredPrompts:
     """The prompts as the scores read them. own: the concept's name; of several embeddings in a prompt the others are
     other concepts. Raises ValueError for a prompt without a word beside the concept."""
-    plain = [without_weights(prompt) for prompt in prompts]
-    others = other_concepts(plain, own)
-    plain = [with_other_concepts(prompt, others) for prompt in plain]
+    plain, unread = plain_prompts(prompts, own)
     read = [with_category(text, settings.identifier, super_category) for text in plain]
     bare = [without_identifier(text, settings.identifier) or read[i] for i, text in enumerate(plain)]
     for prompt, text in zip(prompts, bare, strict=True):
@@ -133,18 +133,27 @@ def scored_prompts(
         keeps_appearance=[
             not changes_appearance(around_concept(text, settings.identifier, super_category), phrases) for text in plain
         ],
-        unread=[name for name, category in others.items() if not category],
+        unread=unread,
     )
 
 
-def other_concepts(prompts: Sequence[str], own: str) -> dict[str, str]:
-    """Embeddings that stand in a prompt beside the concept, whose name is `own`, or which is the prompt's first: each
-    with its file's super-category, empty where no file says one. prompts: without weights."""
-    found: dict[str, str] = {}
-    for names in map(embedding_names, prompts):
+def plain_prompts(prompts: Sequence[str], own: str = "") -> tuple[list[str], list[str]]:
+    """Prompts without weights, with the super-categories of other embeddings in their places; and those of which no
+    file says one, which are left out. own: the concept's name; of a prompt without it, the first embedding is it."""
+    plain, others = [without_weights(prompt) for prompt in prompts], dict[str, str]()
+    for names in map(embedding_names, plain):
         concept = own if own in names else next(iter(names), "")
-        found |= {name: super_category_of(name) for name in names if name != concept and name not in found}
-    return found
+        others |= {name: _super_category_of(name) for name in names if name != concept and name not in others}
+    unread = [name for name, category in others.items() if not category]
+    return [with_other_concepts(prompt, others) for prompt in plain], unread
+
+
+def _super_category_of(embedding: str) -> str:
+    for file in concept_files.files_named(PurePosixPath(embedding).name):
+        with suppress(ValueError):  # damaged, and so it says nothing
+            if said := ConceptCard.read("prompts", concept_bundles.outline_of(file).metadata).super_category:
+                return said
+    return ""
 
 
 def check_references(references: PictureSet, generated: PictureSet) -> None:

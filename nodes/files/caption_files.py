@@ -48,8 +48,8 @@ class CaptionPlace:
 
     def holds(self, text: str) -> bool:
         try:
-            return self.caption.read_text(encoding="utf-8") == text
-        except (OSError, UnicodeDecodeError):
+            return read_caption(self.caption) == text
+        except ValueError:
             return False
 
 

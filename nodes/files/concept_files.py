@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import folder_paths
@@ -58,7 +58,7 @@ def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept
             "choose another name or switch overwrite on."
         )
     own = embedding_path(name)
-    for path in set(_present(name)) - {own}:
+    for path in set(files_named(name)) - {own}:
         if not (own.exists() and filecmp.cmp(own, path, shallow=False)):
             raise ValueError(
                 f"{parameter}: another embedding {name!r} is at {path}, and prompts may find that one; choose another "
@@ -67,23 +67,12 @@ def validate_new_embedding(name: str, overwrite: bool, parameter: str = "concept
     safe_files.validate_writable(parameter, own.parent)
 
 
-def _present(name: str) -> list[Path]:
+def files_named(name: str) -> list[Path]:
     """The files of this name, of which the host finds any: it looks through all its embeddings folders, and their
     subfolders, in no order."""
     listed = [file for file in folder_paths.get_filename_list("embeddings") if Path(file).stem == name]
     found = {embedding_path(name), *(Path(folder_paths.get_full_path_or_raise("embeddings", file)) for file in listed)}
     return sorted(path for path in found if path.exists())
-
-
-def super_category_of(name: str) -> str:
-    """Of the embedding that prompts call so; empty where its file, if there is one, does not say it."""
-    for path in _present(PurePosixPath(name).name):
-        card = file_metadata.read_card(path)
-        settings = card.get("settings")
-        said = card.get("super_category") or (settings.get("super_category") if isinstance(settings, dict) else "")
-        if said:
-            return str(said)
-    return ""
 
 
 def embedding_tensors(vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> dict[str, Tensor]:
@@ -126,7 +115,7 @@ def place_embedding(
     """
     safe_files.validate_name("embedding_name", name)
     tensors = embedding_tensors(vectors, space_time)
-    present = _present(name)
+    present = files_named(name)
     for path in present:
         try:
             same = path.suffix == ".safetensors" and _is_same(safe_files.read(path)[0], tensors)

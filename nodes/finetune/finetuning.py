@@ -168,8 +168,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
             steady=steady_loss(loop, measured or latents, settings),
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
-        session.resume(checked.beginning.state)
-        checked.beginning.forget_state()
+        checked.beginning.resume(session)
     return Finetuning(models, learned, session)
 
 

@@ -28,7 +28,7 @@ def advised(*notes: str | None) -> tuple[str, ...]:
 
 def on_rate(rate: float, published: float) -> str | None:
     if rate * TOO_LOW <= published:  # such as a preset's with Prodigy, whose rate is a part of its own
-        return f"the learning rate {rate:g} is too low to learn anything; set it to about {published:g}."
+        return f"the learning rate {rate:g} is far below what is published; set it to about {published:g}."
     if rate <= FAR_RATE * published:
         return None
     return (

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,6 +20,9 @@ from ..files.concept_files import picture_beside, read_picture
 from ..host.models.host_models import HostModels, same_model
 from .concept_preview import references
 from .loss_chart import loss_chart
+
+if TYPE_CHECKING:
+    from .session import Session
 
 GO_ON, ANEW = "go on where it stopped", "anew"
 FREE_TO_CHANGE = {
@@ -149,13 +152,14 @@ class Beginning:
     """
 
     finished: bool = False
-    state: Mapping[str, Any] | None = None
+    state: dict[str, Any] | None = None
     replaces: bool = False
     made_with: Sequence[str] = ()
 
-    def forget_state(self) -> None:
-        """Once a training has it: a second copy would stay in main memory until that ends."""
-        if isinstance(self.state, dict):
+    def resume(self, session: Session) -> None:
+        """Hands the state over, if there is one: a second copy would stay in main memory until the training ends."""
+        session.resume(self.state)
+        if self.state is not None:
             self.state.clear()
 
     @property
@@ -209,7 +213,7 @@ class Kept:
             if differences := card.differences(now, FREE_TO_CHANGE - {"steps"}):
                 raise ValueError(f"{exists}, trained with {_listed(differences)}; {remedy}")
 
-    def _state(self, settings: Any, now: MadeOf, replaceable: bool) -> Mapping[str, Any] | None:
+    def _state(self, settings: Any, now: MadeOf, replaceable: bool) -> dict[str, Any] | None:
         """replaceable: the files of a finished training are there, and may be replaced."""
         state = concept_files.load_state(self.state_name, tensors=False)
         if state is None:

@@ -7,10 +7,9 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ...core_ops.pictures import single_pictures
-from ...core_ops.scores import with_category, with_other_concepts
-from ..evaluation.evaluation_inputs import other_concepts, prompt_of_each_picture
+from ...core_ops.scores import with_category
+from ..evaluation.evaluation_inputs import plain_prompts, prompt_of_each_picture
 from ..files import safe_files, vote_files
-from ..host.prompts.prompt_reading import without_weights
 from ..settings import RefusingNode, schema_inputs, validated
 from .ballot import Key, drawn_pairs, vote_id
 from .ballot_page import MOST_REFERENCES, jpeg_of, page
@@ -71,9 +70,8 @@ class BlindVote(RefusingNode):
                 f"second: got {len(seconds)} for {len(firsts)} pictures of first; connect as many, drawn with the same "
                 "prompts and seeds."
             )
-        plain = [without_weights(prompt) for prompt in prompt_of_each_picture(prompts, first)]
-        others, known_as = other_concepts(plain, ""), settings.super_category.strip() or "[this]"
-        texts = [with_category(with_other_concepts(prompt, others), "", known_as) for prompt in plain]
+        plain, _ = plain_prompts(prompt_of_each_picture(prompts, first))
+        texts = [with_category(prompt, "", settings.super_category.strip() or "[this]") for prompt in plain]
         pairs = drawn_pairs(texts, settings.most_pairs, settings.seed)
         pictures = []
         for pair in pairs:

@@ -120,3 +120,18 @@ def test_a_lora_is_trained_further(sd1, a_lora, monkeypatch):
         finetuning.execute(sd1, name="lora-further-2", scope="keys and values of cross-attention", **given)
     with pytest.raises(ValueError, match="start_from: a LoRA is trained further as one; set form to 'LoRA'"):
         finetuning.execute(sd1, name="lora-further-2", **{**given, "form": "LoHa"})
+
+
+def test_a_state_is_not_kept_twice_while_its_training_goes_on():
+    from core_personalization.nodes.training.kept_trainings import Beginning
+
+    seen = []
+
+    class Taking:
+        def resume(self, state):
+            seen.append(None if state is None else dict(state))
+
+    stopped = Beginning(state={"loop": {"step": 3}})
+    for beginning in (stopped, Beginning()):
+        beginning.resume(Taking())
+    assert seen == [{"loop": {"step": 3}}, None] and not stopped.state

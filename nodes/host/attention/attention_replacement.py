@@ -117,11 +117,9 @@ def with_layer_contexts(
         return queries, replaced(k, keys[:, layer]), replaced(v, values[:, layer])
 
     def replaced(context: Tensor, own: Tensor) -> Tensor:
-        own, parts = (
-            own.to(context).expand(len(context[rows]), -1, -1),
-            context[rows].split(period or context.shape[1], 1),
-        )
-        changed = torch.cat([text for part in parts for text in (own, part[:, own.shape[1] :])], dim=1)
+        texts = context[rows].split(period or context.shape[1], dim=1)
+        own = own.to(context).expand(len(texts[0]), -1, -1)
+        changed = torch.cat([part for text in texts for part in (own, text[:, own.shape[1] :])], dim=1)
         if rows == slice(None):
             return changed
         return torch.cat([context[: rows.start], changed, context[rows.stop :]])
