@@ -161,9 +161,13 @@ class OwnModel:
         ]  # fmt: skip
 
     def about(self) -> Mapping[str, Any]:
-        """Which photos a folder holds is not in it: further ones may be added, and those that are there are kept."""
-        size = self.checkpoint.stat().st_size
-        return {"checkpoint": [self.checkpoint.name, size], "resolution": self.resolution}
+        """What each folder shows is in it: pictures of a dog's prompts say nothing of a cat."""
+        size, photos = self.checkpoint.stat().st_size, self.subjects.values()
+        return {
+            "checkpoint": [self.checkpoint.name, size],
+            "resolution": self.resolution,
+            "photos": {subject.name: [subject.kind, subject.prompt_set] for subject in photos},
+        }
 
 
 def _rounded(value: float | None) -> float | None:

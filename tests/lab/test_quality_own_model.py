@@ -95,6 +95,11 @@ from lab.quality.protocol import OWN
 parser = argparse.ArgumentParser()
 quality.add_arguments(parser)
 given = parser.parse_args(sys.argv[2:])
+as_dog = OwnModel.given(given, Path(sys.argv[1])).about()
+given.photos = [[given.photos[0][0], "cat", "animate"]]
+assert OwnModel.given(given, Path(sys.argv[1])).about() != as_dog
+given.photos[0][1] = "dog"
+assert OwnModel.given(given, Path(sys.argv[1])).about() == as_dog
 for photos, found in ((given.photos[0], 2), (["lab/assets/concepts/striped-teapot", "teapot", "inanimate"], 0)):
     given.photos = [photos]
     own = OwnModel.given(given, Path(sys.argv[1]))
