@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,19 @@ from .thumbnail import picture_of
 
 RESOLUTION = "Side in pixels that it was trained at: for Empty Latent Image's width and height."
 LARGEST_SIDE = 4096
-_PLACED: dict[tuple[str, str], tuple[Path, tuple[int, ...] | None]] = {}
-"""File and embedding_name → where its embedding was put or found, and the mark of that file."""
+
+
+@dataclasses.dataclass
+class _Placed:
+    """Where a file's embedding was put or found, the mark of that file, and how often it had changed since."""
+
+    path: Path
+    mark: tuple[int, ...] | None
+    changes: int = 0
+
+
+_PLACED: dict[tuple[str, str], _Placed] = {}
+"""By file and embedding_name."""
 
 
 class LoadConcept(io.ComfyNode):
@@ -58,13 +68,13 @@ class LoadConcept(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, embedding_name: str | None = None, **_: Any) -> float:
-        """Changes with the file, so that the host does not reuse what an older one gave; never the same where the
-        embedding that it placed has gone, or another has taken its place."""
-        path, mark = _PLACED.get((file, (embedding_name or "").strip()), (None, None))
-        if path is not None and safe_files.mark_of(path) != mark:
-            return math.nan
-        return concept_bundles.concept_file_path(file).stat().st_mtime
+    def fingerprint_inputs(cls, file: str, embedding_name: str | None = None, **_: Any) -> tuple[float, int]:
+        """Changes with the file, so that the host does not reuse what an older one gave; and once each time that the
+        embedding which it placed has gone, or another has taken its place."""
+        placed = _PLACED.get((file, (embedding_name or "").strip()))
+        if placed and (mark := safe_files.mark_of(placed.path)) != placed.mark:
+            placed.mark, placed.changes = mark, placed.changes + 1
+        return concept_bundles.concept_file_path(file).stat().st_mtime, placed.changes if placed else 0
 
     @classmethod
     def validate_inputs(
@@ -107,7 +117,8 @@ class LoadConcept(io.ComfyNode):
         )
         # Where the host's tokenizer finds it: perhaps a file of another folder that holds the same already.
         placed = concept_files.place_embedding(name, vectors, card.entries(concept.phrase), concept.space_time)
-        _PLACED[file, embedding_name.strip()] = placed, safe_files.mark_of(placed)
+        before = _PLACED.setdefault((file, embedding_name.strip()), _Placed(placed, None))
+        before.path, before.mark = placed, safe_files.mark_of(placed)
         concept = dataclasses.replace(concept, path=placed)
         told = card.shown(concept.phrase)
         text = "\n".join((f"Write {concept.phrase} in any prompt.", *concept.notes, *notes))
