@@ -18,10 +18,11 @@ from .records import Scores
 
 
 class Bench(Interface):
-    """row: a dataclass, of a picture with its scores. scores: of a row, by name. axes: two of them with what a chart
+    """row: a dataclass, of a picture with its scores. pictures: how the name of the file of such rows ends. scores: of a row, by name. axes: two of them with what a chart
     says of them, upwards and to the right."""
 
     row: type[Any]
+    pictures: str
     scores: Scores
     axes: Mapping[str, str]
 
@@ -38,7 +39,7 @@ class Bench(Interface):
 
 
 class MiniWorld:
-    row, scores = Scored, SCORES
+    row, pictures, scores = Scored, "pictures.csv.gz", SCORES
     axes: Mapping[str, str] = {
         "faithful": "faithful (its kind, all that the prompt names, no other hat)",
         "identity": "identity (judge's cosine with the concept)",

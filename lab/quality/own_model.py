@@ -83,6 +83,7 @@ class OwnModel:
     scorecard: Mapping[str, Any] = field(default_factory=dict)
 
     row: ClassVar[type[Any]] = ModelScored
+    pictures: ClassVar[str] = "pictures.csv"
     scores: ClassVar[Scores] = {
         "text alignment": lambda row: row.text_alignment,
         "CLIP-T": lambda row: row.clip_t,

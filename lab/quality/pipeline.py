@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import ROOT
 from ..comfyui import load_pack
@@ -50,16 +52,30 @@ def run_stages(given: argparse.Namespace, stages: Sequence[str]) -> None:
 
 
 def score(bench: Bench, protocol: Protocol, folder: Path, results: Path) -> None:
-    """All pictures that are there → two CSV files."""
+    """All pictures that are there → two CSV files. What the files have of other cells, which another machine ran,
+    stays."""
     load_pack()
+    files = results / f"{protocol.name}_{bench.pictures}", results / f"{protocol.name}_runs.csv"
+    old_rows, old_runs = (_by_cell(file, kind) for file, kind in zip(files, (bench.row, drawing.Run), strict=True))
     rows, runs = [], []
     for cell in bench.cells(protocol):
         if drawing.is_done(folder / "pictures", cell):
             pictures, note = drawing.load(folder / "pictures", cell)
             rows += bench.judged(cell, pictures)
             runs.append(note)
-    records.write(results / f"{protocol.name}_pictures.csv", bench.row, rows)
-    records.write(results / f"{protocol.name}_runs.csv", drawing.Run, runs)
+        else:
+            rows += old_rows[cell.place]
+            runs += old_runs[cell.place]
+    records.write(files[0], bench.row, rows)
+    records.write(files[1], drawing.Run, runs)
+
+
+def _by_cell(file: Path, kind: type[Any]) -> Mapping[tuple[str, str, str, int], list[Any]]:
+    """A CSV file's rows; none where there is no file."""
+    found = defaultdict(list)
+    for row in records.read(file, kind) if file.is_file() else ():
+        found[row.method, row.concept, row.references, row.seed].append(row)
+    return found
 
 
 def report(bench: Bench, protocol: Protocol, folder: Path, results: Path, images: Path) -> None:
@@ -69,7 +85,7 @@ def report(bench: Bench, protocol: Protocol, folder: Path, results: Path, images
     from .strengths import curve, series, strengths
     from .summary import BASELINES, gains, summarized
 
-    rows = records.read(results / f"{protocol.name}_pictures.csv", bench.row)
+    rows = records.read(results / f"{protocol.name}_{bench.pictures}", bench.row)
     runs = records.read(results / f"{protocol.name}_runs.csv", drawing.Run)
     lines = summarized(rows, list(ALL), bench.scores)
     text = table(lines, runs, tuple(bench.scores))

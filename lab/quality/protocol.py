@@ -93,12 +93,17 @@ class Cell:
         return self.subject.captions(self.references) if self.method.sid_captions else None
 
     @property
+    def place(self) -> tuple[str, str, str, int]:
+        """By which its rows are told from others'."""
+        return self.method.name, self.concept, self.references, self.seed
+
+    @property
     def label(self) -> str:
         return f"{self.method.name}, {self.concept}, {self.references}, seed {self.seed}"
 
     @property
     def file_name(self) -> str:
-        return digest([self.method.name, self.concept, self.references, self.seed])
+        return digest(self.place)
 
 
 def drawn_prompts(protocol: Protocol, cell: Cell) -> list[tuple[str, int]]:

@@ -1,8 +1,10 @@
-"""Rows of a dataclass as CSV and back; an empty field is None."""
+"""Rows of a dataclass as CSV, compressed where the name ends in .gz, and back; an empty field is None."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -17,15 +19,18 @@ Scores = Mapping[str, Callable[[Any], float | None]]
 
 def write(file: Path, kind: type[Any], rows: Iterable[Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(field.name for field in fields(kind))
-        writer.writerows(astuple(row) for row in rows)
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(field.name for field in fields(kind))
+    writer.writerows(astuple(row) for row in rows)
+    content = stream.getvalue().encode()
+    file.write_bytes(gzip.compress(content, mtime=0) if file.suffix == ".gz" else content)
 
 
 def read(file: Path, kind: type[Row]) -> list[Row]:
     hints = get_type_hints(kind)
-    with file.open(encoding="utf-8", newline="") as stream:
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8", newline="") as stream:
         return [
             kind(**{name: _value(text, hints[name]) for name, text in row.items()}) for row in csv.DictReader(stream)
         ]

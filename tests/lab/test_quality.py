@@ -255,3 +255,15 @@ def test_scores_table_chart_and_picture_come_from_what_is_there(tmp_path, perfec
     assert "Textual Inversion | 1 | 20 |" in (results / "few.md").read_text("utf-8")
     drawn = {f"quality_few{what}.webp" for what in ("", "_pictures", "_first")}
     assert {file.name for file in images.iterdir()} == drawn
+
+
+def test_rows_that_another_machine_made_stay_beside_new_ones(tmp_path, perfect):
+    results = tmp_path / "results"
+    cells = [Cell(METHODS[name], Thing("striped-cat"), BIASED, 0) for name in FEW.tiers[0]]
+    for number, cell in enumerate(cells):
+        drawing.save(tmp_path / f"machine {number}" / "pictures", cell, perfect, a_run(cell, 20))
+        score(MiniWorld(), FEW, tmp_path / f"machine {number}", results)
+    expected = [cell.method.name for cell in cells]
+    assert [run.method for run in records.read(results / "few_runs.csv", drawing.Run)] == expected
+    rows = records.read(results / "few_pictures.csv.gz", Scored)
+    assert [row.method for row in rows] == [name for name in expected for _ in range(20)]

@@ -59,7 +59,7 @@ def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
 
 @cache
 def lines(protocol: str) -> dict[tuple[str, str], Line]:
-    scored = records.read(RESULTS / f"{protocol}_pictures.csv", Scored)
+    scored = records.read(RESULTS / f"{protocol}_pictures.csv.gz", Scored)
     return {(line.references, line.method): line for line in summarized(scored, list(METHODS))}
 
 
@@ -106,7 +106,7 @@ def test_a_row_is_as_measured(heading: str, label: str, cells: dict[str, str]):
 
 def test_each_method_has_the_rate_that_its_search_found():
     """By the rule of docs/results.md: faithful times identity."""
-    rows = records.read(RESULTS / "search_pictures.csv", Scored)
+    rows = records.read(RESULTS / "search_pictures.csv.gz", Scored)
     found = {line.method: line.scores for line in summarized(rows, list(ALL))}
     for name, part in EVIDENCE.found.items():
         searched = FAST if name == "CoRe" else name
