@@ -218,7 +218,10 @@ def test_a_workflow_begins_with_the_word_that_people_type_and_its_notes_are_shor
     assert all(0 < len(note.split()) <= 40 for note in notes)
 
 
-LOADED_FROM = {"CheckpointLoaderSimple": "checkpoints", "PhotoMakerLoader": "photomaker"}
+LOADED_FROM = {
+    **{"CheckpointLoaderSimple": "checkpoints", "PhotoMakerLoader": "photomaker", "UNETLoader": "diffusion_models"},
+    **{"CLIPLoader": "text_encoders", "VAELoader": "vae"},
+}
 """By node that loads a model, the folder of ComfyUI's models."""
 
 
@@ -229,7 +232,7 @@ def test_a_workflow_says_where_its_models_are_to_be_had(workflow):
     assert any(node["type"] == "CheckpointLoaderSimple" for node in loaders)
     for node in loaders:
         (model,) = node["properties"]["models"]
-        (name,) = node["widgets_values"]
+        name = node["widgets_values"][0]
         assert model["name"] == name and model["directory"] == LOADED_FROM[node["type"]]
         assert re.fullmatch(rf"https://huggingface\.co/\S+/{re.escape(name)}", model["url"])
 

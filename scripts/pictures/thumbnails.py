@@ -82,14 +82,15 @@ def vote(runs: Runs) -> Image.Image:
     return sheet.row(pictures, ["this one?", "or this one?"]).image(SIDE)
 
 
-def photomaker(_: Runs) -> Image.Image:
-    """The project has no SDXL model: what is compared."""
-    sheet = given().space(10).line("trained", 72, accent=True).space(10)
-    return (
-        sheet.line("or only looked at? A concept beside", 22)
-        .line("PhotoMaker: same prompts, same seeds", 22)
-        .image(SIDE)
-    )
+def against(rival: str) -> Callable[[Runs], Image.Image]:
+    """The project has none of their models: what is compared."""
+
+    def thumbnail(_: Runs) -> Image.Image:
+        sheet = given().space(10).line("trained", 72, accent=True).space(10)
+        sheet = sheet.line("or only looked at? A concept beside", 22)
+        return sheet.line(f"{rival}: same prompts, same seeds", 22).image(SIDE)
+
+    return thumbnail
 
 
 def two_pets(runs: Runs) -> Image.Image:
@@ -180,6 +181,7 @@ THUMBNAILS: Mapping[str, Drawn] = {
     SIDE_BY_SIDE: side_by_side,
     SCORE: score,
     "Score by vote - which do people prefer": vote,
-    "Score against PhotoMaker - no training": photomaker,
+    "Score against PhotoMaker - no training": against("PhotoMaker"),
+    "Score against FLUX.2 - no training": against("FLUX.2 klein"),
     "Score saved steps - which is best": best_step,
 }

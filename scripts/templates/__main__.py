@@ -18,9 +18,10 @@ from preparation.installation import ROOT
 
 from . import chinese
 from .blueprints import two_stages
-from .comparing import photomaker, vote
+from .comparing import vote
 from .graph import Graph
 from .looking import attention, best_step, ignored_word, score, shared_concept, side_by_side
+from .rivals import editing, photomaker
 from .training import (
     by_layer,
     captions,
@@ -52,7 +53,7 @@ FOLDERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Graph], ...]] = {
             by_layer,
             style,
         ),
-        *(shared_concept, ignored_word, attention, side_by_side, score, best_step, vote, photomaker),
+        *(shared_concept, ignored_word, attention, side_by_side, score, best_step, vote, photomaker, editing),
     ),
     "subgraphs": (two_stages,),
 }

@@ -68,6 +68,10 @@ TITLES: Mapping[str, str] = {
     "Photos of one person": "一个人的照片",
     "Your concept (pictures)": "您的概念（图像）",
     "PhotoMaker (pictures)": "PhotoMaker（图像）",
+    "FLUX.2 klein (pictures)": "FLUX.2 klein（图像）",
+    "Scores of FLUX.2 klein": "FLUX.2 klein 的评分",
+    "FLUX.2 klein's words": "FLUX.2 klein 的词",
+    "The first photo": "第一张照片",
     "Scores of your concept": "您的概念的评分",
     "Scores of PhotoMaker": "PhotoMaker 的评分",
     "PhotoMaker's words": "PhotoMaker 的词",
@@ -223,6 +227,11 @@ NOTES: Mapping[str, str] = {
     "`allow_downloads` on once for CLIP and DINO; for faces fill in `face_model`.": (
         "SDXL。PhotoMaker 不经训练，由照片绘制人物（ComfyUI 使用其编码器，不用其 LoRA）。打开一次 `allow_downloads` 以"
         "取得 CLIP 和 DINO；要比较人脸，请填写 `face_model`。"
+    ),
+    "FLUX.2 klein (4 steps) edits your first photo, untrained: it reads *dog from image 1*. Its prompts are your "
+    "concept's. Switch `allow_downloads` on once for CLIP and DINO.": (
+        "FLUX.2 klein（4 步）不经训练，直接编辑您的第一张照片：它读到的是 *dog from image 1*。其余提示词与您的概念相同。"
+        "打开一次 `allow_downloads` 以取得 CLIP 和 DINO。"
     ),
 }
 TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **FIELDS, **NOTES}

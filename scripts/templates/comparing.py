@@ -1,4 +1,4 @@
-"""Workflows that set two ways beside each other: the same prompts and seeds, scores of both, a blind vote."""
+"""The workflow of a blind vote: two concepts in the same prompts, with the same seeds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Subgraph
-from .looking import WITH_PICTURE, WITH_TEXT
-from .parts import NAME, SD15, SDXL, checkpoint, evaluation_prompts, photos, sampled, sampling
+from .looking import WITH_TEXT
+from .parts import NAME, SD15, checkpoint, evaluation_prompts, photos, sampled, sampling
 
-FACE = "my-face"
-PHOTOMAKER = "photomaker-v1.bin"
-PHOTOMAKER_ADDRESS = f"https://huggingface.co/TencentARC/PhotoMaker/resolve/main/{PHOTOMAKER}"
 WORDS = {"One method": f"{NAME}-core", "Another method": f"{NAME}-dti"}
 """Files that the template with two methods leaves."""
 
@@ -85,100 +82,4 @@ def vote(known: Mapping[str, Any]) -> Graph:
     graph.group("2 · Two concepts, drawn alike", *concepts, drawn)
     graph.group("3 · Side by side", *saved)
     graph.group("4 · Let people vote", ballot, results)
-    return graph
-
-
-def scored_both(known: Mapping[str, Any]) -> Subgraph:
-    """A concept and PhotoMaker in the same evaluation prompts, with the same seeds, and the scores of both."""
-    sockets = {
-        **{"model": "MODEL", "clip": "CLIP", "vae": "VAE", "concept": "CORE_CONCEPT", "plain_model": "MODEL"},
-        **{"plain_clip": "CLIP", "photomaker": "PHOTOMAKER", "references": "IMAGE"},
-    }
-    graph = Subgraph(
-        "Draw and score both",
-        known,
-        {
-            **{name: (kind, None) for name, kind in sockets.items()},
-            **{"resolution": ("INT", 1024), "prompt_set": ("COMBO", "person"), "seeds_per_prompt": ("INT", 1)},
-            **sampling(SDXL, batches=False),
-            **{"value": ("STRING", "person photomaker"), "face_model": ("STRING", "")},
-            "allow_downloads": ("BOOLEAN", False),
-        },
-        "Draws a concept, and core's PhotoMaker from its photos alone, in the same prompts; scores both.",
-        labels={"value": "PhotoMaker's words"},
-    )
-    shared = {name: graph[name] for name in ("references", "concept", "face_model", "allow_downloads")}
-    told = evaluation_prompts(graph, (-360, 0), concept=graph["concept"])
-    words = graph.node("CLIPTextEncode", (0, 0), (300, 90), clip=graph["clip"], text=told["prompts"])
-    _, concept = sampled(graph, words["CONDITIONING"], graph["model"], told["seeds"])
-    scores = graph.node(
-        *("CoReScorecard", (1250, 0), (320, 420)), **shared, generated=concept, prompts=told["prompts"], overwrite=True
-    )
-    called = graph.node("PrimitiveString", (-720, 600), (300, 60), "PhotoMaker's words", value=graph["value"])["STRING"]
-    told = evaluation_prompts(graph, (-360, 600), concept_text=called)
-    square = graph.node("ImageScale", (-360, 1000), (300, 130), "All of one size", image=graph["references"],
-                        **{"width": 512, "height": 512, "crop": "center"})  # fmt: skip
-    batch = graph.node(
-        "RebatchImages", (-360, 1190), (300, 60), "As one batch", images=square["IMAGE"], batch_size=4096
-    )
-    faces = graph.node(
-        *("PhotoMakerEncode", (0, 600), (300, 130)),
-        **{"photomaker": graph["photomaker"], "clip": graph["plain_clip"], "text": told["prompts"]},
-        image=batch["IMAGE"],
-    )
-    _, rival = sampled(
-        graph, faces["CONDITIONING"], graph["plain_model"], told["seeds"], top=600, clip=graph["plain_clip"]
-    )
-    rivals = graph.node(
-        *("CoReScorecard", (1250, 600), (320, 420)),
-        **{**shared, "generated": rival, "prompts": told["prompts"], "compare_with": scores["scores"]},
-        **{"identifier": called, "scorecard_name": "PhotoMaker", "overwrite": True},
-    )
-    graph.outputs |= {"concept_images": concept, "photomaker_images": rival, "pareto": rivals["pareto"]}
-    graph.outputs |= {"concept_table": scores["table"], "photomaker_table": rivals["table"]}
-    return graph
-
-
-def photomaker(known: Mapping[str, Any]) -> Graph:
-    """What a training gives beyond a model that reads the photos while it draws."""
-    graph = Graph("Score against PhotoMaker - no training", known)
-    look, draw, show, told = 290, 596, 930, 1276
-    graph.note(
-        *((draw, 690), (300, 150)),
-        "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "
-        "`allow_downloads` on once for CLIP and DINO; for faces fill in `face_model`.",
-    )
-    loader = checkpoint(graph, (0, 0), 256, SDXL)
-    concept = graph.node(
-        *("CoReLoadConcept", (0, 190), (256, WITH_PICTURE)),
-        **{"model": loader["MODEL"], "clip": loader["CLIP"], "file": f"embeddings/{FACE}.safetensors"},
-    )
-    pictures = photos(graph, (look, 0), title="Photos of one person", folder=FACE)
-    rival = graph.node("PhotoMakerLoader", (look, 730), (270, 60), photomaker_model_name=PHOTOMAKER)
-    rival.properties = {"models": [{"name": PHOTOMAKER, "url": PHOTOMAKER_ADDRESS, "directory": "photomaker"}]}
-    drawn = graph.place(
-        *(scored_both(known), (draw, 0), (300, 600)),
-        **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
-        **{"vae": loader["VAE"], "plain_model": loader["MODEL"], "plain_clip": loader["CLIP"]},
-        photomaker=rival["PHOTOMAKER"],
-        references=pictures["images"],
-    )
-    saved = [
-        graph.node(
-            *("SaveImage", (show, 420 * row), (310, 340), f"{title} (pictures)"),
-            images=drawn[f"{which}_images"],
-            filename_prefix=f"{FACE}/{which}",
-        )
-        for row, (which, title) in enumerate((("concept", "Your concept"), ("photomaker", "PhotoMaker")))
-    ]
-    pareto = graph.node("PreviewImage", (told, 0), (290, 250), "Concept against prompt", images=drawn["pareto"])
-    titles = {"concept": "Scores of your concept", "photomaker": "Scores of PhotoMaker"}
-    tables = [
-        graph.node("PreviewAny", (told, 330 + 260 * row), (290, 190), title, source=drawn[f"{which}_table"])
-        for row, (which, title) in enumerate(titles.items())
-    ]
-    graph.group("1 · Model, concept and photos", loader, concept, pictures, rival)
-    graph.group("2 · Draw and score", drawn)
-    graph.group("3 · Side by side", *saved)
-    graph.group("4 · How good is it?", pareto, *tables)
     return graph

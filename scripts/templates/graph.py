@@ -109,7 +109,7 @@ class Graph:
         declared = self.known[type]["input"]
         return {**declared.get("required", {}), **declared.get("optional", {})}
 
-    def node(self, type: str, place: Point, size: Point, title: str = "", **given: Any) -> Node:
+    def node(self, type: str, place: Point, size: Point, title: str = "", /, **given: Any) -> Node:
         """A node; given: per input its value, or the output that it is connected with.
 
         Raises KeyError for an input that the node has not.

@@ -19,9 +19,10 @@ from driver.base_folder import BaseFolder
 from driver.mini_world import CHECKPOINT, CONCEPT
 from PIL import Image
 from safetensors.torch import save_file
-from templates.comparing import FACE, PHOTOMAKER, WORDS
+from templates.comparing import WORDS
 from templates.looking import SAVED_STEPS
 from templates.parts import FOLDER, NAME, OTHER, SD15, SDXL
+from templates.rivals import FACE, FLUX2_VAE, KLEIN, PHOTOMAKER, QWEN
 from templates.training import STYLE
 
 if TYPE_CHECKING:
@@ -111,9 +112,10 @@ def place_named_files(base: BaseFolder) -> None:
     photos = quick_start.CONCEPT_IMAGES / CONCEPT
     for folder in (FOLDER, OTHER, STYLE, FACE):
         shutil.copytree(photos, base.input / folder, dirs_exist_ok=True)
-    rival = base.checkpoints.parent / "photomaker" / PHOTOMAKER
-    rival.parent.mkdir(exist_ok=True)
-    rival.touch()
+    for model in (PHOTOMAKER, KLEIN, QWEN, FLUX2_VAE):
+        rival = base.checkpoints.parent / model.folder / model.name
+        rival.parent.mkdir(exist_ok=True)
+        rival.touch()
     shutil.copyfile(photos / "0.png", base.input / "example.png")
     embeddings = [NAME, FACE, *WORDS.values(), *(f"{NAME}-steps/{NAME}-step{step}" for step in SAVED_STEPS)]
     for file in (base.embeddings / f"{name}.safetensors" for name in embeddings):

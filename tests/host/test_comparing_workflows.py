@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 STYLE = "Train my style - from paintings"
 VOTE = "Score by vote - which do people prefer"
 PHOTOMAKER = "Score against PhotoMaker - no training"
+KLEIN = "Score against FLUX.2 - no training"
 PROMPTS = ("a {} in the snow", "a {} on the beach")
 
 
@@ -52,7 +53,7 @@ def opened(server, name: str, small: dict[str, dict[str, Any]], switched_on: boo
 
 
 def test_comfyui_offers_them_as_templates(server):
-    assert {STYLE, VOTE, PHOTOMAKER} <= set(server.client.get("/workflow_templates")["core-personalization"])
+    assert {STYLE, VOTE, PHOTOMAKER, KLEIN} <= set(server.client.get("/workflow_templates")["core-personalization"])
 
 
 def test_a_style_is_learned_drawn_and_scored(server, small):
@@ -147,3 +148,64 @@ def test_photomakers_own_nodes_draw_beside_a_concept_of_sdxl(server, small, tmp_
     assert {card["name"] for card in json.loads(file.read_text(encoding="utf-8"))["scorecards"]} == {
         "my-face", "PhotoMaker"
     }  # fmt: skip
+
+
+RANDOM_KLEIN = """
+import sys, torch
+from pathlib import Path
+from lab.comfyui import start
+start(Path(sys.argv[1]))
+import comfy.ops
+from comfy.ldm.flux.model import Flux
+from comfy.ldm.models.autoencoder import AutoencoderKL
+from safetensors.torch import save_file
+torch.manual_seed(0)
+flux = Flux(dtype=torch.float32, operations=comfy.ops.disable_weight_init, in_channels=128, out_channels=128,
+            vec_in_dim=None, context_in_dim=768, hidden_size=128, mlp_ratio=3.0, num_heads=1, depth=1,
+            depth_single_blocks=1, axes_dim=[32] * 4, theta=2000, patch_size=1, qkv_bias=False, guidance_embed=False,
+            txt_ids_dims=[3], global_modulation=True, mlp_silu_act=True, ops_bias=False)
+encoder = {"double_z": True, "z_channels": 32, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
+           "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+           "batch_norm_latent": True}
+vae = AutoencoderKL(ddconfig=encoder, embed_dim=32, decoder_ddconfig={**encoder, "ch": 32})
+for model, file in ((flux, sys.argv[2]), (vae, sys.argv[3])):
+    weights = {name: 0.02 * torch.randn(value.shape) for name, value in model.state_dict().items()}
+    for name in weights:
+        if "norm" in name and not name.endswith("bias") or "running_var" in name:
+            weights[name] = torch.ones_like(weights[name])
+    Path(file).parent.mkdir(exist_ok=True)
+    save_file(weights, file)
+"""
+
+
+@pytest.mark.long
+def test_flux2_edits_a_photo_beside_a_concept(server, small, my_dog, tmp_path):
+    """Its networks with random weights and fewer layers; ComfyUI's SD text encoder in place of its own, of 8 GB."""
+    models = server.process.base.path / "models"
+    files = [
+        models / folder / name
+        for folder, name in (("diffusion_models", "flux-2-klein-4b-fp8.safetensors"), ("vae", "flux2-vae.safetensors"))
+    ]
+    command = [sys.executable, "-c", RANDOM_KLEIN, str(tmp_path), *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    workflow = opened(server, KLEIN, small)
+    (encoder,) = (key for key, node in workflow.items() if node["class_type"] == "CLIPLoader")
+    (checkpoint,) = (key for key, node in workflow.items() if node["class_type"] == "CheckpointLoaderSimple")
+    del workflow[encoder]
+    for node in workflow.values():
+        node["inputs"] |= {name: [checkpoint, 1] for name, value in node["inputs"].items() if value == [encoder, 0]}
+        node["inputs"] |= {name: 256 for name in ("width", "height") if node["inputs"].get(name) == 1024}
+    (load,) = of_type(workflow, "CoReLoadConcept")
+    load["inputs"]["file"] = f"embeddings/{my_dog}.safetensors"
+    execution = server.client.submit(workflow)
+    concept, edited = (
+        [server.process.output / image["subfolder"] / image["filename"] for image in shown["images"]]
+        for node_id, shown in execution.outputs.items()
+        if workflow[node_id]["class_type"] == "SaveImage"
+    )
+    assert len(concept) == len(edited) == len(PROMPTS)
+    assert len({file.read_bytes() for file in edited}) == len(PROMPTS), "each prompt has its own picture"
+    cards = json.loads((server.process.output / "scorecards" / "FLUX.2-klein.json").read_text("utf-8"))["scorecards"]
+    assert [card["name"] for card in cards] == [my_dog, "FLUX.2-klein"]
+    assert cards[1]["prompts"] == [prompt.format("dog from image 1") for prompt in PROMPTS]

@@ -49,6 +49,9 @@ CHOSEN_BY_THE_USER = {
     ("LoadImage", "image"),
     ("LoadImageDataSetFromFolder", "folder"),
     ("PhotoMakerLoader", "photomaker_model_name"),
+    ("UNETLoader", "unet_name"),
+    ("CLIPLoader", "clip_name"),
+    ("VAELoader", "vae_name"),
 }
 
 # What people type into the node search, and what they are to find first of all.
