@@ -12,7 +12,7 @@ from ...core_ops.quoting import LONGEST, shortened
 from ..host.attention.attention_plan import PARTS, WatchedText, WatchPlan
 from ..host.attention.sampling_probe import AttentionProbe
 from ..host.models.denoiser import unet_of
-from ..host.models.text_encoder import validate_clip
+from ..host.models.text_encoder import validate_width
 from ..host.models.unet_layout import Layer, LayerPlace, layer_places
 from ..host.prompts.prompt_reading import encoded_texts, read_phrases, read_prompt
 from ..host.run_control import node_id_of, show_text
@@ -70,7 +70,7 @@ class ContextAttentionProbe(RefusingNode):
 def watch_plan(settings: ProbeSettings, model: Any, clip: Any, conditioning: Any = None) -> WatchPlan:
     """Raises ValueError for everything that can be refused before a sampling starts."""
     layers = chosen_layers(settings, layer_places(unet_of(model)))
-    validate_clip(clip, model)
+    validate_width(clip, model)
     prompt = read_prompt(clip, settings.prompt)
     phrases = read_phrases(clip, settings.words)
     given = tuple(entry[0] for entry in conditioning or ())

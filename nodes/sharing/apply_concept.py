@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ...core_ops.prompts.prompt_templates import fill, validate_template
 from ..concept import Concept, ConceptIO
 from ..host.attention.layered_sampling import LayeredSampling
+from ..host.models.module_copy import validate_copyable
 from ..host.prompts.prompt_rows import PromptRows, naming
 from ..labels import LABELS
 
@@ -59,6 +60,7 @@ class ApplyConcept(io.ComfyNode):
         if concept.space_time is None:
             tokens = clip.tokenize(fill(template, [concept.phrase]))
             return io.NodeOutput(model, clip.encode_from_tokens_scheduled(tokens))
+        validate_copyable("clip", clip.patcher)
         with naming("template"):
             row = PromptRows(clip, concept.super_category, concept.length).concept(concept.caption(template))
         sampling = LayeredSampling(clip, concept.space_time, row)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from families import probing
+from families.applying import SAMPLING, TEMPLATE, apply, draw, read_by_layers
 from families.embedding import embedding_run, execute, host_conditioning
 from families.load import load_family
 from families.stopping import cancel_after
@@ -16,36 +17,6 @@ METHODS = ["XTI (P+)", "NeTI"]
 NETI_FIRST = [pytest.param("XTI (P+)", marks=pytest.mark.long), "NeTI"]
 """For what all families go through: NeTI has all that XTI has, and XTI goes through it with one of them elsewhere."""
 GIVEN = {"super_category": "dog", "learning_rate": 0.05, "steps": 2, "batch_size": 2}
-TEMPLATE = "a (red:1.3) {}, in the jungle"
-SAMPLING = probing.Sampling(steps=2)
-
-
-def apply(models, concept, template: str = TEMPLATE):
-    from core_personalization.nodes.sharing.apply_concept import ApplyConcept
-
-    with torch.inference_mode():
-        return ApplyConcept.execute(models[0], models[1], concept, template).args
-
-
-def draw(models, applied, sampling=SAMPLING, negative=None, positive=None):
-    loaded = probing.Loaded("", models[0], models[1])
-    return probing.sample(loaded, applied[0], sampling, positive or applied[1], negative)
-
-
-def read_by_layers(models, applied, sampling=SAMPLING, negative=None) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What keys and values were made of in each cross-attention of core's U-Net, call by call."""
-    from core_personalization.nodes.host.models.unet_layout import _cross_attention_blocks
-
-    seen, hooks = [], []
-    for _, block in _cross_attention_blocks(models[0].model.diffusion_model):
-        for part in (block.attn2.to_k, block.attn2.to_v):
-            hooks.append(part.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())))
-    try:
-        draw(models, applied, sampling, negative)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(zip(seen[::2], seen[1::2], strict=True))
 
 
 def oracle_contexts(name, oracle, row, vectors, bypass) -> tuple[torch.Tensor, torch.Tensor]:

@@ -125,7 +125,8 @@ def with_layer_contexts(
         return torch.cat([context[: rows.start], changed, context[rows.stop :]])
 
     patches = options.get("patches", {})
-    return {**options, "patches": {**patches, ATTN2: [*patches.get(ATTN2, []), patch]}}
+    # Before those of other nodes, which change what a layer makes of its text.
+    return {**options, "patches": {**patches, ATTN2: [patch, *patches.get(ATTN2, [])]}}
 
 
 class _Tap:

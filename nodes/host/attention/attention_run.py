@@ -25,6 +25,9 @@ from .attention_replacement import Attention, host_attention, replace_attention
 from .watched_entries import Chunk, WatchedEntries, WatchedEntry
 
 PATCHED = "model: a patch on it changes the pixels or tokens of cross-attention; take it off."
+TILED = (
+    "model: a node on it draws the picture in parts of its own (Tiled Diffusion, for example); take it off to watch."
+)
 
 
 @dataclass(frozen=True)
@@ -107,12 +110,14 @@ class AttentionRun:
         # The host lays equally large chunks one after the other, named by part and entry in the same order: other
         # entries and parts stand in the same batch, and the place is all that tells whose rows are whose.
         chunks = list(zip(options["cond_or_uncond"], options["uuids"], strict=True))
-        images = x.shape[0] // len(chunks)
         watched = {
             number: self._evaluation.entries[chunk]
             for number, chunk in enumerate(chunks)
             if chunk in self._evaluation.entries
         }
+        sizes = {(entry.region.height, entry.region.width) for entry in watched.values()}
+        if watched and (x.shape[0] != len(chunks) * self._images or sizes != {(x.shape[-2], x.shape[-1])}):
+            raise ValueError(TILED)
         preferred = preferred_attentions(executor.class_obj)
         step = self._evaluation.step
 
@@ -120,7 +125,7 @@ class AttentionRun:
             def attention(q: Tensor, k: Tensor, v: Tensor, extra: Mapping[str, Any]) -> Tensor:
                 with torch.no_grad():
                     for number, entry in watched.items():
-                        rows = slice(number * images, (number + 1) * images)
+                        rows = slice(number * self._images, (number + 1) * self._images)
                         weights = self._word_weights(entry, context.shape[1], keys=k)
                         maps = self._maps(q[rows], k[rows], weights=weights, extra=extra)
                         canvas = self._canvases[self._plan.layers[layer].halvings]

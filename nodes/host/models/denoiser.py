@@ -177,6 +177,8 @@ class HostDenoiser:
         self._sample_sigmas = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
         options = {} if self.device.type == "meta" else model.model_options.get("transformer_options", {})
+        for place in (self.device, self.dtype) if options else ():
+            model.model_patches_to(place)  # as the host does where it loads the model itself
         self._options, self._patches = for_training(options), patch_names(options)
 
     def __call__(self, z_t: Tensor, t: Tensor, text: TextConditioning) -> Tensor:

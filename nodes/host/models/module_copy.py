@@ -48,7 +48,7 @@ def validate_copyable(name: str, patcher: ModelPatcher) -> None:
     if patcher.injections or patcher.forced_hooks:
         added = ", ".join(patcher.injections) or "scheduled LoRA hooks"
         raise ValueError(
-            f"{name}: it carries {added}, which ComfyUI adds only while it samples and a training would not see. "
+            f"{name}: it carries {added}, which ComfyUI adds only while it samples; this node would not see it. "
             "Connect it as it was before, or apply a LoRA with the node Load LoRA."
         )
 

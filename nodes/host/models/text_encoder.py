@@ -45,8 +45,13 @@ def encoder_widths(clip: CLIP) -> dict[str, int]:
 
 
 def validate_clip(clip: CLIP, model: ModelPatcher) -> None:
-    """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
+    """Raises ValueError unless the text encoders can be copied, and belong to the model."""
     validate_copyable("clip", clip.patcher)
+    validate_width(clip, model)
+
+
+def validate_width(clip: CLIP, model: ModelPatcher) -> None:
+    """Raises ValueError unless the text encoders' output is as wide as the U-Net's cross-attention reads."""
     width = sum(encoder_widths(clip).values())
     needed = model.model.model_config.unet_config["context_dim"]
     if width != needed:
