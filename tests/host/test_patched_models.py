@@ -117,3 +117,26 @@ def test_deep_shrink_is_at_work_in_the_noisy_half_alone(sd1):
         early, late = ([each(z_t, torch.tensor([t]), text) for each in (shrunk, plain)] for t in (990, 10))
     assert not torch.allclose(*early, atol=1e-4)
     torch.testing.assert_close(*late)
+
+
+class Adapter:
+    """As core's Load Hypernetwork: a patch with weights, which ComfyUI moves where it loads the model."""
+
+    def __init__(self) -> None:
+        self.weight = torch.eye(768)
+
+    def __call__(self, q, k, v, extra_options):
+        return q, k @ self.weight, v @ self.weight
+
+    def to(self, place):
+        self.weight = self.weight.to(place)
+        return self
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_patch_with_weights_is_moved_as_comfyui_moves_it(sd1, precision):
+    model = sd1[0].clone()
+    model.set_model_attn2_patch(Adapter())
+    models = model, *sd1[1:]
+    execute(models, steps=1, concept_name="moved", precision=precision)
+    finetune(models, concept=concept(models, "moved"), steps=1, form="LoRA", precision=precision)
