@@ -104,15 +104,15 @@ def editing(known: Mapping[str, Any]) -> Graph:
     )
     graph = Graph("Score against FLUX.2 - no training", known)
     loader = checkpoint(graph, (0, 0), 256)
-    model = KLEIN.loaded(graph, "UNETLoader", "unet_name", (290, 730), 82)
-    clip = QWEN.loaded(graph, "CLIPLoader", "clip_name", (290, 860), 106, type="flux2")
-    vae = FLUX2_VAE.loaded(graph, "VAELoader", "vae_name", (290, 1010), 60)
+    model = KLEIN.loaded(graph, "UNETLoader", "unet_name", (290, 500), 82)
+    clip = QWEN.loaded(graph, "CLIPLoader", "clip_name", (290, 625), 106, type="flux2")
+    vae = FLUX2_VAE.loaded(graph, "VAELoader", "vae_name", (290, 775), 60)
     sockets = {"edit_model": model["MODEL"], "edit_clip": clip["CLIP"], "edit_vae": vae["VAE"]}
     told = (
-        "FLUX.2 klein (4 steps) edits your first photo, untrained: it reads *dog from image 1*. Its prompts are your "
-        "concept's. Switch `allow_downloads` on once for CLIP and DINO."
+        "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write what "
+        "yours is. Switch `allow_downloads` on once for CLIP and DINO."
     )
-    return _compared(graph, rival, loader, photos(graph, (290, 0)), sockets, told, model, clip, vae)
+    return _compared(graph, rival, loader, photos(graph, (290, 0), height=440), sockets, told, model, clip, vae)
 
 
 def _compared(
