@@ -182,6 +182,6 @@ THUMBNAILS: Mapping[str, Drawn] = {
     SCORE: score,
     "Score by vote - which do people prefer": vote,
     "Score against PhotoMaker - no training": against("PhotoMaker"),
-    "Score against FLUX.2 - no training": against("FLUX.2 klein"),
+    "Score against FLUX.2 - no training": against("FLUX.2"),
     "Score saved steps - which is best": best_step,
 }

@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from browser.editor import PATIENCE
 from driver.quick_start import TRAINING_NODE, WORKFLOW
 from PIL import Image
 from preparation.by_place import ROOT
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.long
 KEPT, MOST_BYTES, WIDTH, MOST_FRAMES = ROOT / "docs" / "images" / "learning.webp", 200_000, 560, 24
-STEPS, PREVIEW_EVERY, LOOK_EVERY = 100, 10, 0.5
+VALUES = {"concept_name": "animated", "steps": 60, "batch_size": 4, "preview_every": 5, "save_every": 0}
+LOOK_EVERY, PATIENCE = 0.5, 480  # In seconds.
 SHOWN, MILLISECONDS, LAST_MILLISECONDS = ("Your photos", "CoRe Train Embedding"), 600, 3000
 # The named nodes as large as the window has room for; the last one gets room for its preview.
 _FITTED = """([titles, height]) => {
@@ -29,10 +29,10 @@ _FITTED = """([titles, height]) => {
     app.canvas.show_info = false;
     const nodes = titles.map((title) => app.graph.nodes.find((node) => node.title === title));
     const last = nodes.at(-1);
-    last.setSize([last.size[0] * 1.2, height]);
+    last.setSize([last.size[0], height]);
     const left = Math.min(...nodes.map((node) => node.pos[0])) - 15;
     const top = Math.min(...nodes.map((node) => node.pos[1])) - 45;
-    const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0])) + 15;
+    const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0])) + 10;
     const bottom = top + height + 60;
     const canvas = app.canvas.canvas.getBoundingClientRect(), ds = app.canvas.ds;
     ds.scale = Math.min((canvas.width - 100) / (right - left), (canvas.height - 180) / (bottom - top));
@@ -48,17 +48,18 @@ def test_the_animation_shows_a_concept_being_learned(editor: Editor):
     editor.use_mini_world()
     (training,) = editor.evaluate("(type) => app.graph.nodes.filter((n) => n.type === type).map((n) => n.id)",
                                   TRAINING_NODE)  # fmt: skip
-    for name, value in {"concept_name": "animated", "steps": STEPS, "preview_every": PREVIEW_EVERY}.items():
+    for name, value in VALUES.items():
         editor.set_value(training, name, value)
     box = editor.evaluate(_FITTED, [list(SHOWN), 1000])
-    frames = [Image.open(io.BytesIO(editor.page.screenshot(clip=box))).convert("RGB")]
+    frames = [taken(editor, box)]
     editor.run()
-    until = time.monotonic() + PATIENCE / 1000
-    while "embedding:animated" not in editor.text(training) and time.monotonic() < until:
+    until = time.monotonic() + PATIENCE
+    while not (done := "embedding:animated" in editor.text(training)) and time.monotonic() < until:
         editor.page.wait_for_timeout(1000 * LOOK_EVERY)
-        frames.append(Image.open(io.BytesIO(editor.page.screenshot(clip=box))).convert("RGB"))
+        frames.append(taken(editor, box))
+    assert done
     editor.page.wait_for_timeout(1000)
-    frames.append(Image.open(io.BytesIO(editor.page.screenshot(clip=box))).convert("RGB"))
+    frames.append(taken(editor, box))
     chosen = [frames[round(i * (len(frames) - 1) / (MOST_FRAMES - 1))] for i in range(MOST_FRAMES)]
     size = WIDTH, round(WIDTH * chosen[0].height / chosen[0].width)
     small = [frame.resize(size, Image.Resampling.LANCZOS) for frame in chosen]
@@ -68,3 +69,7 @@ def test_the_animation_shows_a_concept_being_learned(editor: Editor):
     with Image.open(KEPT) as kept:
         assert KEPT.stat().st_size < MOST_BYTES and kept.n_frames > MOST_FRAMES // 2
         assert kept.width / kept.height == pytest.approx(size[0] / size[1], rel=0.05)
+
+
+def taken(editor: Editor, box: dict[str, float]) -> Image.Image:
+    return Image.open(io.BytesIO(editor.page.screenshot(clip=box))).convert("RGB")
