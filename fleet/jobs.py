@@ -31,6 +31,10 @@ class Place:
     limits: Mapping[str, Any]
 
 
+SAVE_EVERY = "save_every"
+"""The trainings' input that says how often they keep a state; it changes nothing of what is learned."""
+
+
 @dataclass(frozen=True)
 class Job:
     """workflow: in the form that the server runs. inputs: by column, as they were set.
@@ -46,8 +50,12 @@ class Job:
 
     @cached_property
     def digest(self) -> str:
-        """Of all that says what comes out."""
-        content = json.dumps([self.workflow, dict(self.read)], sort_keys=True)
+        """Of all that says what comes out: not of a node's title, nor of when a training keeps its state."""
+        nodes = {
+            key: {**node, "_meta": None, "inputs": {**node.get("inputs", {}), SAVE_EVERY: None}}
+            for key, node in self.workflow.items()
+        }
+        content = json.dumps([nodes, dict(self.read)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -194,8 +202,8 @@ def keeping_states(workflow: Workflow, schema: Schema, every: int) -> Workflow:
     """With a state saved every so many steps by trainings that save none: what a killed worker's job goes on from."""
     changed = copy.deepcopy(workflow)
     for node in changed.values():
-        if "save_every" in _inputs(node, schema) and node["inputs"].get("save_every") == 0:
-            node["inputs"]["save_every"] = every
+        if SAVE_EVERY in _inputs(node, schema) and node["inputs"].get(SAVE_EVERY) == 0:
+            node["inputs"][SAVE_EVERY] = every
     return changed
 
 

@@ -51,7 +51,7 @@ class OutFolder:
 
     def attempts(self, job: str) -> list[Path]:
         """An unfinished job's folder, or none; more where a worker was killed while it took the job up."""
-        return sorted((self.unfinished / job).glob("*/"))
+        return sorted(_folders((self.unfinished / job).glob("*")))
 
     def is_begun_otherwise(self, job: str, digest: str) -> bool:
         """Whether what there is of an unfinished job was made with other inputs."""
@@ -74,7 +74,7 @@ class OutFolder:
 
     def finish(self, job: str, attempt: Path, manifest: Mapping[str, Any]) -> None:
         """The job's folder appears, with all that is in it. Raises OSError where another worker took the job over."""
-        for folder in sorted((folder for folder in attempt.rglob("*/")), reverse=True):
+        for folder in sorted(_folders(attempt.rglob("*")), reverse=True):
             if not any(folder.iterdir()):
                 folder.rmdir()
         write_json(attempt / MANIFEST, manifest)
@@ -144,3 +144,8 @@ def file_digest(file: Path) -> str:
         while part := stream.read(2**20):
             found.update(part)
     return found.hexdigest()
+
+
+def _folders(found: Iterable[Path]) -> list[Path]:
+    """A pattern that ends in a slash finds files, too, before Python 3.11."""
+    return [path for path in found if path.is_dir()]

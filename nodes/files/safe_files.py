@@ -17,7 +17,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -215,7 +215,8 @@ def _renamed_when_whole(path: Path, overwrite: bool) -> Iterator[Path]:
             temporary.touch()
             permissions = temporary.stat().st_mode
             yield temporary
-            temporary.chmod(permissions)  # safetensors makes files that only their owner may read
+            with suppress(OSError):  # on a drive that knows no permissions, or lets only its owner change them
+                temporary.chmod(permissions)  # safetensors makes files that only their owner may read
             if path.exists() and not overwrite:
                 raise FileExistsError(f"{path} exists already; choose another name or switch overwrite on.")
             replace(temporary, path)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...core_ops.weights.low_rank import extract_lora
@@ -82,12 +81,12 @@ def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
     return paths[0]
 
 
-def read_weights(model: Any, unet: Path | None, lora: Path | None) -> TrainedWeights:
-    """What `save` wrote, as far as it was asked for: of a U-Net those weights that the MODEL has not."""
+def read_weights(unet: Path | None, names: Iterable[str], lora: Path | None) -> TrainedWeights:
+    """What `save` wrote, as far as it was asked for. names: of a U-Net's weights, those that were trained."""
     changed = None
     if unet is not None:
-        tensors, own = safe_files.read_own(unet)[0], unet_weights(model)
-        changed = {name: tensors[name] for name in own if not torch.equal(tensors[name], own[name])}
+        tensors = safe_files.read_own(unet)[0]
+        changed = {name: tensors[name] for name in names}
     adapters = {} if lora is None else safe_files.read_own(lora)[0]
     text = {name: tensor for name, tensor in adapters.items() if name.startswith(TEXT_PREFIX)}
     rest = {name: tensor for name, tensor in adapters.items() if name not in text}

@@ -96,7 +96,7 @@ class FinetuneSettings(FinetuneWidgets):
         loaded = None if self.fused_backward else computed_dtype(model)
         return UNetPlan(
             dtype_for(self.precision, model.load_device, loaded),
-            trained=self._choice,
+            trained=self.weight_choice,
             recomputed_levels=self.checkpointing_levels if self.gradient_checkpointing else None,
             offload=self.offload,
             device=device,
@@ -108,11 +108,11 @@ class FinetuneSettings(FinetuneWidgets):
         if not self.train_text_encoder:
             return None
         if self.form in (LORA, DORA):
-            return self._choice
-        return replace(self._choice, form=LORA, alpha=float(self.rank), dropout=0.0)
+            return self.weight_choice
+        return replace(self.weight_choice, form=LORA, alpha=float(self.rank), dropout=0.0)
 
     @property
-    def _choice(self) -> WeightChoice:
+    def weight_choice(self) -> WeightChoice:
         return WeightChoice(
             self.scope,
             self.form,
@@ -127,4 +127,4 @@ class FinetuneSettings(FinetuneWidgets):
     @property
     def rank_schedule(self) -> RankSchedule | None:
         """Of a T-LoRA."""
-        return self._choice.schedule if self.form == T_LORA else None
+        return self.weight_choice.schedule if self.form == T_LORA else None

@@ -18,6 +18,7 @@ from ...core_ops.training.training_data import TrainingLatents
 from ...core_ops.training.training_loop import TrainingLoop
 from ..concept import Concept, LoraModel
 from ..files import concept_files, unet_files
+from ..host.models.denoiser import unet_of
 from ..host.models.host_models import HostModels, TrainingModels
 from ..host.models.latents import encode_pictures, validate_decoder
 from ..host.models.lora_loading import start_adapters
@@ -104,7 +105,8 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
 def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     """As its training left it."""
     files, concepts = checked.files, checked.concepts.concepts
-    weights, path = read_weights(host.model, files.unet, files.lora), files.written[0]
+    names = checked.settings.weight_choice.names(unet_of(host.model))
+    weights, path = read_weights(files.unet, names, files.lora), files.written[0]
     if files.embeddings:
         names = encoder_names(host.clip)
         concepts = [

@@ -93,6 +93,14 @@ def test_a_photo_that_changes_makes_another_job(tmp_path):
     assert Job("dog", 2, {}, workflow, before).digest != Job("dog", 2, {}, workflow, after).digest
 
 
+def test_how_often_a_state_is_kept_and_a_nodes_title_make_no_other_job():
+    def digest(every: int, title: str, seed: int = 1) -> str:
+        inputs = {"save_every": every, "seed": seed}
+        return Job("dog", 2, {}, {"1": {"class_type": "Train", "inputs": inputs, "_meta": {"title": title}}}, {}).digest
+
+    assert digest(50, "A word") == digest(500, "Another") != digest(50, "A word", seed=2)
+
+
 def test_a_result_of_other_inputs_is_a_fault_of_its_row(tmp_path):
     out, job = OutFolder(tmp_path), Job("dog", 7, {}, {"1": {}}, {})
     out.finish("dog", out.claim("dog", "other"), {"job": "dog", "digest": "other"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from families import concepts, embedding, finetuning, probing, scoring
@@ -72,20 +70,6 @@ def test_contexts_are_as_alike_as_on_the_cpu(models):
     with torch.inference_mode():
         _, table, *_ = ContextSimilarity.execute(models[1], None, prompt="a {} in the desert", words="dog\ncat").args
     assert "dog" in table and "nan" not in table
-
-
-def on_card(pictures: list[torch.Tensor]) -> list[torch.Tensor]:
-    return [picture.cuda() for picture in pictures]
-
-
-def test_pictures_on_the_card_are_scored_as_those_in_main_memory(vision_models):
-    cards: list[dict[str, Any]] = []
-    for moved in (list, on_card):
-        masks = {name: moved(values) for name, values in scoring.MASKS.items()}
-        with without_drawing():
-            outputs = scoring.execute(vision_models, moved(scoring.REFERENCES), moved(scoring.GENERATED), **masks)
-        cards.append(scoring.overall(outputs))
-    assert cards[0] == pytest.approx(cards[1], abs=1e-4)
 
 
 def test_dinov2_scores(vision_models):

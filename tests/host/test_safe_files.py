@@ -42,6 +42,17 @@ def test_an_existing_file_stays_unless_it_may_be_overwritten(files, tmp_path):
     assert path.read_bytes() != before
 
 
+def test_a_drive_that_changes_no_permissions_takes_files(files, tmp_path, monkeypatch):
+    """As a share that is mounted for all, where only its owner may."""
+
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", refused)
+    files.write(tmp_path / "x.safetensors", TENSORS, {}, overwrite=False)
+    assert files.read(tmp_path / "x.safetensors")[0].keys() == TENSORS.keys()
+
+
 @pytest.mark.parametrize("step", ["save_file", "_flush", "same_tensors"])
 def test_a_failure_on_the_way_leaves_nothing_half_written(files, tmp_path, monkeypatch, step):
     def fails(*_):

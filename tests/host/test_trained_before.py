@@ -275,6 +275,17 @@ def test_a_finished_finetune_is_loaded(sd1, steps, said, form):
     assert any("trained before with the same pictures and settings; loaded." in line for line in said)
 
 
+def test_a_loaded_model_is_the_same_one_to_what_is_trained_on_it(sd1, steps):
+    """Also where the training left some weights as they were."""
+    from core_personalization.nodes.host.models.host_models import HostModels
+
+    given = {"form": "full weights", "save": "whole U-Net and LoRA", "learning_rate": 1e-9}
+    first, again = (finetune(sd1, "unmoved", **given) for _ in range(2))
+    assert steps == [1, 2]
+    digests = [HostModels(each[0], *sd1[1:]).digests() for each in (first, again)]
+    assert digests[0] == digests[1]
+
+
 def test_the_model_of_an_extracted_lora_is_the_same_when_loaded(sd1, steps):
     first, again = (finetune(sd1, "extracted", save="LoRA", scope="cross-attention layers") for _ in range(2))
     assert steps == [1, 2]

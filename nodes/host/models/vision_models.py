@@ -109,6 +109,7 @@ class VisionEncoder:
     def load(self) -> Any:
         """The network on the compute device, where the host may have taken it away since the last call."""
         comfy.model_management.load_models_gpu([self._patcher], force_full_load=True)
+        self._network.to(self._patcher.load_device)  # which it has not gone to under --novram
         return self._network.model
 
     def _picture_features(self, model: Any, pixels: Tensor) -> Tensor:
