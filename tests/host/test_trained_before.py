@@ -279,7 +279,7 @@ def test_a_loaded_model_is_the_same_one_to_what_is_trained_on_it(sd1, steps):
     """Also where the training left some weights as they were."""
     from core_personalization.nodes.host.models.host_models import HostModels
 
-    given = {"form": "full weights", "save": "whole U-Net and LoRA", "learning_rate": 1e-9}
+    given = {"form": "full weights", "scope": "whole U-Net", "save": "whole U-Net", "learning_rate": 1e-9}
     first, again = (finetune(sd1, "unmoved", **given) for _ in range(2))
     assert steps == [1, 2]
     digests = [HostModels(each[0], *sd1[1:]).digests() for each in (first, again)]
