@@ -21,16 +21,8 @@ from ..prompt_concepts import PromptConcepts
 from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import (
-    Beginning,
-    Kept,
-    MadeOf,
-    digest,
-    named_digest,
-    picture_digests,
-    repeats_digest,
-    together,
-)
+from ..training.kept_trainings import Beginning, Kept
+from ..training.made_of import MadeOf, digest, named_digest, picture_digests, repeats_digest, together
 from ..training.optimizers import validate_optimizer
 from ..training.training_inputs import advised_on, validate_training
 from .finetune_settings import FinetuneSettings

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures
-from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
-from ...core_ops.training.training_data import CaptionedPictures
+from ...core_ops.training.steady_loss import MOST_SAMPLES
 from ..files import concept_files, file_metadata, safe_files
 from ..files.concept_files import picture_beside, read_picture
-from ..host.models.host_models import HostModels, same_model
 from .concept_preview import references
 from .loss_chart import loss_chart
+from .made_of import MadeOf
 
 if TYPE_CHECKING:
     from .session import Session
@@ -36,111 +33,6 @@ GOES_ON_WITH = {
     "gradient_accumulation", "max_gradient_norm",
 }  # fmt: skip
 """Settings that a training that goes on may have other values of from there on."""
-DECIDED_BY = {
-    "pictures": {"resolution", "fit", "use_masks"},
-    "class images": {"resolution", "fit"},
-    "captions": {"method", "caption_template", "class_caption", "prompt_set", "own_prompts"},
-}
-"""What differs because a setting does, which is said already."""
-LONGEST_SHOWN = 40
-
-
-def digest(*parts: str | Tensor | None) -> str:
-    """SHA-256 in hex of texts and tensors."""
-    found = hashlib.sha256()
-    for part in parts:
-        if part is None or isinstance(part, str):
-            found.update(json.dumps(part).encode())
-        else:
-            found.update(part.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-@dataclass(frozen=True)
-class MadeOf:
-    """settings: of a training node, those that say what is learned. parts: digests of the rest that does, by name.
-    defaults: of settings, which a training had before there was an input for them.
-    """
-
-    settings: Mapping[str, Any]
-    parts: Mapping[str, str]
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def given(cls, host: HostModels, settings: Any, unread: Sequence[str], **parts: str) -> MadeOf:
-        """Of a node's settings and models. unread: settings that decide nothing. parts: digests, `_` for a space."""
-        deciding = [field for field in fields(settings) if field.name not in unread]
-        own = {field.name: getattr(settings, field.name) for field in deciding}
-        named = {name.replace("_", " "): value for name, value in parts.items()}
-        return cls(own, {**host.digests(), **named}, {field.name: field.default for field in deciding})
-
-    @classmethod
-    def read(cls, entries: Mapping[str, Any]) -> MadeOf | None:
-        """As a card or a state says it; None where that says nothing of the kind."""
-        settings, parts = entries.get("settings"), entries.get("made_of")
-        return cls(settings, parts) if isinstance(settings, dict) and isinstance(parts, dict) else None
-
-    def differences(self, now: MadeOf, free: set[str]) -> list[str]:
-        """What was other than it is now, in words. free: settings that are not looked at."""
-        found: list[str] = []
-        were = {name: self.settings.get(name, now.defaults.get(name)) for name in now.settings}
-        changed = {name for name in now.settings.keys() - free if were[name] != now.settings[name]}
-        for name in (name for name in now.settings if name in changed):
-            before, after = (json.dumps(of[name]).replace('"', "'") for of in (were, now.settings))
-            short = max(len(before), len(after)) <= LONGEST_SHOWN
-            found.append(f"{name} {before} (now {after})" if short else f"another {name}")
-        for part in {**now.parts, **self.parts}:
-            same = _same_part(self.parts.get(part, ""), now.parts.get(part, ""))
-            if not same and not DECIDED_BY.get(part, set()) & changed:
-                found.append(f"other {part}" if part.endswith("s") else f"another {part}")
-        return found
-
-
-def _same_part(before: str, now: str) -> bool:
-    """Of a model's fingerprint, or of one or two digests, the first of them as earlier versions of the pack had it."""
-    if len(now.split()) > 2:
-        return same_model(before, now)
-    one, other = before.split() or [""], now.split() or [""]
-    return one[-1] == other[-1] if len(one) == len(other) else one[0] == other[0]
-
-
-def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) -> tuple[str, str]:
-    """Of pictures with their masks, and of their captions and `more`; their order does not count, but for one held out.
-
-    Each is two digests: as earlier versions of the pack had it, and without the order.
-    """
-    pixels, masks = captioned.pictures.pixels, captioned.pictures.masks
-    each = [digest(pixels[i], None if masks is None else masks[i]) for i, _ in enumerate(captioned.templates)]
-    pairs = list(zip(each, captioned.templates, strict=True))
-    pairs = [*sorted(pairs[:-1]), pairs[-1]] if held_out else sorted(pairs)
-    of_pictures, of_captions = (digest(*texts) for texts in zip(*pairs, strict=True))
-    of_captions = digest(of_captions, *more)
-    return (
-        f"{digest(*pixels, *(masks or [None]))} {of_pictures}",
-        f"{digest(*captioned.templates, *more)} {of_captions}",
-    )
-
-
-def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
-    """As a part of `MadeOf`: which picture is drawn how often, in whatever order; none where all are drawn alike."""
-    pairs = zip(captioned.pictures.pixels, captioned.repeats, strict=False)
-    texts = sorted(f"{digest(pixels)} {count}" for pixels, count in pairs)
-    return {"repeats": digest(*texts)} if texts else {}
-
-
-def named_digest(rows: Iterable[TokenRow]) -> dict[str, str]:
-    """As a part of `MadeOf`: the embeddings that captions name; none where they name none."""
-    tokens = (token for row in rows for tokens in row.tokens.values() for token in tokens)
-    vectors = {digest(token) for token in tokens if isinstance(token, Tensor)}
-    return {"named_embeddings": digest(*sorted(vectors))} if vectors else {}
-
-
-def together(concepts: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Parts of `MadeOf` of each of a training's concepts as those of the training; of one alone they are its own."""
-    if len(concepts) == 1:
-        return dict(concepts[0])
-    names = dict.fromkeys(name for each in concepts for name in each)
-    return {name: digest(*(each.get(name, "").split(" ")[-1] for each in concepts)) for name in names}
 
 
 @dataclass(frozen=True)
@@ -161,6 +53,11 @@ class Beginning:
         session.resume(self.state)
         if self.state is not None:
             self.state.clear()
+
+    @property
+    def steady_samples(self) -> int | None:
+        """Of the steady loss that the training began with, if it goes on."""
+        return self.state and self.state.get("steady_samples")
 
     @property
     def said(self) -> str | None:
@@ -189,6 +86,8 @@ class Kept:
         found = [file for file in map(safe_files.taken, self.files) if file is not None]
         if found and not settings.overwrite:
             self._validate_finished(found, now)
+            if settings.clear_steps or not settings.save_every:
+                self._remove_leftover(now)
             return Beginning(finished=True)
         if settings.start == ANEW:
             return Beginning(replaces=bool(found))
@@ -213,6 +112,16 @@ class Kept:
             if differences := card.differences(now, FREE_TO_CHANGE - {"steps"}):
                 raise ValueError(f"{exists}, trained with {_listed(differences)}; {remedy}")
 
+    def _remove_leftover(self, now: MadeOf) -> None:
+        """The state of this training, which stopped after its files were written, such as in the last preview."""
+        try:
+            state = concept_files.load_state(self.state_name, tensors=False) or {}
+            left = state.get("unsaved") and not self._read(state).differences(now, FREE_TO_CHANGE - {"steps"})
+        except ValueError:  # of something else
+            return
+        if left and state["loop"]["step"] == now.settings["steps"] and not state.get("went_on"):
+            concept_files.remove_state(self.state_name)
+
     def _state(self, settings: Any, now: MadeOf, replaceable: bool) -> dict[str, Any] | None:
         """replaceable: the files of a finished training are there, and may be replaced."""
         state = concept_files.load_state(self.state_name, tensors=False)
@@ -221,7 +130,7 @@ class Kept:
         before, done = self._read(state), state["loop"]["step"]
         differences = before.differences(now, FREE_TO_CHANGE)
         decisive = before.differences(now, FREE_TO_CHANGE | GOES_ON_WITH)
-        finished = done >= before.settings.get("steps", done)
+        finished = done >= before.settings.get("steps", done) and not state.get("unsaved")
         if replaceable and finished and (differences or done >= settings.steps):
             return None
         kept = f"start: a training under {quoted(self.name)} stopped after step {done} and was kept"
@@ -249,6 +158,8 @@ class Kept:
             or type(loop.get("step")) is not int
             or loop["step"] < 0
             or type(before.settings.get("steps", 0)) is not int
+            or type(state.get("steady_samples", MOST_SAMPLES)) is not int
+            or not 0 < state.get("steady_samples", MOST_SAMPLES) <= MOST_SAMPLES
             or not (isinstance(went_on, list) and all(isinstance(text, str) for text in went_on))
             or not all(isinstance(curve, list) and all(type(v) in (int, float) for v in curve) for curve in curves)
         ):

@@ -42,6 +42,14 @@ def test_a_training_goes_on_with_another_rate_batch_and_preview_and_its_card_say
     assert card_of("other-rate")["steps_done"] == 3
 
 
+def test_the_steady_loss_goes_on_with_the_same_noised_pictures(sd1):
+    """At a rate at which nothing is learned; of 4000 steps they are more than of 3."""
+    given = {"learning_rate": 1e-7, "rescale_to": 0.0}
+    stopped(sd1, "same-samples", **given, steps=4000)
+    losses = execute(sd1, concept_name="same-samples", **{**GIVEN, **given, "batch_size": 2})[2]["steady_loss"]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-4) and len(losses) > 1
+
+
 def test_another_seed_is_another_training(sd1):
     stopped(sd1, "other-seed")
     with pytest.raises(

@@ -67,7 +67,7 @@ class _ExactRotation:
     models loaded by parts); that fails, and it logs a line. It also multiplies by the strength twice.
     """
 
-    def calculate_weight(  # noqa: PLR0913 - core's signature
+    def calculate_weight(
         self, weight: Tensor, key: str, strength: float, strength_model: float, offset: Any, function: Any, *_: Any
     ) -> Tensor:
         """Into `weight`, which may be a view of what core gives on."""
