@@ -28,8 +28,7 @@ from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.session import Session, SessionCallbacks, SessionPlan
-from ..training.shared_settings import loop_config
-from ..training.steady_curve import steady_loss
+from ..training.shared_settings import loop_config, steady_loss
 from .embedding_inputs import CheckedInputs
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (

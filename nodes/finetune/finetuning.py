@@ -30,8 +30,7 @@ from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_own_rates
 from ..training.session import Session, SessionCallbacks, SessionPlan
-from ..training.shared_settings import loop_config
-from ..training.steady_curve import steady_loss
+from ..training.shared_settings import loop_config, steady_loss
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import TrainedWeights, patched_clip, patched_model, read_weights
 from .learned_weights import LearnedWeights, phrases

@@ -23,10 +23,10 @@ from ..host.run_control import RunProgress, duration, image_of, jpeg, show_text
 from ..labels import SYMBOLS
 from .advice import advised, on_first_loss
 from .concept_preview import references
+from .kept_trainings import MadeOf
 from .loss_chart import STEADY, loss_chart, over_chart, thinned
-from .made_of import MadeOf
 from .memory_plan import PlannedMemory
-from .steady_curve import steady_plan
+from .shared_settings import steady_plan
 
 logger = logging.getLogger(__name__)
 STEPS_TO_PEAK = 2
