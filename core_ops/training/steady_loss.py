@@ -50,7 +50,8 @@ class SteadyPlan:
 class SteadyLoss:
     """Call it for L_diffusion as it is now: pictures in turn, t evenly over the schedule, ε of a generator of its own.
 
-    loss_of: L_diffusion of a batch. at_once: samples that go through the denoiser together.
+    loss_of: L_diffusion of a batch. samples: as many; another number measures others. at_once: that go through the
+    denoiser together.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class SteadyLoss:
         samples: int,
         at_once: int = 1,
     ) -> None:
-        self._loss_of, self._samples = loss_of, samples
+        self._loss_of, self.samples = loss_of, samples
         random = torch.Generator().manual_seed(0)
         chosen = torch.linspace(0, len(data.latents) - 1, samples).round().long()
         t = ((torch.arange(samples) + 0.5) * schedule.timesteps / samples).long()
@@ -75,4 +76,4 @@ class SteadyLoss:
     @torch.no_grad()
     def __call__(self) -> float:
         losses = [self._loss_of(batch) * batch.samples for batch in self._batches]
-        return float(torch.stack(losses).sum()) / self._samples
+        return float(torch.stack(losses).sum()) / self.samples

@@ -83,6 +83,14 @@ class TrainableWeights:
         """Whether the trained weights stand in place of the old ones; else the adapters say it all."""
         return all(isinstance(adapter, SingularValueShifts) for adapter in self.adapters.values())
 
+    @property
+    def beside(self) -> list[Tensor]:
+        """Frozen tensors that are no part of the module: of adapters that work on a layer's output."""
+        within = set(self.module.modules())
+        apart = [adapter for adapter in self.adapters.values() if adapter not in within]
+        frozen = [value for adapter in apart for value in adapter.parameters() if not value.requires_grad]
+        return [*frozen, *(value for adapter in apart for value in adapter.buffers())]
+
     def values(self) -> Iterator[tuple[str, Tensor]]:
         """Names and trained weights as they are now, in fp32; those under an adapter with it applied, made one at a
         time."""

@@ -20,8 +20,17 @@ from ..host.models.text_encoder import validate_clip
 from ..host.prompts.prompt_rows import PromptRows, naming, validate_category, validate_words
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, named_digest, picture_digests, repeats_digest
-from ..training.training_inputs import advised_on, captioned_pictures, part_held_out, told_of, validate_training
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest
+from ..training.training_inputs import (
+    advised_on,
+    captioned_pictures,
+    named_digest,
+    part_held_out,
+    picture_digests,
+    repeats_digest,
+    told_of,
+    validate_training,
+)
 from .embedding_settings import EmbeddingSettings
 
 

@@ -27,8 +27,8 @@ from ..training.advice import advised, on_shares
 from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
-from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
-from ..training.shared_settings import loop_config
+from ..training.session import Session, SessionCallbacks, SessionPlan
+from ..training.shared_settings import loop_config, steady_loss
 from .embedding_inputs import CheckedInputs
 
 LESS_MEMORY: tuple[dict[str, Any], ...] = (
@@ -118,7 +118,7 @@ def ready_to_train(host: HostModels, checked: CheckedInputs, node_id: str | None
         callbacks = SessionCallbacks(
             lambda: preview.draw(embedding, len(latents.latents[0])),
             learned.keep,
-            steady=steady_loss(loop, measured or latents, settings),
+            steady=steady_loss(loop, measured or latents, settings, samples=checked.beginning.steady_samples),
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         checked.beginning.resume(session)

@@ -11,28 +11,20 @@ from ...core_ops.terms import Alignment
 from ...core_ops.training.training_data import CaptionedPictures
 from ...core_ops.weights.low_rank import LowRank
 from ..concept import Concept
-from ..files import concept_files, foreign_files, safe_files, unet_files
+from ..files import concept_files, file_metadata, foreign_files, safe_files, unet_files
 from ..host.models.denoiser import added_to, own_side, unet_of, validate_model
 from ..host.models.host_models import HostModels
 from ..host.models.lora_loading import unet_pairs
 from ..host.models.text_encoder import validate_clip
+from ..host.models.timestep_lora import RANK_ENTRY
 from ..host.models.unet_weights import file_forgets_sampling, rounds_weights
 from ..prompt_concepts import PromptConcepts
 from ..settings import NO_FILE
 from ..training import advice
 from ..training.concept_preview import PreviewPlan
-from ..training.kept_trainings import (
-    Beginning,
-    Kept,
-    MadeOf,
-    digest,
-    named_digest,
-    picture_digests,
-    repeats_digest,
-    together,
-)
+from ..training.kept_trainings import Beginning, Kept, MadeOf, digest, together
 from ..training.optimizers import validate_optimizer
-from ..training.training_inputs import advised_on, validate_training
+from ..training.training_inputs import advised_on, named_digest, picture_digests, repeats_digest, validate_training
 from .finetune_settings import FinetuneSettings
 from .trained_concepts import (
     GivenConcept,
@@ -206,11 +198,20 @@ def starting_lora(host: HostModels, settings: FinetuneSettings) -> tuple[Mapping
     """
     if settings.start_from == NO_FILE:
         return None, None
-    tensors, _ = foreign_files.read("start_from", unet_files.lora_path(settings.start_from))
+    tensors, header = foreign_files.read("start_from", unet_files.lora_path(settings.start_from))
+    card = file_metadata.card_in(header.metadata)
+    bundled = card.get("lora")
+    if RANK_ENTRY in card or (isinstance(bundled, dict) and RANK_ENTRY in bundled):
+        raise ValueError("start_from: it is a T-LoRA, whose ranks go with the noise; choose a LoRA.")
     pairs = unet_pairs(host.model, tensors, "start_from")
-    ranks = {pair.rank for pair in pairs.values()}
-    if ranks != {settings.rank}:
-        raise ValueError(f"rank: the LoRA in start_from has {', '.join(map(str, sorted(ranks)))}; set rank to that.")
+    ranks = sorted({pair.rank for pair in pairs.values()})
+    if len(ranks) > 1:
+        raise ValueError(
+            f"start_from: its layers have ranks {', '.join(map(str, ranks))}, and a training has one; choose another "
+            "file."
+        )
+    if ranks != [settings.rank]:
+        raise ValueError(f"rank: the LoRA in start_from has {ranks[0]}; set rank to that.")
     choice = settings.unet_plan(host.model).trained
     if choice and (others := pairs.keys() - set(choice.names(unet_of(host.model)))):
         raise ValueError(

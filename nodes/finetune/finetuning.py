@@ -30,8 +30,8 @@ from ..training.concept_preview import ConceptPreview, show_pictures
 from ..training.kept_trainings import FinishedTraining
 from ..training.memory_plan import CHECKPOINTING, PlannedMemory, rehearsed_latents, rehearsed_plan, without_state
 from ..training.optimizers import OPTIMIZERS, STATE_BYTES, with_own_rates
-from ..training.session import Session, SessionCallbacks, SessionPlan, steady_loss
-from ..training.shared_settings import loop_config
+from ..training.session import Session, SessionCallbacks, SessionPlan
+from ..training.shared_settings import loop_config, steady_loss
 from .finetune_inputs import STATE_SUFFIX, CheckedFinetune
 from .finetune_results import TrainedWeights, patched_clip, patched_model, read_weights
 from .learned_weights import LearnedWeights, phrases
@@ -167,7 +167,7 @@ def ready_to_finetune(host: HostModels, checked: CheckedFinetune, node_id: str |
         callbacks = SessionCallbacks(
             lambda: preview.draw(embedding, len(latents.latents[0])),
             learned.keep,
-            steady=steady_loss(loop, measured or latents, settings),
+            steady=steady_loss(loop, measured or latents, settings, samples=checked.beginning.steady_samples),
         )
         session = Session(plan, loop, callbacks=callbacks, memory=memory, node_id=node_id)
         checked.beginning.resume(session)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
+from ..files import safe_files, unet_files
 from ..host.models.host_models import HostModels
 from ..host.run_control import blocked_output, node_id_of, releasing_memory, show_text
 from ..prompt_concepts import SOCKETS
-from ..settings import RefusingNode, schema_inputs, validated
+from ..settings import NO_FILE, RefusingNode, schema_inputs, validated
 from ..training.loss_chart import over_chart
 from ..training.training_inputs import (
     class_images_input,
@@ -88,6 +90,17 @@ class UNetIdentityFinetune(RefusingNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, name: Sequence[str | None], start_from: Sequence[str | None] = (NO_FILE,), **_: Any
+    ) -> tuple[int, ...] | None:
+        """Changes with the file to start from, so that the host does not reuse what an older one gave; not with one
+        that the node itself replaces. None: it comes by a link, or there is none."""
+        if start_from[0] in (None, NO_FILE):
+            return None
+        path = unet_files.lora_path(start_from[0])
+        return None if path == unet_files.new_file_path("loras", str(name[0])) else safe_files.mark_of(path)
 
     @classmethod
     def refuse(cls, settings: FinetuneSettings) -> None:

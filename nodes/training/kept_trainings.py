@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures
-from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
-from ...core_ops.training.training_data import CaptionedPictures
+from ...core_ops.training.steady_loss import MOST_SAMPLES
 from ..files import concept_files, file_metadata, safe_files
 from ..files.concept_files import picture_beside, read_picture
 from ..host.models.host_models import HostModels, same_model
@@ -36,6 +35,8 @@ GOES_ON_WITH = {
     "gradient_accumulation", "max_gradient_norm",
 }  # fmt: skip
 """Settings that a training that goes on may have other values of from there on."""
+
+
 DECIDED_BY = {
     "pictures": {"resolution", "fit", "use_masks"},
     "class images": {"resolution", "fit"},
@@ -104,37 +105,6 @@ def _same_part(before: str, now: str) -> bool:
     return one[-1] == other[-1] if len(one) == len(other) else one[0] == other[0]
 
 
-def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) -> tuple[str, str]:
-    """Of pictures with their masks, and of their captions and `more`; their order does not count, but for one held out.
-
-    Each is two digests: as earlier versions of the pack had it, and without the order.
-    """
-    pixels, masks = captioned.pictures.pixels, captioned.pictures.masks
-    each = [digest(pixels[i], None if masks is None else masks[i]) for i, _ in enumerate(captioned.templates)]
-    pairs = list(zip(each, captioned.templates, strict=True))
-    pairs = [*sorted(pairs[:-1]), pairs[-1]] if held_out else sorted(pairs)
-    of_pictures, of_captions = (digest(*texts) for texts in zip(*pairs, strict=True))
-    of_captions = digest(of_captions, *more)
-    return (
-        f"{digest(*pixels, *(masks or [None]))} {of_pictures}",
-        f"{digest(*captioned.templates, *more)} {of_captions}",
-    )
-
-
-def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
-    """As a part of `MadeOf`: which picture is drawn how often, in whatever order; none where all are drawn alike."""
-    pairs = zip(captioned.pictures.pixels, captioned.repeats, strict=False)
-    texts = sorted(f"{digest(pixels)} {count}" for pixels, count in pairs)
-    return {"repeats": digest(*texts)} if texts else {}
-
-
-def named_digest(rows: Iterable[TokenRow]) -> dict[str, str]:
-    """As a part of `MadeOf`: the embeddings that captions name; none where they name none."""
-    tokens = (token for row in rows for tokens in row.tokens.values() for token in tokens)
-    vectors = {digest(token) for token in tokens if isinstance(token, Tensor)}
-    return {"named_embeddings": digest(*sorted(vectors))} if vectors else {}
-
-
 def together(concepts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Parts of `MadeOf` of each of a training's concepts as those of the training; of one alone they are its own."""
     if len(concepts) == 1:
@@ -163,6 +133,11 @@ class Beginning:
             self.state.clear()
 
     @property
+    def steady_samples(self) -> int | None:
+        """Of the steady loss that the training began with, if it goes on."""
+        return self.state.get("steady_samples") if self.state else None
+
+    @property
     def said(self) -> str | None:
         """How a training begins that replaces files; None for one that replaces none."""
         if not self.replaces:
@@ -189,6 +164,8 @@ class Kept:
         found = [file for file in map(safe_files.taken, self.files) if file is not None]
         if found and not settings.overwrite:
             self._validate_finished(found, now)
+            if settings.clear_steps or not settings.save_every:
+                self._remove_leftover(now)
             return Beginning(finished=True)
         if settings.start == ANEW:
             return Beginning(replaces=bool(found))
@@ -213,6 +190,16 @@ class Kept:
             if differences := card.differences(now, FREE_TO_CHANGE - {"steps"}):
                 raise ValueError(f"{exists}, trained with {_listed(differences)}; {remedy}")
 
+    def _remove_leftover(self, now: MadeOf) -> None:
+        """The state of this training, which stopped after its files were written, such as in the last preview."""
+        try:
+            state = concept_files.load_state(self.state_name, tensors=False) or {}
+            left = state.get("unsaved") and not self._read(state).differences(now, FREE_TO_CHANGE - {"steps"})
+        except ValueError:  # of something else
+            return
+        if left and state["loop"]["step"] == now.settings["steps"] and not state.get("went_on"):
+            concept_files.remove_state(self.state_name)
+
     def _state(self, settings: Any, now: MadeOf, replaceable: bool) -> dict[str, Any] | None:
         """replaceable: the files of a finished training are there, and may be replaced."""
         state = concept_files.load_state(self.state_name, tensors=False)
@@ -221,7 +208,7 @@ class Kept:
         before, done = self._read(state), state["loop"]["step"]
         differences = before.differences(now, FREE_TO_CHANGE)
         decisive = before.differences(now, FREE_TO_CHANGE | GOES_ON_WITH)
-        finished = done >= before.settings.get("steps", done)
+        finished = done >= before.settings.get("steps", done) and not state.get("unsaved")
         if replaceable and finished and (differences or done >= settings.steps):
             return None
         kept = f"start: a training under {quoted(self.name)} stopped after step {done} and was kept"
@@ -249,6 +236,8 @@ class Kept:
             or type(loop.get("step")) is not int
             or loop["step"] < 0
             or type(before.settings.get("steps", 0)) is not int
+            or type(state.get("steady_samples", MOST_SAMPLES)) is not int
+            or not 0 < state.get("steady_samples", MOST_SAMPLES) <= MOST_SAMPLES
             or not (isinstance(went_on, list) and all(isinstance(text, str) for text in went_on))
             or not all(isinstance(curve, list) and all(type(v) in (int, float) for v in curve) for curve in curves)
         ):

@@ -69,7 +69,7 @@ def rehearsed_plan(
     every step.
     """
     trained = loop.recipe.parameters
-    own = [*latents.latents, *(latents.masks or ()), *trained]
+    own = [*latents.latents, *(latents.masks or ()), *trained, *models.denoiser.beside]
     copies = copied_bytes(models.denoiser.unet, models.denoiser.host_weights, device)
     text = copied_bytes(models.encoder.module, models.encoder.host_weights, device)
     average = AVERAGE_BYTES if loop.config.average_decay else 0

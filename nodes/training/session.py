@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures
-from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
-from ...core_ops.training.training_data import TrainingLatents
+from ...core_ops.training.steady_loss import SteadyLoss
 from ...core_ops.training.training_loop import StepReport, TrainingLoop
 from ..files import concept_files, safe_files
 from ..files.concept_files import picture_beside
@@ -26,6 +26,7 @@ from .concept_preview import references
 from .kept_trainings import MadeOf
 from .loss_chart import STEADY, loss_chart, over_chart, thinned
 from .memory_plan import PlannedMemory
+from .shared_settings import steady_plan
 
 logger = logging.getLogger(__name__)
 STEPS_TO_PEAK = 2
@@ -56,15 +57,6 @@ class SessionPlan:
         return self.settings.steps
 
 
-def steady_loss(loop: TrainingLoop, latents: TrainingLatents, settings: Any) -> SteadyLoss:
-    """Of a node's training, on these latents."""
-    recipe: Any = loop.recipe
-    samples = SteadyPlan.within(settings.steps, samples_per_step(settings)).samples
-    return SteadyLoss(
-        recipe.problem.denoiser.schedule, latents, recipe.diffusion_loss, samples, at_once=settings.batch_size
-    )
-
-
 @dataclass(frozen=True)
 class SessionCallbacks:
     """How a session shows, measures and keeps what was learned so far.
@@ -75,7 +67,7 @@ class SessionCallbacks:
 
     preview: Callable[[], Tensor]
     keep: Callable[[str, Mapping[str, Any]], str]
-    steady: Callable[[], float]
+    steady: SteadyLoss
 
 
 class Session:
@@ -99,7 +91,7 @@ class Session:
         self.went_on: list[str] = []
         self._callbacks, self._memory = callbacks, memory
         self._first_step = loop.step
-        self._steady_every = SteadyPlan.within(plan.steps, samples_per_step(plan.settings)).every
+        self._steady_every = steady_plan(plan.settings).every
         self._drawn: Tensor | None = None
 
     def resume(self, state: Mapping[str, Any] | None) -> None:
@@ -213,9 +205,14 @@ class Session:
             ]
         )
 
-    def save_state(self) -> str:
-        """Writes the state to go on from, in place of an earlier step's; returns what to tell the user about it."""
+    def save_state(self, unsaved: bool = False) -> str:
+        """Writes the state to go on from, in place of an earlier step's; returns what to tell the user about it.
+
+        unsaved: the files of what was learned may not be written, though all steps were made.
+        """
         state = {
+            "unsaved": unsaved,
+            "steady_samples": self._callbacks.steady.samples,
             "loop": self.loop.state_dict(),
             "losses": self.losses,
             "steady_steps": self.steady_steps,
@@ -270,7 +267,7 @@ class Session:
         if self.loop.step == self._first_step:
             return
         kept = []
-        for keep in (self._keep_step, self.save_state):
+        for keep in (self._keep_step, partial(self.save_state, True)):
             try:
                 kept.append(keep())
             except Exception:  # the error that stopped the training is the one to show
@@ -281,11 +278,6 @@ class Session:
         )
         logger.info(message)
         RunProgress(self.plan.steps, self.node_id).say(message)
-
-
-def samples_per_step(settings: Any) -> int:
-    """Noised pictures in a step of a training with these settings."""
-    return settings.batch_size * settings.gradient_accumulation
 
 
 def _write_picture(path: Path, picture: Tensor) -> None:

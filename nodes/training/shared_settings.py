@@ -7,7 +7,9 @@ from typing import Any
 
 from ...core_ops.pictures import Fit
 from ...core_ops.training.optimization import SCHEDULES, rate_factor
-from ...core_ops.training.training_loop import LoopConfig
+from ...core_ops.training.steady_loss import SteadyLoss, SteadyPlan
+from ...core_ops.training.training_data import TrainingLatents
+from ...core_ops.training.training_loop import LoopConfig, TrainingLoop
 from ..host.models.module_copy import PRECISIONS
 from ..settings import choice, integer, number, switch, text
 from .kept_trainings import ANEW, GO_ON
@@ -175,4 +177,22 @@ def loop_config(settings: Any, fp16: bool, **more: Any) -> LoopConfig:
         seed=settings.seed,
         fp16_scaling=fp16,
         **more,
+    )
+
+
+def steady_plan(settings: Any) -> SteadyPlan:
+    """Of a training with these settings from its first step on."""
+    return SteadyPlan.within(settings.steps, settings.batch_size * settings.gradient_accumulation)
+
+
+def steady_loss(loop: TrainingLoop, latents: TrainingLatents, settings: Any, samples: int | None) -> SteadyLoss:
+    """On these latents. samples: of the training that goes on, whose settings may have been others; None for one that
+    begins."""
+    recipe: Any = loop.recipe
+    return SteadyLoss(
+        recipe.problem.denoiser.schedule,
+        latents,
+        recipe.diffusion_loss,
+        samples or steady_plan(settings).samples,
+        at_once=settings.batch_size,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...core_ops.pictures import Pictures, validate_side
 from ...core_ops.prompts.prompt_templates import validate_template
+from ...core_ops.prompts.token_rows import TokenRow
 from ...core_ops.quoting import quoted
 from ...core_ops.training.training_data import CaptionedPictures
 from ..concept import Concept, PhotoFacts, PhotosIO
@@ -21,6 +22,7 @@ from ..host.prompts.prompt_rows import PromptRows, naming
 from ..settings import showing
 from . import advice
 from .concept_preview import preview_templates
+from .kept_trainings import digest
 
 BYTE_ORDER_MARK = "\ufeff"
 """Some editors begin a text file with it."""
@@ -201,3 +203,34 @@ def advised_on(settings: Any, host: HostModels, images: Sequence[Tensor], *more:
         advice.on_checkpoints(checkpoint_files(host.model, host.clip)),
         advice.on_few_steps(base_model_name(host.model)),
     )
+
+
+def picture_digests(captioned: CaptionedPictures, held_out: bool, *more: str) -> tuple[str, str]:
+    """Of pictures with their masks, and of their captions and `more`; their order does not count, but for one held out.
+
+    Each is two digests: as earlier versions of the pack had it, and without the order.
+    """
+    pixels, masks = captioned.pictures.pixels, captioned.pictures.masks
+    each = [digest(pixels[i], None if masks is None else masks[i]) for i, _ in enumerate(captioned.templates)]
+    pairs = list(zip(each, captioned.templates, strict=True))
+    pairs = [*sorted(pairs[:-1]), pairs[-1]] if held_out else sorted(pairs)
+    of_pictures, of_captions = (digest(*texts) for texts in zip(*pairs, strict=True))
+    of_captions = digest(of_captions, *more)
+    return (
+        f"{digest(*pixels, *(masks or [None]))} {of_pictures}",
+        f"{digest(*captioned.templates, *more)} {of_captions}",
+    )
+
+
+def repeats_digest(captioned: CaptionedPictures) -> dict[str, str]:
+    """As a part of `MadeOf`: which picture is drawn how often, in whatever order; none where all are drawn alike."""
+    pairs = zip(captioned.pictures.pixels, captioned.repeats, strict=False)
+    texts = sorted(f"{digest(pixels)} {count}" for pixels, count in pairs)
+    return {"repeats": digest(*texts)} if texts else {}
+
+
+def named_digest(rows: Iterable[TokenRow]) -> dict[str, str]:
+    """As a part of `MadeOf`: the embeddings that captions name; none where they name none."""
+    tokens = (token for row in rows for tokens in row.tokens.values() for token in tokens)
+    vectors = {digest(token) for token in tokens if isinstance(token, Tensor)}
+    return {"named_embeddings": digest(*sorted(vectors))} if vectors else {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from families import finetuning
-from families.concepts import load
+from families.concepts import load, make_lora
 from families.embedding import execute, pictures
 from families.stopping import cancel_after
 from safetensors.torch import save_file
@@ -40,6 +41,14 @@ def test_a_training_goes_on_with_another_rate_batch_and_preview_and_its_card_say
     (said,) = card_of("other-rate")["went_on"]
     assert said == "after step 1, made with batch_size 1 (now 2) and learning_rate 0.005 (now 0.0001)"
     assert card_of("other-rate")["steps_done"] == 3
+
+
+def test_the_steady_loss_goes_on_with_the_same_noised_pictures(sd1):
+    """At a rate at which nothing is learned; of 4000 steps they are more than of 3."""
+    given = {"learning_rate": 1e-7, "rescale_to": 0.0}
+    stopped(sd1, "same-samples", **given, steps=4000)
+    losses = execute(sd1, concept_name="same-samples", **{**GIVEN, **given, "batch_size": 2})[2]["steady_loss"]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-4) and len(losses) > 1
 
 
 def test_another_seed_is_another_training(sd1):
@@ -120,6 +129,65 @@ def test_a_lora_is_trained_further(sd1, a_lora, monkeypatch):
         finetuning.execute(sd1, name="lora-further-2", scope="keys and values of cross-attention", **given)
     with pytest.raises(ValueError, match="start_from: a LoRA is trained further as one; set form to 'LoRA'"):
         finetuning.execute(sd1, name="lora-further-2", **{**given, "form": "LoHa"})
+
+
+FURTHER = {"form": "LoRA", "steps": 1}
+
+
+def refused(sd1, lora: dict[str, torch.Tensor], message: str, metadata: dict[str, str] | None = None) -> None:
+    """As a file to start from, in the folder that core lists."""
+    import folder_paths
+    from core_personalization.nodes.files.unet_files import new_file_path
+
+    path = new_file_path("loras", "to-start-from")
+    path.parent.mkdir(exist_ok=True)
+    save_file(lora, path, metadata)
+    folder_paths.filename_list_cache.clear()
+    with pytest.raises(ValueError, match=message):
+        finetuning.execute(sd1, name="not-begun", start_from=path.name, **FURTHER)
+
+
+@pytest.mark.parametrize("bundled", [False, True], ids=["file", "bundle of Save Concept"])
+def test_a_t_lora_is_not_trained_further_as_a_plain_one(sd1, bundled):
+    schedule = {"timestep_rank": {"most": 2, "least": 1, "power": 1.0}}
+    entries = {"lora": schedule} if bundled else schedule
+    metadata = {f"core_personalization.{name}": json.dumps(entry) for name, entry in entries.items()}
+    refused(sd1, make_lora(sd1[0]), "^start_from: it is a T-LoRA, whose ranks go with the noise; ", metadata)
+
+
+def test_a_lora_of_several_ranks_is_refused_with_what_can_be_done(sd1):
+    lora = make_lora(sd1[0])
+    name = next(key for key in lora if key.endswith(".lora_down.weight")).removesuffix(".lora_down.weight")
+    for part, dim in (("down", 0), ("up", 1)):
+        matrix = lora[f"{name}.lora_{part}.weight"]
+        lora[f"{name}.lora_{part}.weight"] = torch.cat([matrix, matrix], dim)
+    refused(sd1, lora, r"^start_from: its layers have ranks \d+, \d+, and a training has one; choose another file")
+
+
+@pytest.mark.parametrize("difference", ["diff_b", "diff"])
+def test_a_lora_with_biases_and_norms_is_said_to_have_them(sd1, difference):
+    layer = {"diff_b": "attn2_to_out_0", "diff": "norm2"}[difference]
+    name = f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_{layer}"
+    lora = {**make_lora(sd1[0]), f"{name}.{difference}": torch.full((320,), 0.1)}
+    refused(sd1, lora, "^start_from: it also changes biases and norms")
+
+
+def test_a_file_to_start_from_that_was_replaced_is_read_again(sd1, a_lora):
+    from core_personalization.nodes.files.unet_files import new_file_path
+    from core_personalization.nodes.finetune.unet_identity_finetune import UNetIdentityFinetune
+
+    def mark(name: str = "lora-twice", start_from: str | None = "lora-once.safetensors"):
+        """A link's value is not there yet."""
+        return UNetIdentityFinetune.fingerprint_inputs(name=[name], start_from=(start_from,), steps=[1])
+
+    path, before, none = new_file_path("loras", "lora-once"), mark(), mark(start_from="none")
+    finetuning.execute(sd1, name="lora-twice", start_from=path.name, **FURTHER)
+    assert mark() == before, "its own work is no change"
+    own = mark(name="lora-once")
+    save_file(make_lora(sd1[0]), path)
+    assert mark() != before
+    assert mark(name="lora-once") == own, "nor is it where it replaces what it starts from"
+    assert mark(start_from="none") == mark(start_from=None) == none
 
 
 def test_a_state_is_not_kept_twice_while_its_training_goes_on():

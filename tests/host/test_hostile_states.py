@@ -37,6 +37,8 @@ CHANGED_PLAIN = {
     "another setting": lambda plain: {**plain, "settings": {**plain["settings"], "seed": "<b>" * 10**4}},
     "steps that are no number": lambda plain: {**plain, "settings": {"steps": "2"}},
     "no steps of the steady loss": lambda plain: {**plain, "steady_steps": None},
+    "steady samples that are no number": lambda plain: {**plain, "steady_samples": "4"},
+    "more steady samples than memory has room for": lambda plain: {**plain, "steady_samples": 10**9},
     "a step that is no number": lambda plain: {**plain, "loop": {**plain["loop"], "step": "2"}},
     "a step before the first": lambda plain: {**plain, "loop": {**plain["loop"], "step": -5}},
     "a step after the last": lambda plain: {**plain, "loop": {**plain["loop"], "step": 10**30}},

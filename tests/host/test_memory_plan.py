@@ -88,6 +88,23 @@ def test_finer_levels_alone_are_recomputed_when_asked(models):
     assert 0 < recomputed(1) < recomputed(2) == recomputed(0)
 
 
+def test_what_a_t_lora_keeps_beside_the_layers_is_planned(models):
+    """The ranks that it starts from, and, on the MODEL, its matrices."""
+    from core_personalization.nodes.finetune.finetune_results import collect, patched_model
+    from core_personalization.nodes.finetune.finetuning import planned as plan_of
+    from core_personalization.nodes.host.models.host_models import HostModels
+
+    host, run = HostModels(*models), finetune_run(models, form="T-LoRA", rank=16, scope="attention layers")
+    lora = finetune_run(models, form="LoRA", rank=16, scope="attention layers")
+    plans = [plan_of(host, each.checked) for each in (lora, run)]
+    kept = sum(part.nbytes for each in run.denoiser.trainable.adapters.values() for part in each.buffers())
+    assert plans[1].weights - plans[0].weights >= kept > 0
+    weights = collect(host, run.models)
+    on_it = HostModels(patched_model(models[0], weights, run.checked.settings.rank_schedule), *models[1:])
+    matrices = sum(tensor.nbytes for name, tensor in weights.lora.items() if name.endswith(".weight"))
+    assert plan_of(on_it, lora.checked).weights - plans[0].weights >= matrices
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["CoRe", "Textual Inversion", "AttnDreamBooth stage 1"])
 def test_train_embedding_takes_what_was_planned(models, method):

@@ -11,6 +11,7 @@ import torch
 from families.build import FAMILIES, state_dict
 from families.finetuning import execute, finetune_run, from_core, prediction
 from families.load import load_checkpoint, text_encoder_options
+from safetensors.torch import load_file
 
 LAYER = "model.diffusion_model.middle_block.1.transformer_blocks.0."
 QUANTISED = tuple(f"{LAYER}{name}" for name in ("attn1.to_q", "attn2.to_k", "attn2.to_v", "ff.net.2"))
@@ -43,8 +44,11 @@ def in_fp8() -> Loaded:
     return Loaded(stored, load_checkpoint(FAMILIES["sd1"], values))
 
 
-def quantised(kind: str) -> Loaded:
-    """As a file has it: bytes, a scale, and a note of the format beside each."""
+def quantised(kind: str, input_scales: bool = False) -> Loaded:
+    """As a file has it: bytes, a scale, and a note of the format beside each.
+
+    input_scales: also for the layers' inputs, as cards with arithmetic in eight bits use them.
+    """
     weights, values = state_dict("sd1"), state_dict("sd1")
     storage, highest = FORMATS[kind]
     for layer in QUANTISED:
@@ -54,6 +58,8 @@ def quantised(kind: str) -> Loaded:
         note = json.dumps({"format": NAMES[kind]}).encode()
         weights[f"{layer}.weight"], weights[f"{layer}.weight_scale"] = stored, scale
         weights[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(note), dtype=torch.uint8)
+        if input_scales:
+            weights[f"{layer}.input_scale"] = torch.tensor(0.01)
         values[f"{layer}.weight"] = stored.float() * scale
     return Loaded(load_checkpoint(FAMILIES["sd1"], weights), load_checkpoint(FAMILIES["sd1"], values))
 
@@ -74,6 +80,29 @@ def test_a_finetune_gives_what_it_gives_on_the_weights_values(loaded, form):
     expected = execute(loaded.values, **settings, name="values")[2]["loss"]
     assert losses == pytest.approx(expected, rel=1e-4)
     assert losses[0] != losses[1]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["inputs as they are", "inputs with scales"])
+def for_native_fp8(request) -> Loaded:
+    """As ComfyUI loads it on a card that multiplies in fp8."""
+    import comfy.model_management
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comfy.model_management, "SUPPORT_FP8_OPS", True)
+        return quantised("scaled fp8", input_scales=request.param)
+
+
+@pytest.mark.parametrize("form", ["LoKr", "full weights"])
+def test_on_a_card_with_fp8_inputs_of_trained_layers_are_not_rounded(for_native_fp8, form):
+    settings = {"form": form, "scope": "cross-attention layers", "learning_rate": 1e-2, "steps": 2}
+    losses = execute(for_native_fp8.stored, **settings, name="stored")[2]["loss"]
+    assert losses == pytest.approx(execute(for_native_fp8.values, **settings, name="values")[2]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_scales_of_inputs_are_not_trained(for_native_fp8, precision):
+    path = execute(for_native_fp8.stored, form="full weights", precision=precision, steps=1, name=precision)[5]
+    assert {name.rpartition(".")[2] for name in load_file(path)} == {"weight", "bias"}
 
 
 def test_frozen_matrices_take_a_byte_a_number(loaded):

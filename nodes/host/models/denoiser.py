@@ -165,6 +165,9 @@ class HostDenoiser:
             cast_frozen(unet, self.dtype, stays)
         self._ranks = [each.onto(unet, self.device) for each in added_to(model)]
         self._ranks += [self.trainable.ranks] if plan.trained else []
+        # Frozen tensors that are on the device too, and no part of the U-Net.
+        self.beside = [matrix for each in added_to(model) for matrix in each.matrices]
+        self.beside += self.trainable.beside if plan.trained else []
         self.unet: UNetModel = unet
         if plan.recomputed_levels is not None:
             self.checkpoint_blocks(plan.recomputed_levels)

@@ -1,7 +1,8 @@
 """A LoRA from anywhere onto a MODEL and a CLIP, by core's own function; what does not fit is refused beforehand.
 
 Core itself logs a line and goes on: a picture without the concept would be the only sign. Leans on the tables of names
-and on `load_lora` in `comfy.lora`, the same in all hosts since 0.28.0.
+and on `load_lora` in `comfy.lora`, and on the constructor and `calculate_weight` of `comfy.weight_adapter`, the same in
+all hosts since 0.28.0.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
+from comfy.weight_adapter.boft import BOFTAdapter
+from comfy.weight_adapter.oft import OFTAdapter
 from torch import Tensor
 
 from ....core_ops.weights.low_rank import LowRank
@@ -46,7 +49,50 @@ def apply_lora(
             f"file: its LoRA does not fit the shapes of this model ({_some(wrong or list(lora))}); "
             "load the base model that it was made for."
         )
-    return comfy.sd.load_lora_for_models(model, clip, lora=dict(lora), strength_model=strength, strength_clip=strength)
+    patched, patched_clip = comfy.sd.load_lora_for_models(model, clip, dict(lora), strength, strength)
+    rotate_exactly(patched, model)
+    rotate_exactly(patched_clip.patcher, clip.patcher)
+    return patched, patched_clip
+
+
+def rotate_exactly(clone: ModelPatcher, before: ModelPatcher) -> None:
+    """The clone's OFT and BOFT patches that it has beyond those of `before` are applied in fp32, and once."""
+    for key, entries in clone.patches.items():
+        old = len(before.patches.get(key, ()))
+        entries[old:] = [(strength, _exact(patch), *rest) for strength, patch, *rest in entries[old:]]
+
+
+class _ExactRotation:
+    """core's own inverts in fp32 and multiplies with a half where it patches a weight as it is needed (dynamic VRAM,
+    models loaded by parts); that fails, and it logs a line. It also multiplies by the strength twice.
+    """
+
+    def calculate_weight(
+        self, weight: Tensor, key: str, strength: float, strength_model: float, offset: Any, function: Any, *_: Any
+    ) -> Tensor:
+        """Into `weight`, which may be a view of what core gives on."""
+
+        def scaled(difference: Tensor) -> Tensor:
+            return function(strength * difference)
+
+        host: Any = super()
+        return weight.copy_(host.calculate_weight(weight.float(), key, 1.0, strength_model, offset, scaled))
+
+
+class _OFT(_ExactRotation, OFTAdapter):
+    pass
+
+
+class _BOFT(_ExactRotation, BOFTAdapter):
+    pass
+
+
+_EXACT: dict[type, Any] = {OFTAdapter: _OFT, BOFTAdapter: _BOFT}
+
+
+def _exact(patch: Any) -> Any:
+    exact = _EXACT.get(type(patch))
+    return exact(patch.loaded_keys, patch.weights) if exact else patch
 
 
 def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor], parameter: str) -> dict[str, LowRank]:
@@ -55,6 +101,11 @@ def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor], parameter: str) 
     patches = comfy.lora.load_lora(dict(lora), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
     weights, pairs = model.model.state_dict(), dict[str, LowRank]()
     for key, patch in patches.items():
+        if weights[key].ndim == 1:  # no matrices go on top of it
+            raise ValueError(
+                f"{parameter}: it also changes biases and norms ({key}), which a training of a LoRA does not; choose "
+                "another file, or put it on the model with Load LoRA."
+            )
         more = patch.weights[3:] if getattr(patch, "name", "") == "lora" else [patch]  # DoRA and the like
         if any(each is not None for each in more) or not _fits(patch, key, weights[key]):
             raise ValueError(f"{parameter}: what it has for {key} is no LoRA of this model; choose another file.")

@@ -63,6 +63,8 @@ def frozen_copy(weights: HostWeights, place: Place) -> nn.Module:
         for module in duplicate.modules():
             for name in _DYNAMIC_VRAM:
                 module.__dict__.pop(name, None)
+            if hasattr(module, "layout_type"):  # by which a quantised layer rounds its inputs, on cards with fp8
+                module.layout_type = None
     return duplicate.requires_grad_(False).eval()
 
 

@@ -48,6 +48,10 @@ class TimestepLora:
             sorted(self._matrices.items()),
         )
 
+    @property
+    def matrices(self) -> list[Tensor]:
+        return [matrix for pair in self._matrices.values() for matrix in pair]
+
     def to(self, place: Any) -> TimestepLora:
         """The host asks for a device, and for a number format, which is the layers' own."""
         if isinstance(place, torch.device):

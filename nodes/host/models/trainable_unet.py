@@ -18,6 +18,7 @@ from ....core_ops.weights.stored_weights import fetched
 from ....core_ops.weights.timestep_rank import OrthogonalLowRank, RankSchedule, TimestepRanks, scheduled_output
 from ....core_ops.weights.trainable_weights import SingularValueShifts, TrainableWeights, WeightForm, make_trainable
 from ....core_ops.weights.weight_decomposition import WeightDecomposed
+from .unet_layout import unet_parameters
 
 WHOLE, ATTENTION, CROSS_ATTENTION, KEYS_VALUES = (
     "whole U-Net",
@@ -98,7 +99,7 @@ class WeightChoice:
         """Names of the chosen parameters; adapters change matrices and convolution kernels only."""
         return [
             name
-            for name, weight in unet.named_parameters()
+            for name, weight in unet_parameters(unet).items()
             if any(mark in name for mark in _MARKS[self.scope]) and (self.form == FULL or weight.ndim > 1)
         ]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ....core_ops.weights.low_rank import LowRank
 from ....core_ops.weights.stored_weights import fetched, is_quantised
 from .denoiser import prediction_of
+from .lora_loading import rotate_exactly
 from .module_copy import HostWeights
 from .unet_layout import unet_parameters
 
@@ -47,6 +48,7 @@ def with_lora(model: ModelPatcher, lora: Mapping[str, Tensor]) -> ModelPatcher:
     """A clone with the LoRA on top of its patches, by the host's own loader."""
     clone, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
     assert clone is not None
+    rotate_exactly(clone, model)
     return clone
 
 

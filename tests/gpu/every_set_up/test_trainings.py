@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from families import dynamic_vram, finetuning
 from families.concepts import make_lora, sample
@@ -43,15 +44,24 @@ def test_an_embedding_trains(models):
     assert result["losses"].isfinite().all()
 
 
-@pytest.mark.parametrize("form", ["full weights", "LoRA"])
+def from_file(models: Models, form: str, path: str) -> Any:
+    """The MODEL of a training's file: OFT by Load Concept's function, for ComfyUI's own does nothing with parts."""
+    if form != "OFT":
+        return finetuning.from_core("unet" if form == "full weights" else "lora", models, path)
+    from core_personalization.nodes.host.models.lora_loading import apply_lora
+
+    with torch.inference_mode():
+        return apply_lora(models[0], models[1], safetensors.torch.load_file(path), 1.0)[0]
+
+
+@pytest.mark.parametrize("form", ["full weights", "LoRA", "DoRA", "LoHa", "LoKr", "OFT"])
 def test_a_trained_unet_draws_as_its_file_and_leaves_the_base(models, form):
     before = drawn(models)
     model, _, _, _, _, path, *_ = finetuning.execute(
         models, name="drawn", form=form, scope="cross-attention layers", learning_rate=1e-2, preview_every=1
     )
     trained = drawn((model, *models[1:]))
-    kind = "unet" if form == "full weights" else "lora"
-    written = drawn((finetuning.from_core(kind, models, path), *models[1:]))
+    written = drawn((from_file(models, form, path), *models[1:]))
     assert differ(trained, before) > 0.05
     assert differ(trained, written) < 0.01
     assert torch.equal(drawn(models), before)
