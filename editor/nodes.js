@@ -31,6 +31,16 @@ export function inputsOf(node) {
   return { ...required, ...optional };
 }
 
+// The widget that an input has its value from, and the widget's node: the node's own, or that of a node in "hosts", the
+// nodes of the subgraphs around it from the outermost inwards, where it stands for the input. None: a link gives it.
+export function widgetOf(node, name, hosts = []) {
+  const link = node.inputs?.find((slot) => slot.widget?.name === name)?.link;
+  if (link == null || !hosts.length) return [node.widgets?.find((widget) => widget.name === name), node];
+  const host = hosts.at(-1);
+  const outer = host.inputs.find((input) => input._subgraphSlot?.linkIds.includes(link));
+  return outer ? widgetOf(host, outer.name, hosts.slice(0, -1)) : [];
+}
+
 // Has a function run after a method of an object.
 export function after(object, method, then) {
   const called = object[method];
