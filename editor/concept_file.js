@@ -21,7 +21,7 @@ async function look(node) {
   const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
   if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
-  showText(node, error ?? text);
+  showText(node.id, error ?? text);
   if (picture) showPicture(node, picture);
 }
 

@@ -44,7 +44,7 @@ async function look(node) {
   const answer = await api.fetchApi(`/core_personalization/photos?${query}`);
   if (!answer.ok || queryOf(node) !== query || node.graph !== rootGraph()) return;
   const { text, picture, folders, error } = await answer.json();
-  showText(node, error ?? text);
+  showText(node.id, error ?? text);
   if (picture) showPicture(node, picture);
   if (folders) widgetOf(node, "folder").options.values = folders;
 }

@@ -73,9 +73,9 @@ export function isSaid(type, detail) {
   return type === "progress_text" && isOurs(path(String(detail.nodeId)).at(-1));
 }
 
-// On a node of the root graph: what goes by an id finds no other.
-export function showText(node, text) {
-  api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
+// id: from the whole graph inwards. It is of the workflow that is open, whatever runs.
+export function showText(id, text) {
+  api.dispatchCustomEvent("progress_text", { nodeId: String(id), text, ofOpenWorkflow: true });
 }
 
 // On a node of the root graph, as a data URI. Nodes drawn as HTML show what a run previews.
