@@ -22,7 +22,7 @@ async function look(node) {
   if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
   showText(node.id, error ?? text);
-  if (picture) showPicture(node, picture);
+  showPicture(node, picture);
 }
 
 function valueOf(node, name) {

@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js";
 export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 
 const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
+const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"; // Of one pixel.
 const GAP = 10;
 
 export function isOurs(node) {
@@ -78,13 +79,18 @@ export function showText(id, text) {
   api.dispatchCustomEvent("progress_text", { nodeId: String(id), text, ofOpenWorkflow: true });
 }
 
-// On a node of the root graph, as a data URI. Nodes drawn as HTML show what a run previews.
+// On a node of the root graph, as a data URI; without one, what it showed goes. Nodes drawn as HTML show what a run
+// previews, which nothing takes away again.
 export async function showPicture(node, source) {
+  if (!source) node.imgs = undefined;
+  node.setDirtyCanvas(true, true);
   if (LiteGraph.vueNodesMode) {
-    const blob = await (await fetch(source)).blob();
+    if (!source && !app.nodePreviewImages[node.id] && !app.nodeOutputs[node.id]) return;
+    const blob = await (await fetch(source ?? BLANK)).blob();
     api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
     return;
   }
+  if (!source) return;
   const image = new Image();
   image.onload = () => {
     const height = Math.max(node.size[1], heightWithPicture(node));
