@@ -2,6 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { addButton, path } from "./nodes.js";
+import { isElsewhere } from "./runs.js";
 
 const NODE = "CoReSelectiveCaption";
 const EDIT = ["Edit these captions", "编辑这些描述"];
@@ -13,7 +14,7 @@ app.registerExtension({
   setup() {
     api.addEventListener("executed", ({ detail }) => {
       const node = path(String(detail.display_node ?? detail.node)).at(-1);
-      if (node?.comfyClass !== NODE || !detail.output?.text) return;
+      if (node?.comfyClass !== NODE || !detail.output?.text || isElsewhere(detail.prompt_id)) return;
       made.set(node, detail.output.text.join("\n"));
       node.widgets.find(({ name }) => name === "edit_captions").disabled = false;
       node.setDirtyCanvas(true, true);

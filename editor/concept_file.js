@@ -21,8 +21,8 @@ async function look(node) {
   const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
   if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
   const { text, picture, error } = await answer.json();
-  showText(node, error ?? text);
-  if (picture) showPicture(node, picture);
+  showText(node.id, error ?? text);
+  showPicture(node, picture);
 }
 
 function valueOf(node, name) {

@@ -8,6 +8,10 @@ const ASKED = {
   en: { title: "Upload photos", message: "Name of their folder in ComfyUI's input folder" },
   zh: { title: "上传照片", message: "它们在 ComfyUI 的 input 文件夹中的文件夹名称" },
 };
+const NO_FOLDERS = {
+  en: "✖ Drop the photos themselves, not their folder.",
+  zh: "✖ 请拖入照片本身，而不是它们所在的文件夹。",
+};
 const ACCEPTED = "image/*,.heic,.heif,.avif,.txt,.caption";
 const MOMENT = 300; // In milliseconds: typing is over.
 
@@ -24,7 +28,9 @@ app.registerExtension({
     node.onDragOver = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
     node.onDragDrop = (event) => {
       const files = [...event.dataTransfer.files];
-      if (files.length) upload(node, files);
+      const folders = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry()?.isDirectory);
+      if (folders) showText(node.id, inLanguage(NO_FOLDERS));
+      else if (files.length) upload(node, files);
       return files.length > 0;
     };
     lookSoon(node);
@@ -44,8 +50,8 @@ async function look(node) {
   const answer = await api.fetchApi(`/core_personalization/photos?${query}`);
   if (!answer.ok || queryOf(node) !== query || node.graph !== rootGraph()) return;
   const { text, picture, folders, error } = await answer.json();
-  showText(node, error ?? text);
-  if (picture) showPicture(node, picture);
+  showText(node.id, error ?? text);
+  showPicture(node, picture);
   if (folders) widgetOf(node, "folder").options.values = folders;
 }
 
@@ -64,21 +70,26 @@ function choose(node) {
   input.click();
 }
 
+function inLanguage(texts) {
+  return texts[app.extensionManager.setting.get("Comfy.Locale")] ?? texts.en;
+}
+
 async function upload(node, files) {
   const folders = widgetOf(node, "folder").options.values ?? [];
   let free = "my-photos";
   for (let number = 2; folders.includes(free); number++) free = `my-photos-${number}`;
-  const asked = ASKED[app.extensionManager.setting.get("Comfy.Locale")] ?? ASKED.en;
-  const name = (await app.extensionManager.dialog.prompt({ ...asked, defaultValue: free }))?.trim();
+  const name = (await app.extensionManager.dialog.prompt({ ...inLanguage(ASKED), defaultValue: free }))?.trim();
   if (!name) return;
   for (const [number, file] of files.entries()) {
-    showText(node, `${number} / ${files.length} ↑`);
+    showText(node.id, `${number} / ${files.length} ↑`);
     const body = new FormData();
     body.append("image", file);
     body.append("subfolder", name);
-    const answer = await api.fetchApi("/upload/image", { method: "POST", body });
-    if (!answer.ok) {
-      showText(node, `✖ ${file.name}: ${answer.status} ${answer.statusText}`);
+    try {
+      const answer = await api.fetchApi("/upload/image", { method: "POST", body });
+      if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+    } catch (error) { // Also of a connection that is lost.
+      showText(node.id, `✖ ${file.name}: ${error.message}`);
       return;
     }
   }

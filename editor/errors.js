@@ -3,7 +3,8 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { translated } from "./messages.js";
-import { WIDGET, isOurs, path } from "./nodes.js";
+import { WIDGET, isOurs, path, showText } from "./nodes.js";
+import { isElsewhere } from "./runs.js";
 
 const MARK = "✖ ";
 const REFUSED = ["custom_validation_failed", "exception_during_validation", "exception_during_inner_validation"];
@@ -28,10 +29,11 @@ app.registerExtension({
     };
 
     api.addEventListener("execution_error", ({ detail }) => {
-      const node = path(String(detail.node_id)).at(-1);
-      if (!isOurs(node)) return;
-      const sentence = show(String(detail.node_id), detail.exception_message.trim());
-      told = { severity: "error", summary: node.title, detail: sentence };
+      const type = LiteGraph.registered_node_types[detail.node_type], said = detail.exception_message.trim();
+      if (!isOurs(type)) return;
+      const node = isElsewhere(detail.prompt_id) ? null : path(String(detail.node_id)).at(-1);
+      const sentence = node ? show(String(detail.node_id), said) : said;
+      told = { severity: "error", summary: (node ?? type).title, detail: sentence };
       app.extensionManager.toast.add(told);
     });
   },
@@ -43,7 +45,7 @@ let told = null;
 function show(nodeId, sentence) {
   const text = inWords(path(nodeId).at(-1), sentence);
   marked.add(nodeId);
-  api.dispatchCustomEvent("progress_text", { nodeId, text: MARK + text });
+  showText(nodeId, MARK + text);
   return text;
 }
 

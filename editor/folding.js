@@ -96,7 +96,8 @@ function keepFitting(node, inputs) {
 
 // Of its inputs' widgets; what a run shows below them comes and goes by itself.
 function heightOf(node, inputs) {
-  const visible = node.widgets.filter((widget) => widget.name in inputs && node.isWidgetVisible(widget));
+  const shown = (widget) => !(widget.hidden || (widget.advanced && !node.showAdvanced)); // Also of a collapsed node.
+  const visible = node.widgets.filter((widget) => widget.name in inputs && shown(widget));
   const heights = visible.map((widget) => widget.computeSize?.()[1] ?? widget.computeLayoutSize?.(node).minHeight);
   return heights.reduce((sum, height) => sum + (height ?? LiteGraph.NODE_WIDGET_HEIGHT) + GAP, 0);
 }

@@ -2,7 +2,7 @@
 // with {0}, {1} … where values stand. Values stay as they are; where one is a sentence of ours, or a list of such, it is
 // translated, too. What is known of none is left in English.
 import { app } from "../../scripts/app.js";
-import { isOurs, isSaid, path, rewriting } from "./nodes.js";
+import { isOurs, isSaid, rewriting } from "./nodes.js";
 
 const CATALOGUE = new URL("../personalization-locales/zh/messages.json", import.meta.url);
 const BLOCKED = "Execution Blocked: "; // Said by the node that has a blocked output of ours as its input.
@@ -32,7 +32,7 @@ function inLanguage(type, detail) {
   if (isSaid(type, detail)) return { ...detail, text: translate(detail.text) };
   if (type !== "execution_error") return detail;
   const message = detail.exception_message.trim(), blocked = message.startsWith(BLOCKED) ? BLOCKED : "";
-  if (!blocked && !isOurs(path(String(detail.node_id)).at(-1))) return detail;
+  if (!blocked && !isOurs(LiteGraph.registered_node_types[detail.node_type])) return detail;
   return { ...detail, exception_message: blocked + translate(message.slice(blocked.length)) };
 }
 

@@ -5,6 +5,7 @@ import { api } from "../../scripts/api.js";
 export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 
 const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
+const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"; // Of one pixel.
 const GAP = 10;
 
 export function isOurs(node) {
@@ -29,6 +30,16 @@ export function path(id) {
 export function inputsOf(node) {
   const { required, optional } = node.constructor.nodeData?.input ?? {};
   return { ...required, ...optional };
+}
+
+// The widget that an input has its value from, and the widget's node: the node's own, or that of a node in "hosts", the
+// nodes of the subgraphs around it from the outermost inwards, where it stands for the input. None: a link gives it.
+export function widgetOf(node, name, hosts = []) {
+  const link = node.inputs?.find((slot) => slot.widget?.name === name)?.link;
+  if (link == null || !hosts.length) return [node.widgets?.find((widget) => widget.name === name), node];
+  const host = hosts.at(-1);
+  const outer = host.inputs.find((input) => input._subgraphSlot?.linkIds.includes(link));
+  return outer ? widgetOf(host, outer.name, hosts.slice(0, -1)) : [];
 }
 
 // Has a function run after a method of an object.
@@ -63,18 +74,23 @@ export function isSaid(type, detail) {
   return type === "progress_text" && isOurs(path(String(detail.nodeId)).at(-1));
 }
 
-// On a node of the root graph: what goes by an id finds no other.
-export function showText(node, text) {
-  api.dispatchCustomEvent("progress_text", { nodeId: String(node.id), text });
+// id: from the whole graph inwards. It is of the workflow that is open, whatever runs.
+export function showText(id, text) {
+  api.dispatchCustomEvent("progress_text", { nodeId: String(id), text, ofOpenWorkflow: true });
 }
 
-// On a node of the root graph, as a data URI. Nodes drawn as HTML show what a run previews.
+// On a node of the root graph, as a data URI; without one, what it showed goes. Nodes drawn as HTML show what a run
+// previews, which nothing takes away again.
 export async function showPicture(node, source) {
+  if (!source) node.imgs = undefined;
+  node.setDirtyCanvas(true, true);
   if (LiteGraph.vueNodesMode) {
-    const blob = await (await fetch(source)).blob();
+    if (!source && !app.nodePreviewImages[node.id] && !app.nodeOutputs[node.id]) return;
+    const blob = await (await fetch(source ?? BLANK)).blob();
     api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
     return;
   }
+  if (!source) return;
   const image = new Image();
   image.onload = () => {
     const height = Math.max(node.size[1], heightWithPicture(node));

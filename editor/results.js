@@ -2,7 +2,8 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow } from "./nodes.js";
+import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow, showText } from "./nodes.js";
+import { isElsewhere, runOf } from "./runs.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
 
@@ -10,8 +11,12 @@ app.registerExtension({
   name: "CorePersonalization.Results",
 
   // Before messages.js, which so has each sentence as Python says it. Nodes drawn as HTML read text as Markdown, where
-  // two spaces end a line.
+  // two spaces end a line. Nothing is shown of an empty text.
   init() {
+    rewriting((type, detail) => {
+      const elsewhere = type === "progress_text" && !detail.ofOpenWorkflow && isElsewhere();
+      return elsewhere && runOf().nodes[detail.nodeId] ? { ...detail, text: "" } : detail;
+    });
     rewriting((type, detail) =>
       LiteGraph.vueNodesMode && isSaid(type, detail)
         ? { ...detail, text: detail.text.replace(/ *\n/g, "  \n") }
@@ -22,9 +27,10 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const nodeId = String(detail.display_node ?? detail.node);
       const text = detail.output?.text?.join("\n");
-      if (text && isOurs(path(nodeId).at(-1))) api.dispatchCustomEvent("progress_text", { nodeId, text });
+      if (text && isOurs(path(nodeId).at(-1)) && !isElsewhere(detail.prompt_id)) showText(nodeId, text);
     });
     api.addEventListener("progress_text", ({ detail }) => {
+      if (!detail.text) return;
       const nodes = path(String(detail.nodeId));
       // Of a node in a closed subgraph, the subgraph's own node shows the text.
       const shown = nodes.find((node) => node?.graph === app.canvas.graph);

@@ -23,7 +23,7 @@ from torch import Tensor
 from ...core_ops.quoting import quoted
 from . import safe_files
 from .picture_files import Unreadable, as_core_reads, read_picture
-from .picture_folders import PICTURE_SUFFIXES
+from .picture_folders import PICTURE_SUFFIXES, with_repeats
 
 INPUT, OUTPUT = "input", "output"
 CLOSE = 0.03
@@ -57,17 +57,18 @@ def places(root: str, name: str, pictures: Sequence[Tensor], overwrite: bool) ->
     """Where the captions of pictures [3, H, W] go in a folder within the host's input or output folder.
 
     A folder that has pictures must have these, and each caption goes beside its own, found by how it looks: an IMAGE
-    does not know its file. In a new or empty folder pictures are written as core's *Save Image-Text* does.
-    Captions that ComfyUI's run before has written are replaced. Raises ValueError for a folder elsewhere, for pictures
-    that are not in it, and for captions that would be lost.
+    does not know its file. Those of an input folder may lie in its folders of repeats. In a new or empty folder
+    pictures are written as core's *Save Image-Text* does. Captions that ComfyUI's run before has written are replaced.
+    Raises ValueError for a folder elsewhere, for pictures that are not in it, and for captions that would be lost.
     """
     target = folder(root, name)
-    inside = sorted(target.iterdir()) if target.is_dir() else ()
+    folders = (with_repeats(target) if root == INPUT else [target]) if target.is_dir() else ()
+    inside = [file for place in folders for file in sorted(place.iterdir())]
     files = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
     if files:
-        stems = Counter(file.stem.lower() for file in files)
+        stems = Counter((file.parent, file.stem.lower()) for file in files)
         found = [
-            CaptionPlace(file, new=False, shared=stems[file.stem.lower()] > 1)
+            CaptionPlace(file, new=False, shared=stems[file.parent, file.stem.lower()] > 1)
             for file in _files_of(pictures, files, name)
         ]
     else:

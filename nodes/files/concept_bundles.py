@@ -20,7 +20,7 @@ from ...core_ops.quoting import quoted
 from ...core_ops.space_time.reading import own_tensors
 from ...core_ops.space_time.space_time_embedding import PREFIX
 from . import file_metadata, foreign_files, safe_files
-from .concept_files import EMBEDDING_KEY
+from .concept_files import BUNDLE, EMBEDDING_KEY, SINGLE
 from .unet_files import new_file_path
 
 FOLDERS = ("loras", "embeddings")
@@ -28,8 +28,6 @@ PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 MOST_VECTORS = 75
 """What a prompt has room for."""
 
-_BUNDLE = "bundle_emb."
-_SINGLE = "string_to_param.*"
 _SDXL = {"clip_l", "clip_g"}
 
 
@@ -86,8 +84,8 @@ def save_concept(
     overwrite: bool,
 ) -> Path:
     """Writes the bundle where core's Load LoRA lists it. about: the card, and further metadata."""
-    keys = {_SINGLE: next(iter(embedding.values()))} if len(embedding) == 1 else embedding
-    tensors = {**lora, **space_time, **{f"{_BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
+    keys = {SINGLE: next(iter(embedding.values()))} if len(embedding) == 1 else embedding
+    tensors = {**lora, **space_time, **{f"{BUNDLE}{concept_name}.{key}": value.float() for key, value in keys.items()}}
     card, extra = about
     path = new_file_path("loras", name)
     metadata = file_metadata.metadata("lora", name=name, tensors=tensors, card=card) | dict(extra)
@@ -138,8 +136,8 @@ def _outline(path: Path, header: foreign_files.Header, chosen: str) -> ConceptOu
         return ConceptOutline(path.stem, {key: key for key in shapes}, False, header.metadata)
     embeddings: dict[str, dict[str, str]] = {}
     for name in filter(_bundled, shapes):
-        rest = name.removeprefix(_BUNDLE)  # NAME.KEY, where both may have dots in them
-        key = next((key for key in (_SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
+        rest = name.removeprefix(BUNDLE)  # NAME.KEY, where both may have dots in them
+        key = next((key for key in (SINGLE, EMBEDDING_KEY, *_SDXL) if rest.endswith(f".{key}")), None)
         if key is None:
             raise ValueError(
                 f"file: {path.name} has an embedding in an unknown form, {rest[:80]!r}; choose another file."
@@ -158,7 +156,7 @@ def _outline(path: Path, header: foreign_files.Header, chosen: str) -> ConceptOu
 
 
 def _bundled(name: str) -> bool:
-    return name.startswith(_BUNDLE)
+    return name.startswith(BUNDLE)
 
 
 def _is_embedding(shapes: Mapping[str, Sequence[int]]) -> bool:

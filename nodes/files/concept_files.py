@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...core_ops.conditioning import Embedding
 from ...core_ops.prompts.prompt_templates import reads_as_weight
-from ...core_ops.space_time.reading import read_space_time
+from ...core_ops.space_time.reading import own_tensors, read_space_time
 from ...core_ops.space_time.space_time_embedding import SpaceTimeEmbedding
 from . import file_metadata, safe_files
 
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "core_states"
 EMBEDDING_KEY = "emb_params"
+BUNDLE, SINGLE = "bundle_emb.", "string_to_param.*"
+_BUNDLED = re.compile(rf"{re.escape(BUNDLE)}(.+)\.({re.escape(SINGLE)}|clip_[lg])", re.DOTALL)
+"""Of what core reads in a bundle: its embedding's name, and the key."""
 
 
 def embedding_path(name: str) -> Path:
@@ -114,14 +117,9 @@ def place_embedding(
     Raises ValueError when the name is no plain file name, or belongs to another embedding in any embeddings folder.
     """
     safe_files.validate_name("embedding_name", name)
-    tensors = embedding_tensors(vectors, space_time)
     present = files_named(name)
     for path in present:
-        try:
-            same = path.suffix == ".safetensors" and _is_same(safe_files.read(path)[0], tensors)
-        except Exception:  # damaged, and so another
-            same = False
-        if not same:
+        if not holds(path, vectors, space_time):
             raise ValueError(
                 f"embedding_name: another embedding {name!r} is at {path}; it stays. "
                 "Give this one a name of its own in embedding_name."
@@ -129,13 +127,27 @@ def place_embedding(
     return present[0] if present else save_embedding(name, vectors, card, overwrite=False, space_time=space_time)
 
 
-def _is_same(found: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
-    """Whatever number format, and whatever name another program gave to the only one."""
+def holds(path: Path, vectors: Embedding, space_time: SpaceTimeEmbedding | None = None) -> bool:
+    """Whether a file's embedding is this one, whatever its number format and the name that another program gave it."""
+    try:
+        found = _of_bundle(safe_files.read(path)[0]) if path.suffix == ".safetensors" else {}
+    except Exception:  # damaged, and so another
+        return False
+    tensors = embedding_tensors(vectors, space_time)
     if len(found) == len(tensors) == 1:
         found = dict(zip(tensors, found.values(), strict=True))
     return found.keys() == tensors.keys() and all(
         torch.equal(found[key].float().reshape(-1), tensors[key].reshape(-1)) for key in tensors
     )
+
+
+def _of_bundle(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A bundle's embedding as in a file of its own; what is in any other file. Core reads several as one: no such."""
+    bundled = {match: tensor for name, tensor in tensors.items() if (match := _BUNDLED.fullmatch(name))}
+    if len({match[1] for match in bundled}) != 1:
+        return tensors
+    embedding = {EMBEDDING_KEY if match[2] == SINGLE else match[2]: tensor for match, tensor in bundled.items()}
+    return embedding | own_tensors(tensors)
 
 
 def state_path(name: str) -> Path:

@@ -24,12 +24,12 @@ Form = Literal["textual-inversion", "lora", "model"]
 def metadata(form: Form, name: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]) -> dict[str, str]:
     """sai_model_spec fields, what other tools show of a training (ss_*), and the card's entries in JSON.
 
-    card: at least architecture, base_model, resolution, phrase and steps_done.
+    card: at least architecture (perhaps "", unknown), base_model, resolution, phrase and steps_done.
     """
-    phrase = card["phrase"]
+    phrase, architecture = card["phrase"], card["architecture"] + ("" if form == "model" else f"/{form}")
     specification = {
         "modelspec.sai_model_spec": SPECIFICATION,
-        "modelspec.architecture": card["architecture"] + ("" if form == "model" else f"/{form}"),
+        **({"modelspec.architecture": architecture} if card["architecture"] else {}),
         "modelspec.implementation": "https://github.com/comfyanonymous/ComfyUI",
         "modelspec.title": name,
         "modelspec.resolution": f"{card['resolution']}x{card['resolution']}",

@@ -92,7 +92,7 @@ def listed(folder: Path) -> PhotoFolder:
     Raises ValueError, beginning with "folder", for more files than anybody trains on.
     """
     base, found, skipped = _base(), list[PhotoFile](), dict[str, str]()
-    for place in (folder, *_repeated_folders(folder)):
+    for place in with_repeats(folder):
         above = f"{place.name}/" if place != folder else ""
         repeats = _REPEATED.fullmatch(place.name)
         photos, without = _listed_alone(place, base)
@@ -133,10 +133,17 @@ def _listed_alone(folder: Path, base: Path) -> tuple[list[PhotoFile], dict[str, 
     return sorted(pictures, key=lambda photo: natural_order(photo.picture.name)), skipped
 
 
+def with_repeats(folder: Path) -> list[Path]:
+    """The folder, and those of repeats in it: where its pictures are."""
+    found = [place for place in _entries(folder) if _REPEATED.fullmatch(place.name) and place.is_dir()]
+    inside = [place for place in found if _set_aside(place, _base()) == "" and not _is_of_masks(place)]
+    return [folder, *sorted(inside, key=lambda place: natural_order(place.name))]
+
+
 def state_of(folder: Path) -> str:
     """Another one when a picture, mask or caption came, went or was written anew."""
     digest = hashlib.sha256()
-    folders = (folder, *_repeated_folders(folder))
+    folders = with_repeats(folder)
     for place in (*folders, *(masks for each in folders for masks in _mask_folders(each))):
         for file in sorted(_entries(place)):
             try:
@@ -186,12 +193,6 @@ def _masks_in_folders(folder: Path, base: Path) -> dict[str, Path]:
         for file in _entries(place)
         if _set_aside(file, base) is None
     }
-
-
-def _repeated_folders(folder: Path) -> list[Path]:
-    found = [place for place in _entries(folder) if _REPEATED.fullmatch(place.name) and place.is_dir()]
-    inside = [place for place in found if _set_aside(place, _base()) == "" and not _is_of_masks(place)]
-    return sorted(inside, key=lambda place: natural_order(place.name))
 
 
 def _mask_folders(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ def look(query: Mapping[str, str]) -> dict[str, Any]:
     path, called = concept_bundles.concept_file_path(query.get("file", "")), query.get("embedding_name", "").strip()
     outline = concept_bundles.outline_of(path, called)
     card = ConceptCard.read("file", outline.metadata)
-    kind, name = card.super_category, called or outline.embedding_name
+    kind, name = card.super_category, concept_bundles.name_in_prompts(called, outline.embedding_name)
     concept = Concept(name, kind, vectors={}, path=path, with_category=card.with_category)
     lines = [
         f"Trigger: {concept.phrase}",

@@ -130,13 +130,16 @@ def _card_of(concept: Concept, lora: Mapping[str, Tensor] | None) -> ConceptCard
         )
     if not concept.path.is_file():
         raise ValueError(f"concept: its embedding file {quoted(str(concept.path))} is gone; train or load it again.")
-    if not safe_files.same_tensors(concept.path, concept_files.embedding_tensors(concept.vectors, concept.space_time)):
+    if not concept_files.holds(concept.path, concept.vectors, concept.space_time):
         raise ValueError(
             f"concept: {concept.path} holds another embedding by now, so its card is of another training; "
             "train or load the concept again."
         )
-    card = ConceptCard.read("concept", safe_files.read(concept.path)[1])
+    card = ConceptCard.read("concept", safe_files.read_metadata(concept.path))
     training = dict(lora.card) if isinstance(lora, LoraModel) else {}
+    if not card.base_model_fingerprint:  # of another program: what is known is what the LoRA was trained on
+        known = ("architecture", "base_model", "base_model_fingerprint")
+        card = dataclasses.replace(card, **{name: training[name] for name in known if name in training})
     fingerprint = training.get("base_model_fingerprint", card.base_model_fingerprint)
     if not same_model(fingerprint, card.base_model_fingerprint):
         raise ValueError(

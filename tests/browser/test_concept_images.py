@@ -9,6 +9,8 @@ import pytest
 from photo_files import jpeg, photo, photo_folder
 
 NODE, CAPTIONS = 1, 2
+LOOK = "(id) => app.graph.getNodeById(id).widgets[0].callback()"
+WIDTHS = """[...document.querySelectorAll("[data-node-id='1'] img")].map((image) => image.naturalWidth)"""
 
 
 @pytest.fixture
@@ -34,6 +36,47 @@ def test_what_is_in_a_folder_is_seen_as_soon_as_it_is_chosen(editor, node):
     editor.set_value(node, "folder", "gone")
     editor.page.evaluate("(id) => app.graph.getNodeById(id).widgets[0].callback()", node)
     assert editor.wait_for_text(node, "there is no 'gone'")
+    assert editor.errors == []
+
+
+def test_the_picture_goes_with_the_folder_that_it_was_of(editor, node):
+    editor.set_value(node, "folder", "our-cats")
+    editor.page.evaluate(LOOK, node)
+    editor.wait_for_pictures(node, 1)
+    editor.set_value(node, "folder", "gone")
+    editor.page.evaluate(LOOK, node)
+    editor.wait_for_text(node, "there is no 'gone'")
+    editor.wait_for_pictures(node, 0)
+    editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        editor.page.locator("[data-node-id='1']").wait_for()
+        editor.set_value(node, "folder", "our-cats")
+        editor.page.evaluate(LOOK, node)
+        editor.page.wait_for_function(f"() => {WIDTHS}.some((width) => width > 50)")
+        editor.set_value(node, "folder", "gone")
+        editor.page.evaluate(LOOK, node)
+        editor.wait_for_text(node, "there is no 'gone'")
+        editor.page.wait_for_function(f"() => {WIDTHS}.every((width) => width <= 1)", timeout=5000)
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    assert editor.errors == []
+
+
+def test_a_folder_that_is_dropped_is_refused_and_a_lost_connection_told(editor, node):
+    drop = """([id, directory]) => app.graph.getNodeById(id).onDragDrop({dataTransfer: {
+        files: [new File(['x'], '1.jpg')], items: [{webkitGetAsEntry: () => ({isDirectory: directory})}]}})"""
+    editor.evaluate(drop, [node, True])
+    assert editor.wait_for_text(node, "not their folder", patience=5000).startswith("✖")
+    assert editor.page.get_by_role("dialog").count() == 0
+    editor.page.route("**/upload/image", lambda route: route.abort())
+    try:
+        editor.evaluate(drop, [node, False])
+        dialog = editor.page.get_by_role("dialog")
+        dialog.get_by_role("textbox").fill("uploaded")
+        dialog.get_by_role("button").last.click()
+        editor.wait_for_text(node, "^✖ 1.jpg: .*fetch", patience=5000)
+    finally:
+        editor.page.unroute("**/upload/image")
     assert editor.errors == []
 
 

@@ -29,6 +29,20 @@ def test_what_widgets_show_is_refused_in_the_overlay_and_on_the_node(graph, node
     assert graph.text(node).startswith(f"✖ {label}: {sentence}")
 
 
+def test_a_failure_in_another_workflow_names_no_node_of_this_one(graph):
+    prompt = graph.run()["prompt_id"]
+    graph.stop_all()
+    other = {"id": TRAIN, "type": "CoReConceptPrompt", "title": "Bystander", "pos": [100, 40]}
+    graph.load({"nodes": [other], "links": [], "version": 0.4}, "another")
+    failed = {"prompt_id": prompt, "node_id": str(TRAIN), "node_type": "CoReTrainEmbedding", "traceback": []}
+    failed |= {"exception_type": "ValueError", "exception_message": "concept_name: it is of that workflow\n"}
+    graph.evaluate("(failed) => app.api.dispatchCustomEvent('execution_error', failed)", failed)
+    shown = graph.page.locator(".p-toast-message:visible").filter(has_text="it is of that workflow")
+    shown.wait_for()
+    assert "CoRe Train Embedding" in shown.inner_text() and "Bystander" not in shown.inner_text()
+    assert graph.text(TRAIN) == ""
+
+
 def test_it_is_gone_with_the_next_run(graph):
     graph.set_value(TRAIN, "concept_name", "two words")
     graph.run()

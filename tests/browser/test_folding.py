@@ -140,16 +140,20 @@ def test_own_prompts_appear_with_their_choice_and_keep_their_text(editor):
     assert saved[str(NODE)]["inputs"]["own_prompts"] == "a {} asleep"
 
 
-def test_what_needs_a_connection_appears_with_it(editor):
-    new_node(editor, FINETUNE)
-    editor.evaluate("(id) => app.graph.getNodeById(id).toggleAdvanced()", NODE)
-    assert not {"class_caption", "prior_weight", "use_masks"} & set(drawn(editor))
+def connect_class_images(editor) -> None:
     editor.evaluate(
         "(id) => { const loader = LiteGraph.createNode('LoadImage'); app.graph.add(loader);"
         " const node = app.graph.getNodeById(id);"
         " loader.connect(0, node, node.findInputSlot('class_images')); app.canvas.draw(true, true); }",
         NODE,
     )
+
+
+def test_what_needs_a_connection_appears_with_it(editor):
+    new_node(editor, FINETUNE)
+    editor.evaluate("(id) => app.graph.getNodeById(id).toggleAdvanced()", NODE)
+    assert not {"class_caption", "prior_weight", "use_masks"} & set(drawn(editor))
+    connect_class_images(editor)
     assert {"class_caption", "prior_weight"} <= set(drawn(editor)) and "use_masks" not in drawn(editor)
 
 
@@ -192,6 +196,23 @@ def test_a_method_hides_and_shows_in_nodes_drawn_as_html(editor, as_html):
     names = editor.evaluate(_HTML_NAMES, NODE)
     assert "Practice prompts" not in names and "Steps" in names
     assert editor.values(NODE)["prompt_set"] == "animate"
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_a_node_that_is_collapsed_keeps_its_height(editor, connects):
+    new_node(editor, FINETUNE)
+    before = height(editor)
+    editor.evaluate("(id) => app.graph.getNodeById(id).collapse()", NODE)
+    editor.load(editor.evaluate("() => app.graph.serialize()"))
+    if connects:
+        connect_class_images(editor)
+    editor.evaluate("(id) => app.graph.getNodeById(id).collapse()", NODE)
+    if not connects:
+        connect_class_images(editor)
+    assert editor.evaluate("(id) => app.graph.getNodeById(id).flags.collapsed", NODE) is False
+    for _ in range(2):
+        editor.evaluate("(id) => app.graph.getNodeById(id).toggleAdvanced()", NODE)
+    assert before <= height(editor) < before + 100, "a few inputs more are shown"
 
 
 def test_a_choice_after_a_run_moves_nothing_but_its_own_inputs(editor):

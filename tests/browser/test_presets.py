@@ -9,6 +9,26 @@ GRAPHS = {
     "CoReTrainEmbedding": ("method", "AttnDreamBooth stage 1"),
 }
 NODE = 1
+ARROWS = """([id, name]) => {
+    const node = app.graph.getNodeById(id), widget = node.widgets.find((widget) => widget.name === name);
+    const {scale, offset} = app.canvas.ds, box = app.canvas.canvas.getBoundingClientRect();
+    const x = (inside) => box.left + (node.pos[0] + inside + offset[0]) * scale;
+    return [x(25), box.top + (node.pos[1] + widget.y + 10 + offset[1]) * scale, x(node.size[0] - 25)];
+}"""
+# The node inside as many subgraphs, each of which shows these inputs of it.
+SUBGRAPH = """([id, names, levels]) => {
+    let node = app.graph.getNodeById(id);
+    for (let level = 0; level < levels; level++) {
+        const {subgraph, node: host} = app.graph.convertToSubgraph(new Set([node]));
+        const inside = subgraph.nodes[0];
+        for (const name of names) {
+            const at = inside.inputs.findIndex((input) => input.name === name || input.widget?.name === name);
+            subgraph.addInput(name, String(inside.inputs[at].type)).connect(inside.inputs[at], inside);
+        }
+        node = host;
+    }
+    node.pos = [100, 40];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +122,55 @@ def test_renaming_the_input_fills_in_nothing(editor, node):
         [NODE, name],
     )
     assert editor.values(NODE)["steps"] == 7
+
+
+@pytest.mark.parametrize("side", [0, -1], ids=["first", "last"])
+def test_the_arrow_that_leads_no_further_fills_in_nothing(editor, node, side):
+    name, _, table = node
+    editor.choose(NODE, name, list(table)[side])
+    editor.set_value(NODE, "steps", 7)
+    left, y, right = editor.evaluate(ARROWS, [NODE, name])
+    editor.page.mouse.click(left if side == 0 else right, y)
+    editor.page.wait_for_timeout(300)
+    assert editor.values(NODE)["steps"] == 7
+    editor.page.mouse.click(right if side == 0 else left, y)
+    editor.page.wait_for_timeout(300)
+    assert filled(editor, table) == table[list(table)[1 if side == 0 else -2]]
+
+
+@pytest.mark.parametrize("as_html", [False, True], ids=["classic", "html"])
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_subgraphs_node_fills_in_what_is_inside(editor, node, as_html, levels):
+    """Of the inputs that it shows itself, its own values."""
+    name, option, table = node
+    editor.evaluate(SUBGRAPH, [NODE, [name, "steps"], levels])
+    host = editor.evaluate("() => app.graph.nodes[0].id")
+    editor.load(editor.evaluate("() => app.graph.serialize()"))
+    editor.evaluate("() => { app.canvas.ds.scale = 1; app.canvas.ds.offset = [0, 60]; app.canvas.draw(true, true); }")
+    editor.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", as_html)
+    try:
+        for change in (option, option, next(iter(table))):
+            editor.set_value(host, "steps", 7)
+            if as_html:
+                editor.page.get_by_role("combobox").filter(visible=True).first.click()
+                editor.page.get_by_role("option", name=change, exact=True).click()
+            else:
+                editor.choose(host, name, change)
+            editor.page.wait_for_timeout(300)
+            inputs = editor.evaluate("async () => Object.values((await app.graphToPrompt()).output)[0].inputs")
+            assert inputs[name] == change
+            assert {key: inputs[key] for key in table[change]} == table[change]
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    editor.choose(host, name, option)
+    editor.set_value(host, "steps", 7)
+    before = editor.evaluate("async () => (await app.graphToPrompt()).output")
+    editor.load(editor.evaluate("() => app.graph.serialize()"))
+    editor.page.mouse.click(1000, 800)
+    editor.press("Control+z")
+    editor.press("Control+y")
+    assert editor.evaluate("async () => (await app.graphToPrompt()).output") == before, "loading fills in nothing"
+    assert editor.errors == []
 
 
 def test_it_works_in_nodes_drawn_as_html_too(editor, node):

@@ -7,6 +7,16 @@ import re
 from driver.quick_start import WORKFLOW
 
 TRAINING, PICTURES = 4, 11
+ACCEPTED = {"prompt_id": "of-no-server", "number": 1, "node_errors": {}}
+# The only node, inside a subgraph whose node shows "steps" alone; returns that node's id.
+IN_SUBGRAPH = """() => {
+    const {subgraph, node: host} = app.graph.convertToSubgraph(new Set(app.graph.nodes)), [inside] = subgraph.nodes;
+    const slot = inside.inputs.find((input) => input.widget?.name === 'steps');
+    subgraph.addInput('steps', String(slot.type)).connect(slot, inside);
+    return host.id;
+}"""
+TEXT_INSIDE = """() => app.canvas.graph.getNodeById(1).widgets
+    .find(({name}) => name === '$$node-text-preview')?.value ?? ''"""
 NODES = "() => JSON.stringify(app.rootGraph.serialize().nodes)"
 
 
@@ -63,6 +73,46 @@ def test_cancel_stops_within_two_steps_and_says_what_was_kept(editor, server):
     editor.run()
     done = editor.wait_for_text(TRAINING, "^Done")
     assert f"{int(stopped) + 2} steps, {stopped} of them before it stopped" in done
+    assert editor.errors == []
+
+
+def test_what_a_run_says_is_not_put_on_the_same_node_of_another_workflow(editor):
+    open_quick_start(editor, "elsewhere", steps=6, preview_every=0, save_every=0)
+    tab = editor.page.locator(".workflow-tab").count()
+    editor.run()
+    other = {"id": TRAINING, "type": "CoReTrainEmbedding", "pos": [100, 40]}
+    editor.load({"nodes": [other], "links": [], "version": 0.4}, "another")
+    queue = f"http://{editor.address}/api/queue"
+    assert any(editor.page.request.get(queue).json().values()), "it runs still"
+    while any(editor.page.request.get(queue).json().values()):
+        editor.page.wait_for_timeout(200)
+    editor.page.wait_for_timeout(1000)
+    assert editor.text(TRAINING) == ""
+    editor.page.locator(".workflow-tabs .p-togglebutton").nth(tab - 1).click()
+    editor.page.wait_for_function("() => app.graph.nodes.length > 1")
+    assert "embedding:elsewhere" in editor.wait_for_text(TRAINING, "^Done")
+    assert editor.errors == []
+
+
+def test_a_result_is_kept_while_what_a_subgraphs_node_shows_is_the_same(editor):
+    node = {"id": 1, "type": "CoReTrainEmbedding", "pos": [100, 40]}
+    editor.load({"nodes": [node], "links": [], "version": 0.4})
+    host = editor.evaluate(IN_SUBGRAPH)
+    editor.page.route("**/api/prompt", lambda route: route.fulfill(json=ACCEPTED))
+    try:
+        editor.run()
+    finally:
+        editor.page.unroute("**/api/prompt")
+    inside = f"{host}:1"
+    done = {"prompt_id": ACCEPTED["prompt_id"], "node": inside, "display_node": inside, "output": {"text": ["Said."]}}
+    editor.evaluate("(done) => app.api.dispatchCustomEvent('executed', done)", done)
+    for steps, said in ((300, "Said."), (301, ""), (300, "Said.")):
+        editor.set_value(host, "steps", steps)
+        editor.load(editor.evaluate("() => app.graph.serialize()"))
+        editor.evaluate("(id) => app.canvas.setGraph(app.graph.getNodeById(id).subgraph)", host)
+        editor.page.wait_for_timeout(300)
+        assert editor.evaluate(TEXT_INSIDE) == said, steps
+        editor.evaluate("() => app.canvas.setGraph(app.rootGraph)")
     assert editor.errors == []
 
 

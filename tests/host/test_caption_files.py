@@ -129,6 +129,27 @@ def test_pictures_of_one_name_have_a_caption_each(folder):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("more", [False, True], ids=["repeats alone", "a picture beside them"])
+def test_pictures_of_folders_with_repeats_have_their_captions_there(folder, more):
+    """Concept Images lists a copy beside them as one more picture, which the next training would learn from, too."""
+    from core_personalization.nodes.files.picture_folders import listed
+
+    files = [folder / "1_others" / "same.png", folder / "3_portraits" / "same.png"]
+    files = [folder / "own.png", *files] if more else files
+    images = pictures(*[(40, 30)] * len(files))
+    for file, image in zip(files, images, strict=True):
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((image * 255).byte().movedim(0, -1).numpy()).save(file)
+    before = [photo.name for photo in listed(folder).files]
+    save(images, CAPTIONS[: len(files)], folder.name)
+    photos = listed(folder).files
+    assert [photo.name for photo in photos] == before
+    assert {photo.picture: photo.caption.read_text() for photo in photos} == dict(zip(files, CAPTIONS, strict=False))
+    assert {file.name for place in {file.parent for file in files} for file in place.glob("*.txt")} <= {
+        "same.txt", "own.txt"
+    }  # fmt: skip
+
+
 def test_pictures_that_are_not_in_the_folder_are_refused(folder):
     save(pictures(), CAPTIONS, folder.name)
     with pytest.raises(ValueError, match="none of them is picture 3"):

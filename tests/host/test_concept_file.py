@@ -191,6 +191,51 @@ def test_an_embedding_of_another_program_is_taken_with_a_typed_kind(sd1, embeddi
     (embeddings / "foreign.safetensors").unlink()
 
 
+@pytest.mark.parametrize("key", ["emb_params", "<cat>"])
+@pytest.mark.parametrize(("shape", "dtype"), [((768,), torch.float32), ((2, 768), torch.float16)])
+def test_a_concept_of_another_program_is_saved_with_a_lora_of_ours(sd1, embeddings, key, shape, dtype):
+    """Whatever number format, key and shape its file has, and though that does not say what it was made for."""
+    from core_personalization.nodes.concept import LoraModel
+    from core_personalization.nodes.host.models.host_models import architecture, base_model_fingerprint
+
+    save_file({key: torch.rand(shape).to(dtype)}, embeddings / "foreign.safetensors")
+    concept = load(sd1, "embeddings/foreign.safetensors", super_category="cat")[2]
+    alone = save(concept)
+    trained_on = {
+        "architecture": architecture(sd1[0], sd1[1]),
+        "base_model": "v1-5.safetensors",
+        "base_model_fingerprint": base_model_fingerprint(sd1[0]),
+    }
+    path = save(concept, LoraModel(make_lora(sd1[0]), trained_on), name="with-lora")
+    with safe_open(path, "pt") as file, safe_open(alone, "pt") as without:
+        about, unknown = file.metadata(), without.metadata()
+    assert about["modelspec.architecture"] == f"{trained_on['architecture']}/lora"
+    assert {name: json.loads(about[f"core_personalization.{name}"]) for name in trained_on} == trained_on
+    assert "modelspec.architecture" not in unknown, "nobody knows it"
+    (embeddings / "foreign.safetensors").unlink()
+    assert "Note" not in load_shown(sd1, f"loras/{path.name}").ui["text"][0]
+    (embeddings / "foreign.safetensors").unlink()
+
+
+def test_a_bundle_that_lies_among_the_embeddings_too_is_one_concept(family, embeddings):
+    """As the help says one may copy it; core reads it there as an embedding."""
+    concept, lora = make_concept(family, "both-places"), make_lora(family[0])
+    path = save(concept, lora)
+    concept.path.unlink()
+    copied = embeddings / path.name
+    copied.write_bytes(path.read_bytes())
+    for file in (f"loras/{path.name}", f"embeddings/{path.name}"):
+        loaded = load(family, file)[2]
+        assert loaded.path == copied and loaded.phrase == concept.phrase
+    assert copied.read_bytes() == path.read_bytes()
+    save(loaded, lora, name="saved-again")
+    other = {key: weight + 1 if key.startswith("bundle_emb") else weight for key, weight in load_file(path).items()}
+    save_file(other, copied)
+    with pytest.raises(ValueError, match=r"embedding_name: another embedding 'both-places' is at"):
+        load(family, f"loras/{path.name}")
+    copied.unlink()
+
+
 def test_of_a_foreign_bundle_with_two_embeddings_one_is_chosen(sd1, output_folder):
     bundle = {f"bundle_emb.{name}.emb_params": torch.full((1, 768), value) for name, value in (("a", 1.0), ("b", 2.0))}
     save_file({**make_lora(sd1[0]), **bundle}, output_folder / "loras" / "foreign-bundle.safetensors")
@@ -231,6 +276,19 @@ def test_a_file_tells_trigger_base_and_picture_before_it_is_loaded(sd1):
     assert "<b>" not in told["text"] and told["picture"].startswith("data:image/jpeg;base64,")
     with pytest.raises(ValueError, match="file: there is no"):
         look({"file": "loras/../secret.safetensors"})
+
+
+def test_the_trigger_is_told_as_it_will_be(sd1, embeddings):
+    from core_personalization.nodes.sharing.concept_look import look
+
+    save_file({"emb_params": torch.rand(1, 768)}, embeddings / "My Cat v2.safetensors")
+    file = "embeddings/My Cat v2.safetensors"
+    for typed in ("", "mine"):
+        concept = load(sd1, file, super_category="cat", embedding_name=typed)[2]
+        told = look({"file": file, "embedding_name": typed})["text"]
+        assert told.startswith(f"Trigger: {concept.token}"), typed
+        concept.path.unlink()
+    (embeddings / "My Cat v2.safetensors").unlink()
 
 
 def test_the_fingerprint_is_the_bases_under_a_finetune_of_biases(sd1):
