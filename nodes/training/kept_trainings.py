@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ...core_ops.pictures import Pictures
@@ -53,7 +54,7 @@ def digest(*parts: str | Tensor | None) -> str:
         if part is None or isinstance(part, str):
             found.update(json.dumps(part).encode())
         else:
-            found.update(part.detach().cpu().contiguous().numpy().tobytes())
+            found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

@@ -47,8 +47,12 @@ class PlannedMemory:
 
     def begin(self) -> None:
         """From here on the peak counts. The VAE that encoded the pictures leaves, where its room is needed."""
-        free_for(self._plan, self._device)
+        self.take_back()
         self._peak = PeakMemory(self._device)
+
+    def take_back(self) -> None:
+        """What the host has loaded beside the training, as the VAE for a preview, leaves where its room is needed."""
+        free_for(self._plan, self._device)
 
     def note_peak(self) -> None:
         if (taken := self._peak.taken()) is not None:

@@ -143,6 +143,8 @@ class Session:
                 show_text("Drawing the preview …", self.node_id)
                 self._draw_preview()
             _write_picture(picture_beside(saved), self._drawn)
+        else:  # that of an earlier training, whose file this one has replaced
+            picture_beside(saved).unlink(missing_ok=True)
         if settings.clear_steps:
             for folder in self.plan.folders:
                 concept_files.remove_steps(folder, self.plan.name, self.plan.others)
@@ -258,6 +260,7 @@ class Session:
     def _draw_preview(self) -> None:
         with self.loop.averaged():
             self._drawn = self._callbacks.preview()
+        self._memory.take_back()
 
     def _keep_step(self) -> str:
         with self.loop.averaged():

@@ -58,3 +58,35 @@ def test_training_weights_whole_does_not_write_into_the_hosts(models):
     scope = "keys and values of cross-attention"
     execute(models, form="full weights", scope=scope, learning_rate=1e-2, steps=1, name="shared")
     assert weights_hash(models) == before
+
+
+class OfAnotherLoader:
+    """As ComfyUI-GGUF's patcher: weights in a form of its own, and a function of its own to patch them."""
+
+    def patch_weight_to_device(self, key, device_to=None, inplace_update=False):
+        raise AssertionError(key)
+
+
+def test_weights_that_another_loader_patches_are_refused_by_name(models):
+    from core_personalization.nodes.host.models.module_copy import validate_copyable
+
+    foreign = models[0].clone()
+    foreign.patch_weight_to_device = OfAnotherLoader().patch_weight_to_device
+    with pytest.raises(ValueError, match=r"model: its loader keeps weights in a form of its own \(GGUF"):
+        execute((foreign, *models[1:]), steps=1, name="foreign")
+    validate_copyable("model", models[0])
+
+
+def test_a_clone_that_is_loaded_on_another_device_is_unloaded_too(models, monkeypatch):
+    import comfy.model_management as host
+    from core_personalization.nodes.host.models.module_copy import HostWeights
+
+    class Loaded:
+        def __init__(self, model, device):
+            self.model, self.device = model, torch.device(device)
+
+    elsewhere, plain, freed = Loaded(models[0].clone(), "meta"), Loaded(models[1].patcher, "cpu"), []
+    monkeypatch.setattr(host, "current_loaded_models", [elsewhere, plain])
+    monkeypatch.setattr(host, "free_memory", lambda size, device, keep_loaded: freed.append((device, keep_loaded)))
+    HostWeights(models[0]).have_unloaded()
+    assert freed == [(torch.device("meta"), [plain])]

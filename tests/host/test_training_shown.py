@@ -180,3 +180,32 @@ def test_a_finetune_measures_and_holds_out_too(sd1, monkeypatch):
     )
     assert set(counts) == {4} and chart.shape[-1] == 3
     assert losses["steady_loss"][0] != losses["steady_loss"][-1]
+
+
+def test_the_picture_of_a_training_that_was_replaced_goes_with_it(sd1, embeddings):
+    train(sd1, concept_name="replaced", preview_every=1, steps=1)
+    assert (embeddings / "replaced.preview.jpg").is_file()
+    train(sd1, concept_name="replaced", preview_every=0, steps=1, seed=3, overwrite=True)
+    assert not (embeddings / "replaced.preview.jpg").exists()
+
+
+def test_what_a_preview_loads_leaves_where_the_training_needs_its_room(sd1, embeddings, monkeypatch):
+    from core_personalization.nodes.training import memory_plan
+
+    asked: list[str] = []
+    monkeypatch.setattr(memory_plan, "free_for", lambda plan, device: asked.append("room"))
+    from core_personalization.nodes.training.concept_preview import ConceptPreview
+
+    drawn = ConceptPreview.draw
+    monkeypatch.setattr(ConceptPreview, "draw", lambda *given: asked.append("preview") or drawn(*given))
+    train(sd1, concept_name="roomy", preview_every=1, steps=2)
+    assert asked == ["room", "preview", "room", "preview", "room"]
+
+
+def test_every_number_format_has_a_digest():
+    from core_personalization.nodes.training.kept_trainings import digest
+
+    values = torch.tensor([[1.5, 2.0]])
+    formats = {dtype: digest(values.to(dtype)) for dtype in (torch.float32, torch.float16, torch.bfloat16)}
+    assert len(set(formats.values())) == 3
+    assert digest(torch.tensor(1.5)) != digest(torch.tensor(2.5))

@@ -14,6 +14,7 @@ U-Net's copy computes in, `stays_stored` which of its weights keep the format th
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,12 +45,18 @@ def autograd_mode() -> Iterator[None]:
 
 
 def validate_copyable(name: str, patcher: ModelPatcher) -> None:
-    """Raises ValueError, beginning with the input's name, for what the host adds only while it samples."""
+    """Raises ValueError, beginning with the input's name, for what the host adds only while it samples, and for weights
+    that the host does not patch itself."""
     if patcher.injections or patcher.forced_hooks:
         added = ", ".join(patcher.injections) or "scheduled LoRA hooks"
         raise ValueError(
             f"{name}: it carries {added}, which ComfyUI adds only while it samples; this node would not see it. "
             "Connect it as it was before, or apply a LoRA with the node Load LoRA."
+        )
+    if "return_weight" not in inspect.signature(patcher.patch_weight_to_device).parameters:
+        raise ValueError(
+            f"{name}: its loader keeps weights in a form of its own (GGUF, for example), which cannot be copied; load "
+            "the model from a safetensors file."
         )
 
 
@@ -132,9 +139,9 @@ class HostWeights:
         """Has the host take back what it has patched, so that weights are as the file has them, and free the device."""
         loaded = comfy.model_management.current_loaded_models
         others = [entry for entry in loaded if entry.model is None or not self._patcher.is_clone(entry.model)]
-        if len(others) < len(loaded):
-            with torch.inference_mode():
-                comfy.model_management.free_memory(1e30, self._patcher.load_device, keep_loaded=others)
+        with torch.inference_mode():
+            for device in {entry.device for entry in loaded if entry not in others}:  # a clone may have another
+                comfy.model_management.free_memory(1e30, device, keep_loaded=others)
 
 
 def copied_bytes(duplicate: nn.Module, weights: HostWeights, device: torch.device) -> int:
@@ -212,7 +219,8 @@ def stays_stored(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bo
 
 def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         matrix_unit = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return bool(matrix_unit())
