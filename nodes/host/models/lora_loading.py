@@ -101,7 +101,7 @@ def unet_pairs(model: ModelPatcher, lora: Mapping[str, Tensor], parameter: str) 
     patches = comfy.lora.load_lora(dict(lora), comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
     weights, pairs = model.model.state_dict(), dict[str, LowRank]()
     for key, patch in patches.items():
-        if weights[key].ndim == 1:  # no matrices go on top of it
+        if weights[key].ndim == 1:  # of a bias or a norm
             raise ValueError(
                 f"{parameter}: it also changes biases and norms ({key}), which a training of a LoRA does not; choose "
                 "another file, or put it on the model with Load LoRA."
