@@ -18,8 +18,8 @@ from .records import Scores
 
 
 class Bench(Interface):
-    """row: a dataclass, of a picture with its scores. pictures: how the name of the file of such rows ends. scores: of a row, by name. axes: two of them with what a chart
-    says of them, upwards and to the right."""
+    """row: a dataclass, of a picture with its scores. pictures: how the name of the file of such rows ends. scores: of
+    a row, by name. axes: two of them with what a chart says of them, upwards and to the right."""
 
     row: type[Any]
     pictures: str

@@ -228,9 +228,10 @@ NOTES: Mapping[str, str] = {
         "SDXL。PhotoMaker 不经训练，由照片绘制人物（ComfyUI 使用其编码器，不用其 LoRA）。打开一次 `allow_downloads` 以"
         "取得 CLIP 和 DINO；要比较人脸，请填写 `face_model`。"
     ),
-    "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write what "
-    "yours is. Switch `allow_downloads` on once for CLIP and DINO.": (
-        "FLUX.2 klein（4 步）不经训练，直接编辑您的第一张照片。它的提示词中写的是 *dog from image 1*：请写上您的是什么。"
+    "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write "
+    "what yours is. Switch `allow_downloads` on once for CLIP and DINO.": (
+        "FLUX.2 klein（4 步）不经训练，直接编辑您的第一张照片。它的提示词中写的是 *dog from image 1*："
+        "请写上您的是什么。"
         "打开一次 `allow_downloads` 以取得 CLIP 和 DINO。"
     ),
 }

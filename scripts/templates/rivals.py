@@ -109,8 +109,8 @@ def editing(known: Mapping[str, Any]) -> Graph:
     vae = FLUX2_VAE.loaded(graph, "VAELoader", "vae_name", (290, 775), 60)
     sockets = {"edit_model": model["MODEL"], "edit_clip": clip["CLIP"], "edit_vae": vae["VAE"]}
     told = (
-        "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write what "
-        "yours is. Switch `allow_downloads` on once for CLIP and DINO."
+        "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write "
+        "what yours is. Switch `allow_downloads` on once for CLIP and DINO."
     )
     return _compared(graph, rival, loader, photos(graph, (290, 0), height=440), sockets, told, model, clip, vae)
 
