@@ -103,7 +103,7 @@ def test_a_batch_that_nobody_can_tell_apart_is_refused(sd1, by_layer):
 
     split = model.clone()
     split.set_model_unet_function_wrapper(one_by_one)
-    with pytest.raises(ValueError, match="model: a node on it hands the U-Net a batch that ComfyUI did not"):
+    with pytest.raises(ValueError, match="model: a node on it hands the U-Net a batch of its own"):
         draw(sd1, (split, conditioning))
 
 

@@ -42,8 +42,8 @@ CHANGED = (
     "the sampler as it is. Areas, masks and combining are fine."
 )
 PARTED = (
-    "model: a node on it hands the U-Net a batch that ComfyUI did not put together, so that nobody can tell whose text "
-    "is whose; connect the model from before that node."
+    "model: a node on it hands the U-Net a batch of its own, in which nobody can tell whose text is whose. Connect the "
+    "model from before that node."
 )
 
 

@@ -76,8 +76,7 @@ def validate_model(model: ModelPatcher) -> None:
     for kind, told in OF_ANOTHER_KIND.items():
         if isinstance(model.model, kind):
             raise ValueError(f"model: this is {told}.")
-    name = type(model.model).__name__
-    unet = unet_of(model)
+    name, unet = type(model.model).__name__, unet_of(model)
     if unet.in_channels != LATENT_CHANNELS:
         raise ValueError(
             f"model: this {name} takes {unet.in_channels} latent channels, as inpainting and editing models do; "
@@ -175,8 +174,7 @@ class HostDenoiser:
         self.schedule = NoiseSchedule((1 / (1 + sigmas.square())).to(self.device), prediction_of(model))
         self._encode_adm, self._sizes = model.model.encode_adm, dict[tuple[int, ...], Tensor]()
         self._layers, self.blocks = cross_attention_layers(self.unet), attention_blocks(self.unet)
-        self._attentions = cross_attentions(self.unet)
-        self._sigmas = sigmas.to(self.device)
+        self._attentions, self._sigmas = cross_attentions(self.unet), sigmas.to(self.device)
         self._sample_sigmas = torch.cat([self._sigmas.flip(0), self._sigmas.new_zeros(1)])
         # A rehearsal counts the U-Net's own memory: patches are code of others, who never thought of shapes alone.
         options = {} if self.device.type == "meta" else model.model_options.get("transformer_options", {})
