@@ -219,8 +219,7 @@ def stays_stored(weight: Tensor, device: torch.device, dtype: torch.dtype) -> bo
 
 def _has_native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
         matrix_unit = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         return bool(matrix_unit())
