@@ -72,6 +72,13 @@ def test_a_unet_learns_at_the_rate_that_the_search_found_for_its_method(tmp_path
         assert rate == pytest.approx(part * EVIDENCE.finetune_rate)
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_what_a_protocol_charts_and_shows_is_its_own(protocol):
+    own = {name for tier in protocol.tiers for name in tier}
+    assert own >= {*protocol.charted}
+    assert own & {*protocol.shown}
+
+
 def test_a_run_that_is_cut_off_leaves_whole_concepts():
     first = [cell for cell in cells(FEW)][: len(FEW.tiers[0]) * len(FEW.concepts)]
     for concept in FEW.concepts:
