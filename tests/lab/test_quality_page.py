@@ -27,6 +27,7 @@ PROTOCOLS = {
     "Where a LoRA or the U-Net follows, diverse references": ("strength", "diverse"),
     "Twelve concepts": ("coat", "diverse"),
     "The quick start": ("quick_start", "diverse"),
+    "What each part of CoRe does": ("evidence", "biased"),
     "Every method's embedding": ("methods", "diverse"),
     "The U-Net after it": ("methods", "diverse"),
 }
