@@ -138,7 +138,7 @@ EVIDENCE = Protocol(
         ("DreamBooth", "Custom Diffusion", f"{FAST}, test time"),
         ("CoRe without L_emb", "CoRe without L_attn", "CoRe without rescaling", "CoRe without the prompt set"),
     ),
-    found={"TI + DreamBooth": 0.25, "CoRe": 0.5, "AttnDreamBooth": 0.5, "DreamBooth": 0.5},
+    found={"TI + DreamBooth": 0.25, "CoRe": 0.5, "AttnDreamBooth": 0.5, "DreamBooth": 0.5, "Custom Diffusion": 0.25},
     charted=(
         "Textual Inversion",
         f"{FAST}, embedding alone",
