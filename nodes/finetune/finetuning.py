@@ -105,8 +105,8 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
 def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
     """As its training left it."""
     files, concepts = checked.files, checked.concepts.concepts
-    names = checked.settings.weight_choice.names(unet_of(host.model))
-    weights, path = read_weights(files.unet, names, files.lora), files.written[0]
+    trained = checked.settings.weight_choice.names(unet_of(host.model))
+    weights, path = read_weights(files.unet, trained, files.lora), files.written[0]
     if files.embeddings:
         names = encoder_names(host.clip)
         concepts = [

@@ -36,8 +36,6 @@ GOES_ON_WITH = {
     "gradient_accumulation", "max_gradient_norm",
 }  # fmt: skip
 """Settings that a training that goes on may have other values of from there on."""
-
-
 DECIDED_BY = {
     "pictures": {"resolution", "fit", "use_masks"},
     "class images": {"resolution", "fit"},

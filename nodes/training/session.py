@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -144,7 +144,8 @@ class Session:
                 self._draw_preview()
             _write_picture(picture_beside(saved), self._drawn)
         else:  # that of an earlier training, whose file this one has replaced
-            picture_beside(saved).unlink(missing_ok=True)
+            with suppress(OSError):  # such as a viewer's that has it open; all that was learned is written
+                picture_beside(saved).unlink()
         if settings.clear_steps:
             for folder in self.plan.folders:
                 concept_files.remove_steps(folder, self.plan.name, self.plan.others)

@@ -4,7 +4,7 @@ scores of both."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .graph import Graph, Node, Output, Subgraph
@@ -57,7 +57,7 @@ class Rival:
     prompt_set: str
     sockets: Mapping[str, str]
     drawn: Callable[[Subgraph, Node], Output]
-    fields: Mapping[str, tuple[str, Any]]
+    fields: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
 
     @property
     def words_title(self) -> str:
@@ -67,15 +67,15 @@ class Rival:
 def photomaker(known: Mapping[str, Any]) -> Graph:
     """What a training gives beyond a model that reads the photos while it draws."""
     rival = Rival(
-        "PhotoMaker",
-        "person photomaker",
-        FACE,
-        SDXL,
-        1024,
-        "person",
-        {"plain_model": "MODEL", "plain_clip": "CLIP", "photomaker": "PHOTOMAKER"},
-        _photomaker_drawn,
-        {"face_model": ("STRING", "")},
+        name="PhotoMaker",
+        words="person photomaker",
+        concept=FACE,
+        base=SDXL,
+        resolution=1024,
+        prompt_set="person",
+        sockets={"plain_model": "MODEL", "plain_clip": "CLIP", "photomaker": "PHOTOMAKER"},
+        drawn=_photomaker_drawn,
+        fields={"face_model": ("STRING", "")},
     )
     graph = Graph("Score against PhotoMaker - no training", known)
     loader = checkpoint(graph, (0, 0), 256, SDXL)
@@ -92,15 +92,14 @@ def photomaker(known: Mapping[str, Any]) -> Graph:
 def editing(known: Mapping[str, Any]) -> Graph:
     """What a training gives beyond a model that edits one of the photos."""
     rival = Rival(
-        "FLUX.2 klein",
-        "dog from image 1",
-        NAME,
-        SD15,
-        512,
-        "animate",
-        {"edit_model": "MODEL", "edit_clip": "CLIP", "edit_vae": "VAE"},
-        _edited,
-        {},
+        name="FLUX.2 klein",
+        words="dog from image 1",
+        concept=NAME,
+        base=SD15,
+        resolution=512,
+        prompt_set="animate",
+        sockets={"edit_model": "MODEL", "edit_clip": "CLIP", "edit_vae": "VAE"},
+        drawn=_edited,
     )
     graph = Graph("Score against FLUX.2 - no training", known)
     loader = checkpoint(graph, (0, 0), 256)
@@ -130,10 +129,10 @@ def _compared(
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
         **{"vae": loader["VAE"], "references": pictures["images"], **sockets},
     )
-    both = {"concept": "Your concept", "rival": rival.name}
+    both = {"concept": "your concept", "rival": rival.name}
     saved = [
         graph.node(
-            *("SaveImage", (show, 420 * row), (310, 340), f"{title} (pictures)"),
+            *("SaveImage", (show, 420 * row), (310, 340), f"{title[0].upper()}{title[1:]} (pictures)"),
             images=drawn[f"{which}_images"],
             filename_prefix=f"{rival.concept}/{title.lower().replace(' ', '-')}",
         )
@@ -142,9 +141,7 @@ def _compared(
     pareto = graph.node("PreviewImage", (tell, 0), (290, 250), "Concept against prompt", images=drawn["pareto"])
     tables = [
         graph.node(
-            *("PreviewAny", (tell, 330 + 260 * row), (290, 190)),
-            f"Scores of {title[:1].lower() + title[1:] if which == 'concept' else title}",
-            source=drawn[f"{which}_table"],
+            *("PreviewAny", (tell, 330 + 260 * row), (290, 190), f"Scores of {title}"), source=drawn[f"{which}_table"]
         )
         for row, (which, title) in enumerate(both.items())
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from core_personalization.core_ops.training.training_loop import TrainingLoop
 from families.build import FAMILIES
 from families.fixtures import *  # noqa: F403
 from families.hashing import weights_hash
@@ -73,3 +74,18 @@ def my_dog(server: RunningServer) -> str:
     needed = {node_id, *(value[0] for value in training["inputs"].values() if isinstance(value, list))}
     server.client.submit({each: workflow[each] for each in needed})
     return training["inputs"]["concept_name"]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that are really made."""
+    made: list[int] = []
+    step = TrainingLoop._train_one_step
+
+    def counted(loop: TrainingLoop) -> Any:
+        if not loop.recipe.parameters[0].is_meta:
+            made.append(loop.step + 1)
+        return step(loop)
+
+    monkeypatch.setattr(TrainingLoop, "_train_one_step", counted)
+    return made

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from driver import quick_start
-from driver.client import Workflow
+from driver.client import Execution, Workflow
 from driver.mini_world import in_mini_world
 from families import vision
 from families.build import FAMILIES, save_half
@@ -52,6 +53,22 @@ def opened(server, name: str, small: dict[str, dict[str, Any]], switched_on: boo
     return workflow
 
 
+def saved(server, workflow: Workflow, execution: Execution) -> list[list[Path]]:
+    """The files of each Save Image."""
+    return [
+        [server.process.output / image["subfolder"] / image["filename"] for image in shown["images"]]
+        for node_id, shown in execution.outputs.items()
+        if workflow[node_id]["class_type"] == "SaveImage"
+    ]
+
+
+def write_random(script: str, base: Path, *files: Path) -> None:
+    """Runs a script that writes networks with random weights, in a process of its own; its ComfyUI starts in `base`."""
+    command = [sys.executable, "-c", script, str(base), *map(str, files)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_comfyui_offers_them_as_templates(server):
     assert {STYLE, VOTE, PHOTOMAKER, KLEIN} <= set(server.client.get("/workflow_templates")["core-personalization"])
 
@@ -76,11 +93,7 @@ def test_a_vote_is_of_the_same_prompts_and_seeds(server, small, my_dog):
     for node in of_type(workflow, "CoReLoadConcept"):
         node["inputs"]["file"] = f"embeddings/{my_dog}.safetensors"
     execution = server.client.submit(workflow)
-    first, second = (
-        [server.process.output / image["subfolder"] / image["filename"] for image in shown["images"]]
-        for node_id, shown in execution.outputs.items()
-        if workflow[node_id]["class_type"] == "SaveImage"
-    )
+    first, second = saved(server, workflow, execution)
     assert len(first) == len(PROMPTS)
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]  # One word, twice
     key = json.loads((server.process.output / "votes" / "my-dog-vote.key.json").read_text(encoding="utf-8"))
@@ -131,19 +144,14 @@ def test_photomakers_own_nodes_draw_beside_a_concept_of_sdxl(server, small, tmp_
     save_file(vectors, base.embeddings / "my-face.safetensors", card)
     rival = base.path / "models" / "photomaker" / "photomaker-v1.bin"
     rival.parent.mkdir(parents=True)
-    command = [sys.executable, "-c", RANDOM_PHOTOMAKER, str(tmp_path), str(rival)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    write_random(RANDOM_PHOTOMAKER, tmp_path, rival)
     workflow = opened(server, PHOTOMAKER, small)
     for node in of_type(workflow, "CheckpointLoaderSimple"):
         node["inputs"]["ckpt_name"] = "sdxl.safetensors"
     execution = server.client.submit(workflow)
-    concept, photomaker = (
-        [(server.process.output / image["subfolder"] / image["filename"]).read_bytes() for image in shown["images"]]
-        for node_id, shown in execution.outputs.items()
-        if workflow[node_id]["class_type"] == "SaveImage"
-    )
-    assert len(concept) == len(photomaker) == len(PROMPTS) and not set(concept) & set(photomaker)
+    concept, photomaker = saved(server, workflow, execution)
+    assert len(concept) == len(photomaker) == len(PROMPTS)
+    assert not {file.read_bytes() for file in concept} & {file.read_bytes() for file in photomaker}
     file = server.process.output / "scorecards" / "PhotoMaker.json"
     assert {card["name"] for card in json.loads(file.read_text(encoding="utf-8"))["scorecards"]} == {
         "my-face", "PhotoMaker"
@@ -186,9 +194,7 @@ def test_flux2_edits_a_photo_beside_a_concept(server, small, my_dog, tmp_path):
         models / folder / name
         for folder, name in (("diffusion_models", "flux-2-klein-4b-fp8.safetensors"), ("vae", "flux2-vae.safetensors"))
     ]
-    command = [sys.executable, "-c", RANDOM_KLEIN, str(tmp_path), *map(str, files)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    write_random(RANDOM_KLEIN, tmp_path, *files)
     workflow = opened(server, KLEIN, small)
     (encoder,) = (key for key, node in workflow.items() if node["class_type"] == "CLIPLoader")
     (checkpoint,) = (key for key, node in workflow.items() if node["class_type"] == "CheckpointLoaderSimple")
@@ -199,11 +205,7 @@ def test_flux2_edits_a_photo_beside_a_concept(server, small, my_dog, tmp_path):
     (load,) = of_type(workflow, "CoReLoadConcept")
     load["inputs"]["file"] = f"embeddings/{my_dog}.safetensors"
     execution = server.client.submit(workflow)
-    concept, edited = (
-        [server.process.output / image["subfolder"] / image["filename"] for image in shown["images"]]
-        for node_id, shown in execution.outputs.items()
-        if workflow[node_id]["class_type"] == "SaveImage"
-    )
+    concept, edited = saved(server, workflow, execution)
     assert len(concept) == len(edited) == len(PROMPTS)
     assert len({file.read_bytes() for file in edited}) == len(PROMPTS), "each prompt has its own picture"
     cards = json.loads((server.process.output / "scorecards" / "FLUX.2-klein.json").read_text("utf-8"))["scorecards"]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from core_personalization.core_ops.training.training_loop import TrainingLoop
 from families import embedding, finetuning
 
 EMBEDDING = {"method": "Textual Inversion", "batch_size": 1, "steps": 3, "rescale_to": 0.0}
@@ -19,21 +18,6 @@ def train(models: Any, name: str, **given: Any) -> Any:
 
 def finetune(models: Any, name: str, **given: Any) -> Any:
     return finetuning.execute(models, name=name, **{**FINETUNE, **given})
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that are really made."""
-    made: list[int] = []
-    step = TrainingLoop._train_one_step
-
-    def counted(loop: TrainingLoop) -> Any:
-        if not loop.recipe.parameters[0].is_meta:
-            made.append(loop.step + 1)
-        return step(loop)
-
-    monkeypatch.setattr(TrainingLoop, "_train_one_step", counted)
-    return made
 
 
 def disk_is_full_for(name: str, patch: pytest.MonkeyPatch) -> None:

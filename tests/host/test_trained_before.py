@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from core_personalization.core_ops.training.training_loop import TrainingLoop
 from families import embedding, finetuning
 from families.concepts import make_concept
 from families.finetuning import prediction
@@ -68,21 +67,6 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(train_embedding.ui, "PreviewText", Noted)
     monkeypatch.setattr(session, "show_text", lambda text, node_id: lines.append(text))
     return lines
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that are really made."""
-    made: list[int] = []
-    step = TrainingLoop._train_one_step
-
-    def counted(loop: TrainingLoop) -> Any:
-        if not loop.recipe.parameters[0].is_meta:
-            made.append(loop.step + 1)
-        return step(loop)
-
-    monkeypatch.setattr(TrainingLoop, "_train_one_step", counted)
-    return made
 
 
 def test_a_finished_embedding_is_loaded(sd1, steps, said, monkeypatch):
