@@ -113,6 +113,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ConceptPreview, "draw", lambda *_: torch.zeros(1, 8, 8, 3))
 
 
+@pytest.fixture(autouse=True)
+def every_step_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host leaves out reports that follow within a tenth of a second."""
+    monkeypatch.setattr("comfy.utils.PROGRESS_THROTTLE_MIN_INTERVAL", 0.0)
+
+
 @pytest.mark.parametrize(("family", "run", "given", "needed"), CASES)
 def test_a_step_waits_for_what_it_needs_alone(families, family, run, given, needed):
     found = steady_waits(families[family], run, given)
