@@ -61,6 +61,7 @@ WHOLE = (Finetune(),)
 WITH_WORD = (Finetune({"train_embedding": True}, preset="TI + DreamBooth"),)
 ALIGNED = {"alignment_mean": 2.0, "alignment_variance": 5.0}
 PRIOR = Finetune(class_images=True, preset="DreamBooth")
+PRIOR_WITH_TEXT = replace(PRIOR, settings={"train_text_encoder": True}, preset="DreamBooth with text encoder")
 KEYS_VALUES = Finetune(
     {"scope": "keys and values of cross-attention", "train_embedding": True},
     rate=10.0,
@@ -85,6 +86,7 @@ def _attn(name: str, augmentation: int) -> Method:
 
 
 _TI_DREAMBOOTH = Method("TI + DreamBooth", {"method": TI}, WITH_WORD)
+_DREAMBOOTH = Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks")
 _FAST = _core(FAST, method=FAST)
 ALONE, LORA = ", stage 1", ", LoRA"
 """End the name of a method that trains the word alone, and of one that trains a LoRA after it."""
@@ -99,6 +101,7 @@ TURNED = {"adjustment": "TEA", "steps": 0}
 PRESERVING = Finetune({**KEYS_VALUES.settings, "semantic_weight": 1.0}, rate=10.0, preset="ClassDiffusion")
 LOOKS: Mapping[str, Finetune] = {
     "LoRA": Finetune({"form": "LoRA"}, rate=5.0, preset="DreamBooth LoRA"),
+    "LoRA and text encoder": Finetune({"form": "LoRA", "train_text_encoder": True}, rate=5.0, preset="DreamBooth LoRA"),
     "DoRA": Finetune({"form": "DoRA"}, rate=5.0, preset="DreamBooth LoRA"),
     "T-LoRA": Finetune({"form": "T-LoRA", "rank": 64, "least_rank": 0.5}, rate=5.0, preset="T-LoRA"),
     "OFT": Finetune({"form": "OFT", "learning_rate": 6e-5}, preset="OFT"),
@@ -118,7 +121,8 @@ METHODS: dict[str, Method] = {
         Method("Textual Inversion", {"method": TI}),
         Method("TI + frozen word", {"method": TI}, WHOLE),
         _TI_DREAMBOOTH,
-        Method("DreamBooth", {"method": ATTN}, (PRIOR,), rare_word="sks"),
+        _DREAMBOOTH,
+        replace(_DREAMBOOTH, name="DreamBooth with text encoder", finetunes=(PRIOR_WITH_TEXT,)),
         Method("Custom Diffusion", {"method": ATTN}, (KEYS_VALUES,), rare_word="ktn"),
         _attn("AttnDreamBooth", augmentation=8),
         _attn("AttnDreamBooth, no augmentation", augmentation=0),

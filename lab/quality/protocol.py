@@ -43,6 +43,7 @@ class Protocol:
     embedding_rate: float = 5e-3
     alignment_embedding_rate: float = 1e-3
     finetune_rate: float = 2e-4
+    text_encoder_rate: float = 5e-4
     found: Mapping[str, float] = field(default_factory=dict)
     regularization_batch: int = 0
     class_images: int = 16
@@ -265,6 +266,7 @@ EVERY_METHOD = replace(
     tiers=(
         ("Textual Inversion", "CoRe, stage 1", *(f"{name}{ALONE}" for name in OTHERS_ALONE)),
         ("CoRe, shares 0.1", f"CoRe + TEA{ALONE}", "Custom Diffusion", "ClassDiffusion"),
+        ("DreamBooth", "DreamBooth with text encoder"),
         tuple(f"CoRe, {name}" for name in LOOKS),
     ),
     references=(DIVERSE,),

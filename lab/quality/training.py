@@ -79,6 +79,7 @@ class Trainer:
             "steps": max(round(stage.share * protocol.finetune_steps), 1),
             "batch_size": protocol.finetune_batch,
             "learning_rate": stage.rate * protocol.rate_of(cell.method.name),
+            "text_encoder_rate": protocol.text_encoder_rate,
         }
         if protocol.published:
             from core_personalization.nodes.finetune.presets import PRESETS
