@@ -27,6 +27,8 @@ from preparation.installation import ROOT, TEST_MODULES
 
 MOST_PROCESSES = 4
 """Each takes up to 3 GB of memory."""
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bytecode")}
+"""Tests start dozens of processes: all that they import is compiled once, and nowhere beside its source."""
 HOST_TIER = ["tests/host", "tests/robustness"]
 EVERY_COMFYUI = ["tests/host", "-m", "every_comfyui"]
 
@@ -71,7 +73,7 @@ def run_tests(
     shared_out = ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
     threads = os.environ.get("OMP_NUM_THREADS", str(processors // processes))
     on_cpu = {} if through or "gpu" in words else {"TEST_ON_CPU": "1"}
-    variables = {"OMP_NUM_THREADS": threads, **on_cpu, **(more or {})}
+    variables = {"OMP_NUM_THREADS": threads, **BYTECODE, **on_cpu, **(more or {})}
     return run_prepared(TEST_MODULES, [*through, "-m", "pytest", *shared_out, *words], ROOT, variables, comfyui)
 
 
