@@ -52,7 +52,7 @@ def draw(host: Host, protocol: Protocol, cell: Cell, trained: Trained) -> Tensor
             [host.sample(model, [text], [seed], *sampling) for (model, text), seed in zip(applied, seeds, strict=True)]
         )
     conditionings = (_conditioning(host, protocol, cell, trained, prompt) for prompt in prompts)
-    return host.sample(trained.model, conditionings, seeds, *sampling)
+    return host.sample(trained.model, conditionings, seeds, *sampling, clip=trained.clip)
 
 
 def _conditioning(host: Host, protocol: Protocol, cell: Cell, trained: Trained, template: str) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..world.embedded import expand
-from ..world.sampler import HostSampler
+from ..world.sampler import HostSampler, load
 
 LOOKED_AT, LOOKED_AT_SEED = 12, 1_000_003
 
@@ -33,13 +33,13 @@ class Trained:
 
 
 class Host(HostSampler):
-    """side: 0 is the model's own."""
+    """side: 0 is the model's own. whole_clip: the CLIP with all its layers, for who trains them."""
 
     def __init__(self, checkpoint: Path, base: Path, side: int = 0, at_once: int = 1) -> None:
         super().__init__(checkpoint, base, side, at_once)
         from core_personalization.nodes.host.models.denoiser import own_side
 
-        self.side = side or own_side(self.model)
+        self.side, self.whole_clip = side or own_side(self.model), self.clip
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
         import core_personalization.nodes.embedding.embedding_training
         import core_personalization.nodes.finetune.finetuning
@@ -47,7 +47,9 @@ class Host(HostSampler):
 
     @classmethod
     def mini_world(cls, folder: Path) -> Host:
-        host = cls(expand(folder / "mini_world.safetensors"), folder / "comfyui", side=64, at_once=10)
+        checkpoint = expand(folder / "mini_world.safetensors")
+        host = cls(checkpoint, folder / "comfyui", side=64, at_once=10)
+        _, host.whole_clip, _ = load(checkpoint)
         _drop_layers_that_add_nothing(host.clip)
         return host
 
@@ -86,7 +88,8 @@ class Host(HostSampler):
 
         chosen = self._chosen(FinetuneSettings, settings)
         given = GivenPictures(images, None, captions, class_images)
-        host = self._models(before.model)
+        clip = self.whole_clip if chosen.train_text_encoder else self.clip
+        host = self._models(before.model, clip)
         with torch.inference_mode():
             others = [(concept, GivenPictures(pictures)) for concept, pictures in also]
             checked = check_finetune(host, before.concept, given, chosen, others)
@@ -97,7 +100,7 @@ class Host(HostSampler):
             card = training.learned.card(session.record())
             concept, *_ = training.learned.save_concepts(chosen.name, overwrite=True, card=card)
             model = patched_model(before.model, weights, chosen.rank_schedule)
-            return Trained(model, concept, seconds, _report(session), patched_clip(self.clip, weights))
+            return Trained(model, concept, seconds, _report(session), patched_clip(clip, weights))
 
     def applied(self, trained: Trained, prompt: str) -> tuple[Any, Any]:
         """MODEL and CONDITIONING of a prompt by Apply Concept."""
@@ -121,10 +124,10 @@ class Host(HostSampler):
         common = {"resolution": self.side, "overwrite": True, "start": "anew", "preview_every": 0, "save_every": 0}
         return validated(kind, {**common, **settings})
 
-    def _models(self, model: Any) -> Any:
+    def _models(self, model: Any, clip: Any = None) -> Any:
         from core_personalization.nodes.host.models.host_models import HostModels
 
-        return HostModels(model, self.clip, self.vae)
+        return HostModels(model, clip or self.clip, self.vae)
 
 
 def _drop_layers_that_add_nothing(clip: Any) -> None:
