@@ -75,11 +75,11 @@ def draw_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         drawn = axes.barh(places, [float(row[f"{name}_ratio"]) for row in rows], 0.38, label=label)
         axes.bar_label(drawn, fmt="%.2f", label_type="center", color="white")
     axes.axvline(1, color="gray", linewidth=0.8)
-    titles = [f"{BY_NAME[row['work']].title}, {row['side']} pixels" for row in rows]
+    titles = [f"{BY_NAME[row['work']].title}, {row['side']} pixels, batch {row['batch']}" for row in rows]
     axes.set_yticks(range(len(rows)), titles)
     axes.invert_yaxis()
     axes.set_xlabel("ours / other: less is better")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     figure.savefig(path)
 
 
