@@ -1,7 +1,7 @@
 // Load Concept: trigger, base model and picture of a file as soon as it is chosen.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { after, rootGraph, showPicture, showText } from "./nodes.js";
+import { after, isShown, showPicture, showText } from "./nodes.js";
 
 app.registerExtension({
   name: "CorePersonalization.ConceptFile",
@@ -19,7 +19,7 @@ async function look(node) {
   const [file, embeddingName] = ["file", "embedding_name"].map((name) => valueOf(node, name));
   const query = new URLSearchParams({ file, embedding_name: embeddingName });
   const answer = await api.fetchApi(`/core_personalization/concept?${query}`);
-  if (!answer.ok || valueOf(node, "file") !== file || node.graph !== rootGraph()) return; // Text goes by a root node's id.
+  if (!answer.ok || valueOf(node, "file") !== file || !isShown(node)) return;
   const { text, picture, error } = await answer.json();
   showText(node.id, error ?? text);
   showPicture(node, picture);

@@ -1,7 +1,7 @@
 // Concept Images: what a folder holds as soon as it is chosen, and a button that uploads photos into one.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { addButton, after, inputsOf, rootGraph, showPicture, showText } from "./nodes.js";
+import { addButton, after, idOf, inLanguage, inputsOf, isShown, showPicture, showText } from "./nodes.js";
 
 const UPLOAD = ["Upload photos …", "上传照片…"];
 const ASKED = {
@@ -12,6 +12,7 @@ const NO_FOLDERS = {
   en: "✖ Drop the photos themselves, not their folder.",
   zh: "✖ 请拖入照片本身，而不是它们所在的文件夹。",
 };
+const IN_FOLDER = { en: "Photos are in the folder", zh: "照片已在文件夹中：" };
 const ACCEPTED = "image/*,.heic,.heif,.avif,.txt,.caption";
 const MOMENT = 300; // In milliseconds: typing is over.
 
@@ -29,7 +30,7 @@ app.registerExtension({
     node.onDragDrop = (event) => {
       const files = [...event.dataTransfer.files];
       const folders = [...event.dataTransfer.items].some((item) => item.webkitGetAsEntry()?.isDirectory);
-      if (folders) showText(node.id, inLanguage(NO_FOLDERS));
+      if (folders) say(node, inLanguage(NO_FOLDERS));
       else if (files.length) upload(node, files);
       return files.length > 0;
     };
@@ -46,9 +47,9 @@ function lookSoon(node) {
 
 async function look(node) {
   const query = queryOf(node);
-  if (!widgetOf(node, "folder").value || node.graph !== rootGraph()) return;
+  if (!widgetOf(node, "folder").value || !isShown(node)) return;
   const answer = await api.fetchApi(`/core_personalization/photos?${query}`);
-  if (!answer.ok || queryOf(node) !== query || node.graph !== rootGraph()) return;
+  if (!answer.ok || queryOf(node) !== query || !isShown(node)) return;
   const { text, picture, folders, error } = await answer.json();
   showText(node.id, error ?? text);
   showPicture(node, picture);
@@ -70,8 +71,10 @@ function choose(node) {
   input.click();
 }
 
-function inLanguage(texts) {
-  return texts[app.extensionManager.setting.get("Comfy.Locale")] ?? texts.en;
+// Nothing where its workflow is not open.
+function say(node, text) {
+  const id = idOf(node);
+  if (id) showText(id, text);
 }
 
 async function upload(node, files) {
@@ -81,7 +84,7 @@ async function upload(node, files) {
   const name = (await app.extensionManager.dialog.prompt({ ...inLanguage(ASKED), defaultValue: free }))?.trim();
   if (!name) return;
   for (const [number, file] of files.entries()) {
-    showText(node.id, `${number} / ${files.length} ↑`);
+    say(node, `${number} / ${files.length} ↑`);
     const body = new FormData();
     body.append("image", file);
     body.append("subfolder", name);
@@ -89,10 +92,12 @@ async function upload(node, files) {
       const answer = await api.fetchApi("/upload/image", { method: "POST", body });
       if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
     } catch (error) { // Also of a connection that is lost.
-      showText(node.id, `✖ ${file.name}: ${error.message}`);
+      say(node, `✖ ${file.name}: ${error.message}`);
       return;
     }
   }
+  say(node, `${files.length} / ${files.length} ✓`);
+  if (!idOf(node)) app.extensionManager.toast.add({ severity: "info", summary: inLanguage(IN_FOLDER), detail: name });
   const folder = widgetOf(node, "folder");
   folder.options.values = [...new Set([...folders, name])];
   folder.value = name;

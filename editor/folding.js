@@ -3,7 +3,7 @@
 // Values stay as they are, and a connected input is always shown. What is visible is worked out each time that the
 // editor asks, from values and links as they are: so loading, pasting and undoing need nothing.
 import { app } from "../../scripts/app.js";
-import { inputsOf, isOurs } from "./nodes.js";
+import { inLanguage, inputsOf, isOurs } from "./nodes.js";
 
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
 const BUTTON = "$$core-advanced";
@@ -63,7 +63,7 @@ function addButton(node) {
   const button = node.addWidget("button", BUTTON, null, () => node.toggleAdvanced(), options);
   button.serialize = false; // It stands last: values are saved by position.
   answer(button, "hidden", () => setting(ALWAYS) || !node.widgets.some((widget) => widget.advanced));
-  const [show, hide] = TEXTS[setting("Comfy.Locale")] ?? TEXTS.en;
+  const [show, hide] = inLanguage(TEXTS);
   Object.defineProperty(button, "label", { get: () => (node.showAdvanced ? hide : show), set() {} });
 }
 

@@ -18,7 +18,7 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const run = runOf(detail.prompt_id), id = detail.display_node ?? detail.node;
       const text = detail.output?.text?.join("\n");
-      if (run?.nodes[id] && text) keep(`${run.graph}/${id}`, { text, values: run.nodes[id] });
+      if (run?.nodes[id] && text) keep(keyOf(run.graph, id, run.nodes[id]), text);
     });
   },
 
@@ -29,9 +29,14 @@ app.registerExtension({
 function showKept() {
   const kept = read();
   for (const [id, node, hosts] of ours()) {
-    const result = kept[`${rootGraph().id}/${id}`];
-    if (result?.values === values(node, hosts)) showText(id, result.text);
+    const text = kept[keyOf(rootGraph().id, id, values(node, hosts))];
+    if (text) showText(id, text);
   }
+}
+
+// Two workflows that one template was opened for have the same ids; what their nodes are given differs.
+function keyOf(graph, id, values) {
+  return `${graph}/${id} ${values}`;
 }
 
 function read() {
@@ -42,9 +47,9 @@ function read() {
   }
 }
 
-function keep(key, result) {
+function keep(key, text) {
   const { [key]: before, ...others } = read();
-  const newest = Object.entries({ ...others, [key]: result }).slice(-MOST_KEPT);
+  const newest = Object.entries({ ...others, [key]: text }).slice(-MOST_KEPT);
   try {
     localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(newest)));
   } catch {

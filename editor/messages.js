@@ -2,7 +2,7 @@
 // with {0}, {1} … where values stand. Values stay as they are; where one is a sentence of ours, or a list of such, it is
 // translated, too. What is known of none is left in English.
 import { app } from "../../scripts/app.js";
-import { isOurs, isSaid, rewriting } from "./nodes.js";
+import { isOurs, isSaid, language, rewriting } from "./nodes.js";
 
 const CATALOGUE = new URL("../personalization-locales/zh/messages.json", import.meta.url);
 const BLOCKED = "Execution Blocked: "; // Said by the node that has a blocked output of ours as its input.
@@ -18,9 +18,10 @@ app.registerExtension({
   name: "CorePersonalization.Messages",
 
   async setup() {
-    if (String(app.extensionManager?.setting?.get("Comfy.Locale")).split("-")[0] !== "zh") return;
-    rewriting(inLanguage);
-    translate = translator(await (await fetch(CATALOGUE)).json());
+    if (language() !== "zh") return;
+    rewriting(inChinese);
+    // Asked anew: the server lets a browser keep this kind of file for days, also after an update of the pack.
+    translate = translator(await (await fetch(CATALOGUE, { cache: "no-cache" })).json());
   },
 });
 
@@ -28,7 +29,7 @@ export function translated(text) {
   return translate(text);
 }
 
-function inLanguage(type, detail) {
+function inChinese(type, detail) {
   if (isSaid(type, detail)) return { ...detail, text: translate(detail.text) };
   if (type !== "execution_error") return detail;
   const message = detail.exception_message.trim(), blocked = message.startsWith(BLOCKED) ? BLOCKED : "";

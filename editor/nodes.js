@@ -26,6 +26,30 @@ export function path(id) {
   });
 }
 
+// Of a node in the workflow that is open, from the whole graph inwards; null: it is in none, such as after an undo.
+export function idOf(node, graph = rootGraph(), prefix = "") {
+  for (const each of graph?.nodes ?? []) {
+    const found = each === node ? `${prefix}${node.id}` : each.subgraph && idOf(node, each.subgraph, `${prefix}${each.id}:`);
+    if (found) return found;
+  }
+  return null;
+}
+
+// Whether it is in the root graph of the workflow that is open: by such an id alone, text and pictures find it.
+export function isShown(node) {
+  return idOf(node) === String(node.id);
+}
+
+// Of the editor: "zh" of "zh-TW", too, as the editor chooses among its own texts.
+export function language() {
+  return String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").split("-")[0];
+}
+
+// texts: by language; English for those that have none.
+export function inLanguage(texts) {
+  return texts[language()] ?? texts.en;
+}
+
 // The server's description of a node's inputs: [type, options], by name.
 export function inputsOf(node) {
   const { required, optional } = node.constructor.nodeData?.input ?? {};
@@ -56,7 +80,7 @@ export function after(object, method, then) {
 export function addButton(node, name, [en, zh], press) {
   const button = node.addWidget("button", name, null, press, { serialize: false });
   button.serialize = false;
-  button.label = app.extensionManager?.setting?.get("Comfy.Locale") === "zh" ? zh : en;
+  button.label = inLanguage({ en, zh });
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   return button;
 }
@@ -87,7 +111,7 @@ export async function showPicture(node, source) {
   if (LiteGraph.vueNodesMode) {
     if (!source && !app.nodePreviewImages[node.id] && !app.nodeOutputs[node.id]) return;
     const blob = await (await fetch(source ?? BLANK)).blob();
-    api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
+    if (isShown(node)) api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
     return;
   }
   if (!source) return;

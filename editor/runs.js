@@ -3,8 +3,12 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { isOurs, rootGraph, widgetOf } from "./nodes.js";
 
-const queued = new Map(); // Prompt id → {graph: the root graph's id, nodes: {id: values}}.
-let running = null;
+const STORE = "CorePersonalization.Runs", MOST_KEPT = 20;
+
+// Prompt id → {graph: the root graph's id, nodes: {id: values}}; as long as the server knows this tab, also after a reload.
+const { queued, running: before } = read();
+const workflows = new Map(); // Prompt id → the editor's own record of a workflow: several may have one graph id.
+let running = before;
 
 app.registerExtension({
   name: "CorePersonalization.Runs",
@@ -12,13 +16,20 @@ app.registerExtension({
   setup() {
     const queuePrompt = api.queuePrompt;
     api.queuePrompt = async function (...args) {
-      const graph = rootGraph().id;
+      const graph = rootGraph().id, workflow = opened();
       const nodes = Object.fromEntries([...ours()].map(([id, node, hosts]) => [id, values(node, hosts)]));
       const answer = await queuePrompt.apply(this, args);
-      if (answer?.prompt_id) queued.set(answer.prompt_id, { graph, nodes });
+      if (answer?.prompt_id) {
+        workflows.set(answer.prompt_id, workflow);
+        queued.set(answer.prompt_id, { graph, nodes });
+        keep();
+      }
       return answer;
     };
-    api.addEventListener("execution_start", ({ detail }) => (running = detail.prompt_id));
+    api.addEventListener("execution_start", ({ detail }) => {
+      running = detail.prompt_id;
+      keep();
+    });
   },
 });
 
@@ -27,9 +38,13 @@ export function runOf(promptId = running) {
   return queued.get(promptId);
 }
 
-export function isElsewhere(promptId) {
-  const run = runOf(promptId);
-  return Boolean(run) && run.graph !== rootGraph().id;
+export function isElsewhere(promptId = running) {
+  const run = runOf(promptId), workflow = workflows.get(promptId);
+  return Boolean(run) && (workflow ? workflow !== opened() : run.graph !== rootGraph().id);
+}
+
+function opened() {
+  return app.extensionManager?.workflow?.activeWorkflow;
 }
 
 // Nodes of ours, with their ids from the whole graph inwards, and the nodes of the subgraphs around them.
@@ -44,4 +59,22 @@ export function* ours(graph = rootGraph(), prefix = "", hosts = []) {
 export function values(node, hosts) {
   const own = (node.widgets ?? []).filter(({ name, serialize }) => serialize !== false && !name.startsWith("$$"));
   return JSON.stringify(own.map(({ name }) => [name, widgetOf(node, name, hosts)[0]?.value]));
+}
+
+function read() {
+  try {
+    const { runs, running } = JSON.parse(sessionStorage.getItem(STORE));
+    return { queued: new Map(runs), running };
+  } catch {
+    return { queued: new Map(), running: null };
+  }
+}
+
+function keep() {
+  for (const id of [...queued.keys()].slice(0, -MOST_KEPT)) queued.delete(id);
+  try {
+    sessionStorage.setItem(STORE, JSON.stringify({ runs: [...queued], running }));
+  } catch {
+    sessionStorage.removeItem(STORE); // The browser has no room.
+  }
 }

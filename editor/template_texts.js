@@ -1,14 +1,14 @@
 // Titles, groups, fields and notes of our templates in the editor's language: the file of a template is in English and
 // brings translations in its "extra" (scripts/templates/chinese.py). What its reader has changed stays as it is.
 import { app } from "../../scripts/app.js";
+import { language } from "./nodes.js";
 
 app.registerExtension({
   name: "CorePersonalization.TemplateTexts",
 
   // The editor's own copy of what it is about to open.
   beforeConfigureGraph(graph) {
-    const language = String(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en").split("-")[0];
-    const texts = graph?.extra?.core_personalization?.texts?.[language];
+    const texts = graph?.extra?.core_personalization?.texts?.[language()];
     if (!texts) return;
     const translated = (text) => (Object.hasOwn(texts, text) ? texts[text] : text);
     for (const { groups, nodes } of [graph, ...(graph.definitions?.subgraphs ?? [])]) {

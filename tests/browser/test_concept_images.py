@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from photo_files import jpeg, photo, photo_folder
@@ -62,6 +65,42 @@ def test_the_picture_goes_with_the_folder_that_it_was_of(editor, node):
     assert editor.errors == []
 
 
+@contextmanager
+def another_workflow_meanwhile(editor, address: str) -> Iterator[None]:
+    """Around what asks the server for an address: the answer comes when another workflow is open, whose node has the
+    same id."""
+    asked = []
+    editor.page.route(address, lambda route: asked.append(route))
+    try:
+        yield
+        while not asked:
+            editor.page.wait_for_timeout(50)
+        other = {"id": NODE, "type": "KSampler", "pos": [150, 40]}
+        editor.load({"nodes": [other], "links": [], "version": 0.4}, "other")
+        for route in asked:
+            route.continue_()
+    finally:
+        editor.page.unroute(address)
+
+
+def test_a_late_answer_is_not_shown_on_a_node_of_another_workflow(editor, node):
+    with another_workflow_meanwhile(editor, "**/core_personalization/photos*"):
+        editor.choose(node, "folder", "our-cats")
+    editor.page.wait_for_timeout(1000)
+    assert editor.text(NODE) == ""
+    assert editor.pictures(NODE) == []
+    assert editor.errors == []
+
+
+def test_photos_are_uploaded_while_another_workflow_is_looked_at(editor, node, server, tmp_path):
+    with another_workflow_meanwhile(editor, "**/upload/image"):
+        upload_two(editor, node, tmp_path)
+    editor.page.get_by_text("Photos are in the folder").wait_for()
+    assert len(list((server.process.base.input / "uploaded").iterdir())) == 3
+    assert editor.text(NODE) == ""
+    assert editor.errors == []
+
+
 def test_a_folder_that_is_dropped_is_refused_and_a_lost_connection_told(editor, node):
     drop = """([id, directory]) => app.graph.getNodeById(id).onDragDrop({dataTransfer: {
         files: [new File(['x'], '1.jpg')], items: [{webkitGetAsEntry: () => ({isDirectory: directory})}]}})"""
@@ -94,8 +133,9 @@ def test_nodes_drawn_as_html_show_it_too(editor, node):
     assert editor.errors == []
 
 
-def test_several_photos_are_uploaded_and_chosen(editor, node, server, tmp_path):
-    files = [tmp_path / name for name in ("1.jpg", "2.jpg", "2.txt")]
+def upload_two(editor, node: int, folder: Path) -> None:
+    """Photos, one of them with a caption, by the node's button."""
+    files = [folder / name for name in ("1.jpg", "2.jpg", "2.txt")]
     for file in files[:2]:
         file.write_bytes(jpeg(photo(300, 400, seed=int(file.stem))))
     files[2].write_text("sks in the snow")
@@ -105,6 +145,10 @@ def test_several_photos_are_uploaded_and_chosen(editor, node, server, tmp_path):
     dialog = editor.page.get_by_role("dialog")
     dialog.get_by_role("textbox").fill("uploaded")
     dialog.get_by_role("button").last.click()
+
+
+def test_several_photos_are_uploaded_and_chosen(editor, node, server, tmp_path):
+    upload_two(editor, node, tmp_path)
     text = editor.wait_for_text(node, "^2 pictures")
     assert "1 caption, no masks" in text
     assert editor.values(node)["folder"] == "uploaded"

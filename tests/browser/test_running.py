@@ -77,11 +77,14 @@ def test_cancel_stops_within_two_steps_and_says_what_was_kept(editor, server):
 
 
 def test_what_a_run_says_is_not_put_on_the_same_node_of_another_workflow(editor):
+    """Both have the same id, as two that one template was opened for."""
     open_quick_start(editor, "elsewhere", steps=6, preview_every=0, save_every=0)
     tab = editor.page.locator(".workflow-tab").count()
     editor.run()
     other = {"id": TRAINING, "type": "CoReTrainEmbedding", "pos": [100, 40]}
-    editor.load({"nodes": [other], "links": [], "version": 0.4}, "another")
+    same = editor.evaluate("() => app.rootGraph.id")
+    editor.load({"id": same, "nodes": [other], "links": [], "version": 0.4}, "another")
+    assert editor.evaluate("() => app.rootGraph.id") == same
     queue = f"http://{editor.address}/api/queue"
     assert any(editor.page.request.get(queue).json().values()), "it runs still"
     while any(editor.page.request.get(queue).json().values()):
@@ -94,18 +97,41 @@ def test_what_a_run_says_is_not_put_on_the_same_node_of_another_workflow(editor)
     assert editor.errors == []
 
 
-def test_a_result_is_kept_while_what_a_subgraphs_node_shows_is_the_same(editor):
-    node = {"id": 1, "type": "CoReTrainEmbedding", "pos": [100, 40]}
-    editor.load({"nodes": [node], "links": [], "version": 0.4})
-    host = editor.evaluate(IN_SUBGRAPH)
+def queue_unmade(editor) -> None:
+    """Run, which nobody makes."""
     editor.page.route("**/api/prompt", lambda route: route.fulfill(json=ACCEPTED))
     try:
         editor.run()
     finally:
         editor.page.unroute("**/api/prompt")
-    inside = f"{host}:1"
-    done = {"prompt_id": ACCEPTED["prompt_id"], "node": inside, "display_node": inside, "output": {"text": ["Said."]}}
+
+
+def end(editor, node: str) -> None:
+    """What was queued, as the server reports a node's end."""
+    done = {"prompt_id": ACCEPTED["prompt_id"], "node": node, "display_node": node, "output": {"text": ["Said."]}}
     editor.evaluate("(done) => app.api.dispatchCustomEvent('executed', done)", done)
+
+
+def test_a_result_is_kept_of_a_run_that_went_on_through_a_reload(editor):
+    node = {"id": 1, "type": "CoReTrainEmbedding", "pos": [100, 40]}
+    editor.load({"nodes": [node], "links": [], "version": 0.4})
+    queue_unmade(editor)
+    editor.page.wait_for_timeout(1500)  # The editor keeps drafts a moment later.
+    editor.go()
+    editor.page.wait_for_function("() => app.graph?.nodes.length === 1")
+    end(editor, "1")
+    assert editor.text(1) == "Said."
+    editor.load(editor.evaluate("() => app.graph.serialize()"))
+    editor.wait_for_text(1, "^Said.$", patience=5000)
+    assert editor.errors == []
+
+
+def test_a_result_is_kept_while_what_a_subgraphs_node_shows_is_the_same(editor):
+    node = {"id": 1, "type": "CoReTrainEmbedding", "pos": [100, 40]}
+    editor.load({"nodes": [node], "links": [], "version": 0.4})
+    host = editor.evaluate(IN_SUBGRAPH)
+    queue_unmade(editor)
+    end(editor, f"{host}:1")
     for steps, said in ((300, "Said."), (301, ""), (300, "Said.")):
         editor.set_value(host, "steps", steps)
         editor.load(editor.evaluate("() => app.graph.serialize()"))
