@@ -59,19 +59,17 @@ def prepare_pictures(
     """
     validate_side(side)
     singles = single_pictures(name, [batch.cpu() for batch in images])
-    single_masks = (
-        None if masks is None else whole_where_empty([mask for batch in masks for mask in batch.float().cpu()], singles)
-    )
-    if single_masks is not None:
-        validate_masks("masks", single_masks, singles)
-        if all(bool((mask == 1).all()) for mask in single_masks):
-            single_masks = None  # White everywhere leaves nothing out; resampled, it would no longer be 1.
+    chosen = None if masks is None else whole_where_empty([mask.cpu() for mask in single_masks(masks)], singles)
+    if chosen is not None:
+        validate_masks("masks", chosen, singles)
+        if all(bool((mask == 1).all()) for mask in chosen):
+            chosen = None  # White everywhere leaves nothing out; resampled, it would no longer be 1.
     pixels = [_fitted(rgb(picture), side, fit, border=1.0).clamp(0, 1) for picture in singles]
-    if single_masks is None and fit == "pad":
-        single_masks = [torch.ones(picture.shape[:2]) for picture in singles]
+    if chosen is None and fit == "pad":
+        chosen = [torch.ones(picture.shape[:2]) for picture in singles]
     weights = None
-    if single_masks is not None:
-        weights = [_fitted(mask.unsqueeze(0), side, fit, border=0.0) for mask in single_masks]
+    if chosen is not None:
+        weights = [_fitted(mask.unsqueeze(0), side, fit, border=0.0) for mask in chosen]
     return Pictures(pixels, weights)
 
 
@@ -120,6 +118,11 @@ def single_pictures(name: str, images: Sequence[Tensor]) -> list[Tensor]:
         raise ValueError(f"{name}: got none; connect at least one picture.")
     validate_pictures(name, pictures)
     return pictures
+
+
+def single_masks(masks: Sequence[Tensor]) -> list[Tensor]:
+    """The masks [H, W] in fp32 of batches [b, H, W], of single ones [H, W], and of [b, 1, H, W], as nodes hand them."""
+    return [mask for batch in masks for mask in batch.float().reshape(-1, *batch.shape[-2:])]
 
 
 def whole_where_empty(masks: Sequence[Tensor], pictures: Sequence[Tensor]) -> list[Tensor] | None:

@@ -257,7 +257,7 @@ class TrainingLoop:
             self._set_random(state["random"])
             self._means.load_state_dict(state["gradient_means"])
             self.recipe.weights.load_state_dict(state["weighting"])
-            self.scaler.load_state_dict(state["scaler"])
+            self.scaler.load_state_dict(state["scaler"] or self.scaler.state_dict())  # {}: it was trained without one
             self.step = int(state["step"])
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from ...core_ops.pictures import single_pictures, validate_masks
+from ...core_ops.pictures import single_masks, single_pictures, validate_masks
 from ...core_ops.quoting import quoted
 from ...core_ops.scores import (
     around_concept,
@@ -82,7 +82,7 @@ def picture_set(name: str, images: Sequence[Tensor], masks: Sequence[Tensor] | N
     pictures = single_pictures(name, images)
     if masks is None:
         return PictureSet(pictures, None)
-    singles = [mask for batch in masks for mask in batch.float()]
+    singles = single_masks(masks)
     validate_masks(f"{name.removesuffix('s')}_masks", singles, pictures)
     return PictureSet(pictures, singles)
 

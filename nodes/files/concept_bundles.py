@@ -59,19 +59,25 @@ def _listed(folders: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
 
 
 def concept_file_path(file: str) -> Path:
-    """Raises ValueError unless `file` is one of `concept_file_names`, and safetensors."""
-    folder, _, name = file.partition("/")
-    path = folder_paths.get_full_path(folder, name) if folder in FOLDERS else None
+    """Raises ValueError unless `file` is one of `concept_file_names`, and safetensors. A folder in its name may be
+    written as Windows or as others write it."""
+    known = {_as_posix(name): name for name in concept_file_names()}.get(_as_posix(file), "")
+    folder, _, name = known.partition("/")
+    path = folder_paths.get_full_path(folder, name) if known else None
     if path is not None and name.lower().endswith(PICKLES):
         raise ValueError(
             f"file: {name} may run code when it is opened, so it is not; convert it to safetensors, as the help of "
             "Load Concept says."
         )
-    if path is None or file not in concept_file_names():
+    if path is None:
         raise ValueError(
             f"file: there is no {quoted(file)} among the LoRAs and embeddings; refresh the list and choose one."
         )
     return Path(path)
+
+
+def _as_posix(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def save_concept(

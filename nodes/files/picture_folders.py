@@ -141,11 +141,11 @@ def with_repeats(folder: Path) -> list[Path]:
 
 
 def state_of(folder: Path) -> str:
-    """Another one when a picture, mask or caption came, went or was written anew."""
-    digest = hashlib.sha256()
+    """Another one when a picture, mask or caption came, went or was written anew; not with what systems keep there."""
+    digest, base = hashlib.sha256(), _base()
     folders = with_repeats(folder)
     for place in (*folders, *(masks for each in folders for masks in _mask_folders(each))):
-        for file in sorted(_entries(place)):
+        for file in sorted(file for file in _entries(place) if _set_aside(file, base) is None):
             try:
                 stat = file.stat()
             except OSError:

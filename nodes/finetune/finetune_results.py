@@ -67,7 +67,10 @@ def with_extracted_lora(
 
 
 def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
-    """Writes what there is; returns the path of the U-Net, or of the LoRA where that is all."""
+    """Writes what there is; returns the path of the U-Net, or of the LoRA where that is all.
+
+    Raises ValueError where nothing has changed, so that there is no LoRA.
+    """
     paths: list[Path] = []
     if weights.unet is not None and new.whole:
         whole = as_in_a_file(model, {**unet_weights(model), **weights.unet})
@@ -78,6 +81,8 @@ def save(model: Any, weights: TrainedWeights, new: NewFile) -> Path:
         )
     if adapters := {**(weights.lora or {}), **weights.text}:
         paths.append(unet_files.save_adapter(new.name, adapters, card=new.card, overwrite=new.overwrite))
+    if not paths:
+        raise ValueError("steps: no weight has changed yet, so there is no LoRA to write; take more steps.")
     return paths[0]
 
 

@@ -92,7 +92,8 @@ def show_text(text: str, node_id: str | None) -> None:
     """Shows a line of text on a node, in the browser."""
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id)
+        # A file's name may hold bytes that are no text.
+        server.send_progress_text(text.encode("utf-8", "backslashreplace").decode(), node_id)
 
 
 def node_id_of(node: Any) -> str | None:

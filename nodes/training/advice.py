@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 from ...core_ops.diffusion_process import Prediction
-from ...core_ops.pictures import MUCH_ENLARGED, Fit, is_empty, looks_inverted, scaled_side
+from ...core_ops.pictures import MUCH_ENLARGED, Fit, is_empty, looks_inverted, scaled_side, single_masks
 from ...core_ops.quoting import quoted
 from ..labels import LABELS
 
@@ -56,7 +56,7 @@ def on_masks(masks: Sequence[Tensor] | None, images: Sequence[Tensor]) -> tuple[
     masks: [b, H, W] as they came; None where none are used.
     """
     pictures = [picture for batch in images for picture in batch]
-    singles = [mask for batch in masks or () for mask in batch.float()]
+    singles = single_masks(masks or ())
     empty = sum(map(is_empty, singles))
     inverted = sum(looks_inverted(mask, picture) for mask, picture in zip(singles, pictures, strict=False))
     return (

@@ -110,6 +110,15 @@ def test_augmentation_turns_a_long_picture_without_shearing_it():
         assert abs(int(rows) - int(columns)) <= 2
 
 
+def test_a_mask_may_come_alone_or_with_a_channel():
+    mask = torch.rand(30, 30)
+    prepared = [
+        prepare_pictures([torch.ones(1, 30, 30, 3)], [given], 32) for given in (mask, mask[None], mask[None, None])
+    ]
+    for pictures in prepared:
+        assert torch.equal(pictures.masks[0], prepared[0].masks[0])
+
+
 @pytest.mark.parametrize(
     ("images", "masks", "side", "message"),
     [

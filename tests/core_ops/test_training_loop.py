@@ -213,6 +213,15 @@ def test_loss_scaling_changes_the_scale_and_not_the_result():
     torch.testing.assert_close(vectors(scaled), vectors(plain), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_training_goes_on_with_loss_scaling_where_it_had_none_and_without(before):
+    first = loop(fp16_scaling=before, steps=2)
+    next(iter(first))
+    second = loop(fp16_scaling=not before, steps=2)
+    second.load_state_dict(first.state_dict())
+    assert [report.step for report in second] == [2]
+
+
 def test_an_overflowing_gradient_is_skipped_and_lowers_the_scale():
     training = loop(fp16_scaling=True, measure_every=1, steps=2)
     before, scale = vectors(training), training.scaler.get_scale()

@@ -190,6 +190,21 @@ def test_regions_are_painted_in_place_without_other_prompts(sd1):
     assert (painted[..., 8:] - torch.stack(fine).mean(dim=0)).abs().max() < 1e-4
 
 
+def test_fewer_masks_than_pictures_are_repeated_as_the_host_repeats_them(sd1):
+    from nodes import ConditioningSetMask
+
+    with_probe, probe = probed(sd1)
+    masks = torch.zeros(2, 8, 12)
+    masks[0, :, :6] = masks[1, :, 6:] = 1
+    with torch.inference_mode():
+        positive = ConditioningSetMask().append(encode(sd1, PROMPT), masks, "default", 1.0)[0]
+    captured = probe.captured(sample(sd1, with_probe, Sampling(batch=4), positive + encode(sd1, "a park")))
+    painted = captured.maps().sum((1, 2)) > 0
+    for picture, seen in enumerate(painted):
+        left, right = seen[..., :5].any(), seen[..., 7:].any()
+        assert (bool(left), bool(right)) == (picture % 2 == 0, picture % 2 == 1), picture
+
+
 def test_a_foreign_conditioning_is_said_and_a_given_one_is_found(sd1):
     other = encode(sd1, "a photo of a Patchwork cat, on the (beach:1.2) with a cat")
     with_probe, probe = probed(sd1)

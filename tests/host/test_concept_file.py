@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,6 +41,23 @@ def test_what_is_loaded_draws_what_was_saved(family, caplog):
     assert all(torch.equal(loaded.vectors[key], concept.vectors[key]) for key in concept.vectors)
     assert "Works well with snow." in card
     loaded.path.unlink()
+
+
+@pytest.mark.parametrize("folder", ["embeddings", "loras"])
+def test_a_folder_in_a_files_name_is_written_as_any_system_writes_it(comfyui, monkeypatch, folder):
+    import folder_paths
+    from core_personalization.nodes.files.concept_bundles import concept_file_path
+
+    file = Path(folder_paths.get_folder_paths(folder)[0]) / "my-dog-steps" / "my-dog-step100.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    try:
+        spellings = [f"{folder}/my-dog-steps{separator}{file.name}" for separator in "/\\"]
+        assert [concept_file_path(spelling) for spelling in spellings] == [file, file]
+        with pytest.raises(ValueError, match="there is no"):
+            concept_file_path(f"{folder}/my-dog-steps:{file.name}")
+    finally:
+        shutil.rmtree(file.parent)
 
 
 def test_core_loads_the_lora_and_leaves_only_the_embedding(sd1, caplog):

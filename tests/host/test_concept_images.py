@@ -236,6 +236,10 @@ def test_a_folder_that_changes_is_noticed(folder):
             os.utime(file, (later, later))  # Clocks of some disks are coarse.
         seen.add(ConceptImages.fingerprint_inputs(folder.name))
         assert len(seen) == number + 1
+    for name in (".DS_Store", "Thumbs.db", "originals/cat-1.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"of a system, or of none of the pictures")
+        assert ConceptImages.fingerprint_inputs(folder.name) in seen
 
 
 @pytest.mark.parametrize(

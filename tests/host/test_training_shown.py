@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,6 +56,16 @@ def test_every_phase_is_said_and_steps_in_one_short_line(sd1, said):
     assert "step 1/2 · drawing the preview" in said
     (line,) = [line for line in said if line.startswith("step 1/2") and "left" in line]
     assert line.count("·") == 2 and "s left · loss " in line and len(line) < 50
+
+
+def test_a_name_that_is_no_text_is_shown_all_the_same(monkeypatch):
+    from core_personalization.nodes.host.run_control import PromptServer, show_text
+
+    sent = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: sent.append(text.encode("utf-8")))
+    monkeypatch.setattr(PromptServer, "instance", server, raising=False)
+    show_text(os.fsdecode(b"f\xfcr.png"), "1")
+    assert sent == [rb"f\udcfcr.png"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (59.9, "60 s"), (130, "2 min"), (4000, "1 h 07 min")])

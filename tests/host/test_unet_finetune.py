@@ -121,3 +121,8 @@ def test_everything_connected(sd1):
         card = file.metadata()
     assert card["modelspec.trigger_phrase"] == "embedding:learned teddy bear"
     assert json.loads(card["core_personalization.settings"])["optimizer"] == "Adafactor"
+
+
+def test_a_lora_of_weights_that_have_not_changed_is_refused_with_a_remedy(sd1):
+    with pytest.raises(ValueError, match="steps: no weight has changed yet"):
+        execute(sd1, name="unmoved", form="full weights", save="LoRA", steps=1, schedule="cosine", warmup=0.9)

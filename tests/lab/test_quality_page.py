@@ -32,6 +32,7 @@ PROTOCOLS = {
     "The U-Net after it": ("methods", "diverse"),
 }
 """Heading → protocol and references of the rows under it."""
+TIMED = "How many steps an embedding needs"
 
 CALLED = {
     "CoRe, shares .1": "CoRe, stage 1",
@@ -54,7 +55,7 @@ def rows() -> Iterator[tuple[str, str, dict[str, str]]]:
             head = None
         elif head is None:
             head = cells
-        elif set(head) & set(SCORES) and not set(cells[0]) <= {"-"}:
+        elif heading != TIMED and set(head) & set(SCORES) and not set(cells[0]) <= {"-"}:
             yield heading, cells[0].removesuffix(", paired"), dict(zip(head[1:], cells[1:], strict=True))
 
 
@@ -78,6 +79,15 @@ def method_of(label: str) -> str:
 
 def stage_of(method: str) -> str:
     return next((stage for stage in (ALONE, LORA) if method.endswith(stage)), "")
+
+
+def test_steps_and_times_are_as_measured():
+    _, section = PAGES[1].read_text("utf-8").split(f"## {TIMED}\n")
+    shown = [re.findall(r"[^|]+", line) for line in section.split("\n## ")[0].splitlines() if line.startswith("|")][2:]
+    measured = [re.findall(r"[^|]+", line) for line in (RESULTS / "times.md").read_text("utf-8").splitlines()[2:]]
+    for own, (method, rate, _, *numbers) in zip(shown, measured, strict=True):
+        assert [cell.strip() for cell in own[:2]] == [method.strip(), rate.strip()]
+        assert [float(cell) for cell in own[2:]] == [float(number) for number in numbers]
 
 
 @pytest.mark.parametrize(("heading", "label", "cells"), list(rows()))

@@ -99,7 +99,8 @@ class WatchedEntries:
         height, width = min(rows, latent[0] - top), min(columns, latent[1] - left)
         mask = entry.get("mask")
         if mask is not None:
-            mask = mask[:images, ..., top : top + height, left : left + width].float().cpu()
+            mask = mask[:images, top : top + height, left : left + width].float().cpu()
+            mask = mask.repeat(images // mask.shape[0], 1, 1)  # as the host does, where there are fewer than images
         return WatchedEntry(
             start=start,
             length=length,
