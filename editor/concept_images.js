@@ -78,8 +78,8 @@ function say(node, text) {
 }
 
 async function upload(node, files) {
-  const folders = widgetOf(node, "folder").options.values ?? [];
-  let free = "my-photos";
+  const { value: chosen, options } = widgetOf(node, "folder"), folders = options.values ?? [];
+  let free = chosen && !folders.includes(chosen) ? chosen : "my-photos"; // Such as a template's, which is not there.
   for (let number = 2; folders.includes(free); number++) free = `my-photos-${number}`;
   const name = (await app.extensionManager.dialog.prompt({ ...inLanguage(ASKED), defaultValue: free }))?.trim();
   if (!name) return;

@@ -40,11 +40,15 @@ app.registerExtension({
 });
 
 const marked = new Set(); // Ids of nodes.
+const heights = new Map(); // Node → its height before it had any text.
 let told = null;
 
 function show(nodeId, sentence) {
-  const text = inWords(path(nodeId).at(-1), sentence);
+  const nodes = path(nodeId), text = inWords(nodes.at(-1), sentence);
   marked.add(nodeId);
+  for (const node of nodes) {
+    if (node && !textOf(node)) heights.set(node, node.size[1]);
+  }
   showText(nodeId, MARK + text);
   return text;
 }
@@ -53,10 +57,19 @@ function clear() {
   if (told) app.extensionManager.toast.remove(told);
   told = null;
   for (const node of [...marked].flatMap(path)) {
-    const widget = node?.widgets?.find(({ name }) => name === WIDGET);
-    if (widget?.value?.startsWith(MARK)) widget.value = "";
+    const widget = textOf(node);
+    if (!widget?.value?.startsWith(MARK)) continue;
+    widget.value = "";
+    if (!heights.has(node)) continue;
+    node.removeWidget(widget);
+    node.setSize([node.size[0], heights.get(node)]);
   }
   marked.clear();
+  heights.clear();
+}
+
+function textOf(node) {
+  return node?.widgets?.find(({ name }) => name === WIDGET);
 }
 
 // The server reports what a node raised as if it were an accident, and by an input of the node that it is connected to.

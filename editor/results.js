@@ -2,7 +2,7 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow, showText } from "./nodes.js";
+import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow, showPicture, showText } from "./nodes.js";
 import { isElsewhere, runOf } from "./runs.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
@@ -27,7 +27,11 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const nodeId = String(detail.display_node ?? detail.node);
       const text = detail.output?.text?.join("\n");
-      if (text && isOurs(path(nodeId).at(-1)) && !isElsewhere(detail.prompt_id)) showText(nodeId, text);
+      const node = path(nodeId).at(-1);
+      if (!isOurs(node) || isElsewhere(detail.prompt_id)) return;
+      if (text) showText(nodeId, text);
+      // A node drawn as HTML would show what it previewed beside its output, which is the same.
+      if (LiteGraph.vueNodesMode && detail.output?.images) showPicture(node);
     });
     api.addEventListener("progress_text", ({ detail }) => {
       if (!detail.text) return;

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
+from ..files.concept_files import WrittenFiles
 from ..host.models.host_models import HostModels
 from ..host.run_control import node_id_of, releasing_memory, show_text
 from ..settings import RefusingNode, schema_inputs, validated
@@ -27,6 +29,9 @@ SEARCHED = [
     "learn person",
     "style",
 ]
+
+
+_WRITTEN = WrittenFiles()
 
 
 class TrainEmbedding(RefusingNode):
@@ -65,6 +70,11 @@ class TrainEmbedding(RefusingNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, concept_name: Sequence[str | None] = (None,), **_: Any) -> int:
+        """Changes when the file is gone that the node left: prompts would be drawn without the concept."""
+        return _WRITTEN.times_gone(str(concept_name[0]))
+
+    @classmethod
     def refuse(cls, settings: EmbeddingSettings) -> None:
         check_settings(settings)
 
@@ -88,6 +98,7 @@ class TrainEmbedding(RefusingNode):
         checked = check_inputs(host, images, masks, captions, settings, start, photos[0] if photos else None)
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             trained = train_embedding(host, checked, node_id)
+        _WRITTEN.note(settings.concept_name, trained.concept.path)
         pictures = over_chart(trained.preview, trained.chart)
         shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(trained.summary).as_dict()}
         outputs = (trained.concept, trained.concept.phrase, trained.losses, trained.preview, trained.chart)

@@ -80,10 +80,13 @@ def photo_folder(name: str) -> Path:
         usable = False
     if not usable:
         raise ValueError(
-            f"folder: {quoted(name)} is not a folder within ComfyUI's input folder; copy the photos into a folder "
-            "there, press r, and choose it."
+            f"folder: {quoted(name)} is not a folder within ComfyUI's input folder; press “Upload photos”, or copy "
+            "them into a folder there, press r, and choose it."
         )
-    raise ValueError(f"folder: there is no {quoted(name)} in ComfyUI's input folder; press r, and choose one.")
+    raise ValueError(
+        f"folder: there is no {quoted(name)} in ComfyUI's input folder; press “Upload photos”, or press r and choose "
+        "one."
+    )
 
 
 def listed(folder: Path) -> PhotoFolder:

@@ -53,6 +53,17 @@ def test_it_is_gone_with_the_next_run(graph):
     assert not any("two words" in text for text in graph.complaints())
 
 
+def test_the_room_that_it_took_is_given_back(graph):
+    height = "(id) => app.graph.getNodeById(id).size[1]"
+    before = graph.evaluate(height, PROMPT)
+    for template, grown in (("no place", True), ("a {} here", False)):
+        graph.set_value(PROMPT, "template", template)
+        graph.run()
+        graph.page.wait_for_timeout(300)
+        assert (graph.evaluate(height, PROMPT) > before) == grown
+    assert graph.evaluate(height, PROMPT) == before
+
+
 def test_what_is_known_later_is_on_the_node_and_in_a_message(graph):
     graph.set_value(TRAIN, "caption_template", "a {} " + "very " * 80)
     assert graph.run()["node_errors"] == {}

@@ -17,6 +17,15 @@ IN_SUBGRAPH = """() => {
 }"""
 TEXT_INSIDE = """() => app.canvas.graph.getNodeById(1).widgets
     .find(({name}) => name === '$$node-text-preview')?.value ?? ''"""
+HTML_NODES = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+WIDTHS = """[...document.querySelectorAll("[data-node-id='1'] img")].map((image) => image.naturalWidth)"""
+# A picture of 64 pixels, as the server sends it while node 1 runs.
+PREVIEW = """async () => {
+    const canvas = new OffscreenCanvas(64, 64);
+    canvas.getContext('2d').fillRect(0, 0, 64, 64);
+    const blob = await canvas.convertToBlob();
+    app.api.dispatchCustomEvent('b_preview_with_metadata', {blob, displayNodeId: '1'});
+}"""
 NODES = "() => JSON.stringify(app.rootGraph.serialize().nodes)"
 
 
@@ -106,10 +115,28 @@ def queue_unmade(editor) -> None:
         editor.page.unroute("**/api/prompt")
 
 
-def end(editor, node: str) -> None:
+def end(editor, node: str, **output) -> None:
     """What was queued, as the server reports a node's end."""
-    done = {"prompt_id": ACCEPTED["prompt_id"], "node": node, "display_node": node, "output": {"text": ["Said."]}}
+    output = {"text": ["Said."], **output}
+    done = {"prompt_id": ACCEPTED["prompt_id"], "node": node, "display_node": node, "output": output}
     editor.evaluate("(done) => app.api.dispatchCustomEvent('executed', done)", done)
+
+
+def test_a_node_drawn_as_html_shows_its_result_once(editor):
+    editor.evaluate(HTML_NODES, True)
+    try:
+        node = {"id": 1, "type": "CoReTrainEmbedding", "pos": [100, 40]}
+        editor.load({"nodes": [node], "links": [], "version": 0.4})
+        queue_unmade(editor)
+        editor.evaluate(PREVIEW)
+        editor.page.wait_for_function(f"() => {WIDTHS}.includes(64)")
+        end(editor, "1", images=[{"filename": "example.png", "subfolder": "", "type": "input"}])
+        editor.page.wait_for_function(f"() => {WIDTHS}.length > 1")
+        editor.page.wait_for_timeout(500)
+        assert sum(width > 1 for width in editor.evaluate(f"() => {WIDTHS}")) == 1
+    finally:
+        editor.evaluate(HTML_NODES, False)
+    assert editor.errors == []
 
 
 def test_a_result_is_kept_of_a_run_that_went_on_through_a_reload(editor):

@@ -69,6 +69,24 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
+def test_an_embedding_whose_file_is_gone_is_not_taken_from_the_hosts_cache(sd1, steps):
+    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
+
+    def key() -> int:
+        return TrainEmbedding.fingerprint_inputs(concept_name=["gone"], steps=[3])
+
+    before = key()
+    train(sd1, "gone")
+    assert key() == before, "its own work is no change"
+    written("gone").unlink()
+    assert key() != before
+    assert key() == key()
+    after = key()
+    train(sd1, "gone")
+    assert key() == after
+    assert written("gone").is_file() and len(steps) == 6
+
+
 def test_a_finished_embedding_is_loaded(sd1, steps, said, monkeypatch):
     first = train(sd1, "once", preview_every=2)
     assert steps == [1, 2, 3]
