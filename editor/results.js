@@ -36,7 +36,6 @@ app.registerExtension({
     api.addEventListener("progress_text", ({ detail }) => {
       if (!detail.text) return;
       const nodes = path(String(detail.nodeId));
-      // Of a node in a closed subgraph, the subgraph's own node shows the text.
       const shown = nodes.find((node) => node?.graph === app.canvas.graph);
       if (shown && isOurs(nodes.at(-1))) requestAnimationFrame(() => makeRoom(shown, detail.text));
     });

@@ -41,8 +41,11 @@ pytestmark = pytest.mark.usefixtures("undrawn")
         ({"prompts": ["a", "b"]}, "prompts: got 2 for 7 pictures in 7 batches"),
         ({"prompts": ["embedding:my-cat"], "super_category": ""}, "prompts: .*super_category"),
         ({"clip_model": " "}, "clip_model: it is empty"),
-        ({"clip_model": "x" * 5000}, "clip_model: 'x{199}… cannot be loaded: there is no such folder"),
-        ({"clip_model": "no-such/model"}, "clip_model: 'no-such/model' cannot be loaded: there is no such folder"),
+        ({"clip_model": "x" * 5000}, "clip_model: 'x{199}… is not on this machine; switch allow_downloads on"),
+        (
+            {"clip_model": "no-such/model"},
+            "clip_model: 'no-such/model' is not on this machine; switch allow_downloads on",
+        ),
         ({"dino_model": "no-such-model"}, "dino_model: .*allow_downloads"),
         ({"scorecard_name": "../mine"}, "scorecard_name"),
         ({"batch_size": 0}, "batch_size: 0 is out of range"),

@@ -67,10 +67,10 @@ def validate_source(source: VisionSource, model_types: Sequence[str]) -> None:
         if source.is_folder:
             why = f"{_first_line(error)}; the folder needs a config.json, as save_pretrained writes it."
         elif not source.allow_downloads:
-            why = (
-                "there is no such folder, and no such model in Hugging Face's cache. Name a folder (absolute, or "
-                "inside ComfyUI's models folder), or switch allow_downloads on to fetch it from Hugging Face."
-            )
+            raise ValueError(
+                f"{source.input_name}: {quoted(source.model)} is not on this machine; switch allow_downloads on to "
+                "fetch it from Hugging Face, or name a folder (absolute, or inside ComfyUI's models folder)."
+            ) from error
         raise ValueError(f"{source.input_name}: {quoted(source.model)} cannot be loaded: {why}") from error
     if config.model_type not in model_types:
         raise ValueError(
