@@ -68,6 +68,11 @@ class CheckedFinetune:
     told: str
     start: Mapping[str, LowRank] | None = None
 
+    @property
+    def overwrites(self) -> bool:
+        """Also its own files, where it stopped before it had written all."""
+        return self.settings.overwrite or self.beginning.replaces
+
 
 @dataclass(frozen=True)
 class FinetuneFiles:
