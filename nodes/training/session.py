@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ class Session:
             "losses": self.losses,
             "steady_steps": self.steady_steps,
             "went_on": self.went_on,
-            "settings": dict(self.plan.made_of.settings),
+            "settings": asdict(self.plan.settings),
             "made_of": dict(self.plan.made_of.parts),
         }
         concept_files.save_state(self.plan.state_name, state)
