@@ -20,7 +20,7 @@ from .labels import LABELS
 
 Shown = Mapping[str, Sequence[str]]
 Settings = TypeVar("Settings")
-_KEY = "input"
+_KEY, _SHOWS = "input", "shows"
 NO_FILE = "none"
 _KINDS: dict[type, tuple[Any, str]] = {
     io.Int.Input: (int, "a whole number"),
@@ -96,6 +96,16 @@ def validated(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
     return settings(**values)
 
 
+def unread(settings: Any) -> set[str]:
+    """Names of inputs that do nothing with what the others are, as these show them."""
+    found: set[str] = set()
+    for field in dataclasses.fields(settings):
+        shows, value = field.metadata[_SHOWS], getattr(settings, field.name)
+        shown = shows.get(str(value).lower() if isinstance(value, bool) else value, ())
+        found |= {name for names in shows.values() for name in names}.difference(shown)
+    return found
+
+
 class RefusingNode(io.ComfyNode):
     """A node that is refused when Run is pressed, before anything is loaded, for what its widgets alone show.
 
@@ -151,4 +161,5 @@ def _field(kind: Any, default: Any, tooltip: str, advanced: bool, label: str | N
             name, display_name=called, default=default, tooltip=tooltip, advanced=advanced or None, **given
         )
 
-    return dataclasses.field(default=default, metadata={_KEY: declare})
+    shows = extra.get("extra_dict", {}).get("shows", {})
+    return dataclasses.field(default=default, metadata={_KEY: declare, _SHOWS: shows})

@@ -22,7 +22,7 @@ from ...core_ops.training.objective import BALANCED, FIXED
 from ...core_ops.training.optimization import KAPPA
 from ..host.models.denoiser import UNetPlan
 from ..host.models.module_copy import computed_dtype, dtype_for
-from ..settings import choice, integer, like, number, switch, text
+from ..settings import choice, integer, like, number, switch, text, unread
 from ..training.concept_preview import preview_templates
 from ..training.shared_settings import SharedSettings
 from .methods import ATTNDREAMBOOTH, CORE, METHODS, EmbeddingMethod
@@ -256,8 +256,8 @@ class EmbeddingSettings:
 
     @property
     def unread(self) -> set[str]:
-        """Settings that only other methods read."""
-        return {name for method in METHODS.values() for name in method.inputs} - set(self.chosen_method.inputs)
+        """Settings that do nothing with what the others are, such as those that only other methods read."""
+        return unread(self)
 
     @property
     def rescaled_steps(self) -> tuple[int, int]:

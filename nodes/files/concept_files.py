@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def save_state(name: str, state: Mapping[str, Any]) -> Path:
         safe_files.write(spare, tensors, metadata=metadata, overwrite=True)
         return spare
     if _is_private(spare.parent):
-        spare.unlink(missing_ok=True)
+        remove(spare)
     return path
 
 
@@ -210,7 +211,15 @@ def remove_state(name: str) -> None:
     """Of a training that needs it no more."""
     spare = spare_state_path(name)
     for path in (state_path(name), *([spare] if _is_private(spare.parent) else [])):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Of what is of use no more: it stays where it cannot go, as on Windows what another program has open."""
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s could not be removed, and stays: %s", path, error.strerror)
 
 
 def step_name(name: str, step: int) -> str:
@@ -227,8 +236,8 @@ def remove_steps(folder: Path, name: str, others: Sequence[str] = ()) -> None:
     added = "|".join(re.escape(f"-{other}") for other in others)
     for file in place.glob("*"):
         if re.fullmatch(rf"{re.escape(name)}-step\d+(?:{added})?\.(safetensors|jpg)", file.name):
-            file.unlink(missing_ok=True)
-    if place.is_dir() and not any(place.iterdir()):
+            remove(file)
+    with suppress(OSError):  # something is left in it, or it is not there
         place.rmdir()
 
 

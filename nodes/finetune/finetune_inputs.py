@@ -68,6 +68,11 @@ class CheckedFinetune:
     told: str
     start: Mapping[str, LowRank] | None = None
 
+    @property
+    def overwrites(self) -> bool:
+        """Also its own files, where it stopped before it had written all."""
+        return self.settings.overwrite or self.beginning.replaces
+
 
 @dataclass(frozen=True)
 class FinetuneFiles:
@@ -179,9 +184,18 @@ def what_decides(
                 **named_digest(each.captioned.captions),
             }
         )
-    return MadeOf.given(
-        host, settings, unread=("name", "preset", "save", "start_from"), **together(each_digests), **further
-    )
+    unread = ["name", "preset", "save", "start_from", *settings.unread, *_unread_without(concepts)]
+    return MadeOf.given(host, settings, unread=unread, **together(each_digests), **further)
+
+
+def _unread_without(concepts: Sequence[TrainedConcept]) -> list[str]:
+    """Settings that do nothing without masks or class images, of whichever concept; class_caption: of the first."""
+    read = {
+        "use_masks": any(each.given.masks is not None for each in concepts),
+        "prior_weight": any(each.class_pictures for each in concepts),
+        "class_caption": concepts[0].class_pictures,
+    }
+    return [name for name, by in read.items() if not by]
 
 
 def _on_whole_unet(host: HostModels, settings: FinetuneSettings) -> tuple[str | None, ...]:

@@ -12,7 +12,7 @@ from ...core_ops.weights.timestep_rank import RankSchedule
 from ..host.models.denoiser import UNetPlan, added_to
 from ..host.models.module_copy import computed_dtype, dtype_for
 from ..host.models.trainable_unet import ADAPTERS, DORA, FULL, LORA, OFT, SINGULAR_VALUES, T_LORA, WeightChoice
-from ..settings import NO_FILE
+from ..settings import NO_FILE, unread
 from ..training.concept_preview import preview_templates
 from ..training.optimizers import PRODIGY
 from .conflicts import refuse_together
@@ -51,6 +51,11 @@ class FinetuneSettings(FinetuneWidgets):
     @property
     def saves_lora(self) -> bool:
         return not self.replaces_weights or self.extracts_lora or self.train_text_encoder
+
+    @property
+    def unread(self) -> set[str]:
+        """Settings that do nothing with what the others are."""
+        return unread(self) if self.saves_lora else {*unread(self), "rank"}
 
     @property
     def published_rate(self) -> float:

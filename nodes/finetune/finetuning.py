@@ -82,7 +82,7 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         card = learned.card(session.record())
         with session.loop.averaged():
             weights, path = learned.save(card, node_id)
-            concepts = learned.save_concepts(settings.name, settings.overwrite, card)
+            concepts = learned.save_concepts(settings.name, checked.overwrites, card)
         preview = session.finish(path, checked.pictures.pictures)
     facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
     if weights.kept is not None:

@@ -37,7 +37,7 @@ class LearnedWeights:
                 check_cancelled()
 
             weights = with_extracted_lora(self.host.model, weights, rank=settings.rank, before_each=before_each)
-        new = NewFile(settings.name, card, settings.overwrite, whole=settings.saves_unet)
+        new = NewFile(settings.name, card, self.checked.overwrites, whole=settings.saves_unet)
         return weights, save(self.host.model, weights, new)
 
     def save_concepts(self, name: str, overwrite: bool, card: Mapping[str, Any]) -> Sequence[Concept]:

@@ -162,9 +162,12 @@ class Kept:
         """How a training with these inputs begins. Raises ValueError where it would replace what was kept."""
         found = [file for file in map(safe_files.taken, self.files) if file is not None]
         if found and not settings.overwrite:
+            left = self._left_by(found, now)
+            if left and len(found) < len(self.files) and settings.start != ANEW:
+                return Beginning(state=concept_files.load_state(self.state_name), replaces=True)
             self._validate_finished(found, now)
-            if settings.clear_steps or not settings.save_every:
-                self._remove_leftover(now)
+            if left and (settings.clear_steps or not settings.save_every):
+                concept_files.remove_state(self.state_name)
             return Beginning(finished=True)
         if settings.start == ANEW:
             return Beginning(replaces=bool(found))
@@ -189,15 +192,19 @@ class Kept:
             if differences := card.differences(now, FREE_TO_CHANGE - {"steps"}):
                 raise ValueError(f"{exists}, trained with {_listed(differences)}; {remedy}")
 
-    def _remove_leftover(self, now: MadeOf) -> None:
-        """The state of this training, which stopped after its files were written, such as in the last preview."""
+    def _left_by(self, found: Sequence[Path], now: MadeOf) -> bool:
+        """Whether this training wrote these files, and left a state with all its steps: it stopped after that, such as
+        in writing another file, or in the last preview."""
+        cards = [file_metadata.read_card(file) for file in found]
         try:
             state = concept_files.load_state(self.state_name, tensors=False) or {}
-            left = state.get("unsaved") and not self._read(state).differences(now, FREE_TO_CHANGE - {"steps"})
-        except ValueError:  # of something else
-            return
-        if left and state["loop"]["step"] == now.settings["steps"] and not state.get("went_on"):
-            concept_files.remove_state(self.state_name)
+            made = [self._read(state), *map(MadeOf.read, cards)]
+        except ValueError:  # of something else, or none
+            return False
+        if not state.get("unsaved") or state["loop"]["step"] != now.settings["steps"]:
+            return False
+        same = all(each and not each.differences(now, FREE_TO_CHANGE - {"steps"}) for each in made)
+        return same and all(card.get("went_on", []) == state.get("went_on", []) for card in cards)
 
     def _state(self, settings: Any, now: MadeOf, replaceable: bool) -> dict[str, Any] | None:
         """replaceable: the files of a finished training are there, and may be replaced."""

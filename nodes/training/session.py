@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,15 +143,17 @@ class Session:
                 self._draw_preview()
             _write_picture(picture_beside(saved), self._drawn)
         else:  # that of an earlier training, whose file this one has replaced
-            with suppress(OSError):  # such as a viewer's that has it open; all that was learned is written
-                picture_beside(saved).unlink()
+            concept_files.remove(picture_beside(saved))
         if settings.clear_steps:
             for folder in self.plan.folders:
                 concept_files.remove_steps(folder, self.plan.name, self.plan.others)
         if settings.clear_steps or not settings.save_every:
             concept_files.remove_state(self.plan.state_name)
-        elif not _due(self.loop.step, settings.save_every):
-            self.save_state()  # more steps may be wanted
+        else:
+            try:
+                self.save_state(unsaved=False)  # more steps may be wanted
+            except OSError as error:  # all that was learned is written
+                logger.warning("%s", error)
         preview = references(pictures) if self._drawn is None else self._drawn
         if self.node_id is not None:  # the editor goes on showing a live picture in place of the node's own: this is it
             RunProgress(self.plan.steps, self.node_id).show(self.loop.step, over_chart(preview, self.chart())[0])
@@ -208,7 +209,7 @@ class Session:
             ]
         )
 
-    def save_state(self, unsaved: bool = False) -> str:
+    def save_state(self, unsaved: bool = True) -> str:
         """Writes the state to go on from, in place of an earlier step's; returns what to tell the user about it.
 
         unsaved: the files of what was learned may not be written, though all steps were made.
@@ -220,7 +221,7 @@ class Session:
             "losses": self.losses,
             "steady_steps": self.steady_steps,
             "went_on": self.went_on,
-            "settings": dict(self.plan.made_of.settings),
+            "settings": asdict(self.plan.settings),
             "made_of": dict(self.plan.made_of.parts),
         }
         concept_files.save_state(self.plan.state_name, state)
@@ -271,7 +272,7 @@ class Session:
         if self.loop.step == self._first_step:
             return
         kept = []
-        for keep in (self._keep_step, partial(self.save_state, True)):
+        for keep in (self._keep_step, self.save_state):
             try:
                 kept.append(keep())
             except Exception:  # the error that stopped the training is the one to show

@@ -314,10 +314,10 @@ def test_what_a_finetune_differs_in_is_named(sd1):
 
 
 def test_a_finetune_that_stopped_goes_on_or_is_refused(sd1, steps):
-    stopped(sd1, "tuned-on", after=1, run=finetune)
+    stopped(sd1, "tuned-on", after=1, run=finetune, form="LoRA")
     with pytest.raises(ValueError, match=r"^start: .*it was made with rank 4 \(now 2\)\."):
-        finetune(sd1, "tuned-on", rank=2)
-    finetune(sd1, "tuned-on")
+        finetune(sd1, "tuned-on", form="LoRA", rank=2)
+    finetune(sd1, "tuned-on", form="LoRA")
     assert steps == [1, 2]
 
 
