@@ -8,12 +8,11 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..concept import ConceptIO
-from ..files.concept_files import WrittenFiles
 from ..host.models.host_models import HostModels
 from ..host.run_control import node_id_of, releasing_memory, show_text
 from ..settings import RefusingNode, schema_inputs, validated
 from ..training.loss_chart import over_chart
-from ..training.training_inputs import curve_outputs, model_inputs, picture_inputs, resolution_output
+from ..training.training_inputs import WrittenFiles, curve_outputs, model_inputs, picture_inputs, resolution_output
 from .embedding_inputs import check_inputs, check_settings
 from .embedding_settings import EmbeddingSettings
 from .embedding_training import train_embedding

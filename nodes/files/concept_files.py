@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -281,23 +280,3 @@ def read_picture(path: Path) -> Tensor | None:
     except (OSError, ValueError, SyntaxError):
         return None
     return torch.from_numpy(pixels / 255).unsqueeze(0)
-
-
-class WrittenFiles:
-    """Files that nodes of a kind wrote and count on, by the name that they write: where one is gone, the host is not to
-    reuse what such a node gave."""
-
-    def __init__(self) -> None:
-        self._paths: dict[str, tuple[Path, ...]] = {}
-        self._times_gone: Counter[str] = Counter()
-
-    def note(self, name: str, *paths: Path) -> None:
-        """What was written, or was there already."""
-        self._paths[name] = paths
-
-    def times_gone(self, name: str) -> int:
-        """For a node's fingerprint: one more each time that a file of this name has gone since it was noted."""
-        if not all(path.exists() for path in self._paths.get(name, ())):
-            del self._paths[name]
-            self._times_gone[name] += 1
-        return self._times_gone[name]

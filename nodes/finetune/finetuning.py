@@ -84,7 +84,8 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
             weights, path = learned.save(card, node_id)
             concepts = learned.save_concepts(settings.name, checked.overwrites, card)
         preview = session.finish(path, checked.pictures.pictures)
-    facts = [f"{sum(parameter.numel() for parameter in session.loop.recipe.parameters):,} numbers were trained."]
+    trained = sum(parameter.numel() for parameter in session.loop.recipe.parameters)
+    facts = [_listed(path), f"{trained:,} numbers were trained."]
     if weights.kept is not None:
         facts.append(f"The LoRA keeps {weights.kept:.1%} of the change's squared norm.")
     return Finetuned(
@@ -100,6 +101,13 @@ def finetune_unet(host: HostModels, checked: CheckedFinetune, node_id: str | Non
         concepts=concepts,
         summary=session.summary(path, phrases(concepts), *facts),
     )
+
+
+def _listed(path: Path) -> str:
+    """Where to find what was written."""
+    if path.parent.name == "loras":
+        return "The file is in ComfyUI's output folder: press r, and Load LoRA lists it."
+    return "The file is in ComfyUI's output folder: press r, and Load Diffusion Model lists it."
 
 
 def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
@@ -123,7 +131,7 @@ def finished_finetune(host: HostModels, checked: CheckedFinetune) -> Finetuned:
         chart=before.chart(),
         path=path,
         concepts=concepts,
-        summary=before.summary(checked.settings.name, phrases(concepts)),
+        summary=before.summary(checked.settings.name, phrases(concepts), _listed(path)),
     )
 
 

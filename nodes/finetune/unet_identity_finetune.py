@@ -15,6 +15,7 @@ from ..prompt_concepts import SOCKETS
 from ..settings import NO_FILE, RefusingNode, schema_inputs, validated
 from ..training.loss_chart import over_chart
 from ..training.training_inputs import (
+    WrittenFiles,
     class_images_input,
     curve_outputs,
     model_inputs,
@@ -42,6 +43,9 @@ SEARCHED = [
     "learn person",
     "style",
 ]
+
+
+_WRITTEN = WrittenFiles()
 
 
 class UNetIdentityFinetune(RefusingNode):
@@ -93,14 +97,16 @@ class UNetIdentityFinetune(RefusingNode):
 
     @classmethod
     def fingerprint_inputs(
-        cls, name: Sequence[str | None], start_from: Sequence[str | None] = (NO_FILE,), **_: Any
-    ) -> tuple[int, ...] | None:
-        """Changes with the file to start from, so that the host does not reuse what an older one gave; not with one
-        that the node itself replaces. None: it comes by a link, or there is none."""
+        cls, name: Sequence[str | None] = (None,), start_from: Sequence[str | None] = (NO_FILE,), **_: Any
+    ) -> tuple[int, tuple[int, ...] | None]:
+        """Changes when a file is gone that the node left, and with the file to start from, so that the host does not
+        reuse what an older one gave; not with one that the node itself replaces. None: it comes by a link."""
+        gone = _WRITTEN.times_gone(str(name[0]))
         if start_from[0] in (None, NO_FILE):
-            return None
+            return gone, None
         path = unet_files.lora_path(start_from[0])
-        return None if path == unet_files.new_file_path("loras", str(name[0])) else safe_files.mark_of(path)
+        own = path == unet_files.new_file_path("loras", str(name[0]))
+        return gone, None if own else safe_files.mark_of(path)
 
     @classmethod
     def refuse(cls, settings: FinetuneSettings) -> None:
@@ -128,6 +134,7 @@ class UNetIdentityFinetune(RefusingNode):
         checked = check_finetune(host, concept[0], given, settings, also[0] if also else [])
         with releasing_memory("batch_size or resolution, or switch gradient_checkpointing on"):
             result = finetune_unet(host, checked, node_id)
+        _WRITTEN.note(settings.name, *checked.files.written)
         pictures = over_chart(result.preview, result.chart)
         shown = {**ui.PreviewImage(pictures, cls=cls).as_dict(), **ui.PreviewText(result.summary).as_dict()}
         lora = blocked_output(NO_LORA) if result.lora is None else result.lora

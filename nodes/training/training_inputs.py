@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
@@ -234,3 +236,23 @@ def named_digest(rows: Iterable[TokenRow]) -> dict[str, str]:
     tokens = (token for row in rows for tokens in row.tokens.values() for token in tokens)
     vectors = {digest(token) for token in tokens if isinstance(token, Tensor)}
     return {"named_embeddings": digest(*sorted(vectors))} if vectors else {}
+
+
+class WrittenFiles:
+    """Files that nodes of a kind wrote and count on, by the name that they write: where one is gone, the host is not to
+    reuse what such a node gave."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, tuple[Path, ...]] = {}
+        self._times_gone: Counter[str] = Counter()
+
+    def note(self, name: str, *paths: Path) -> None:
+        """What was written, or was there already."""
+        self._paths[name] = paths
+
+    def times_gone(self, name: str) -> int:
+        """For a node's fingerprint: one more each time that a file of this name has gone since it was noted."""
+        if not all(path.exists() for path in self._paths.get(name, ())):
+            del self._paths[name]
+            self._times_gone[name] += 1
+        return self._times_gone[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,22 +71,36 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-def test_an_embedding_whose_file_is_gone_is_not_taken_from_the_hosts_cache(sd1, steps):
-    from core_personalization.nodes.embedding.train_embedding import TrainEmbedding
+def a_lora(name: str) -> Path:
+    from core_personalization.nodes.files.unet_files import new_file_path
+
+    return new_file_path("loras", name)
+
+
+@pytest.mark.parametrize(
+    ("run", "node", "file"),
+    [
+        (train, "embedding.train_embedding.TrainEmbedding", written),
+        (partial(finetune, form="LoRA"), "finetune.unet_identity_finetune.UNetIdentityFinetune", a_lora),
+    ],
+)
+def test_what_a_training_left_and_is_gone_is_not_taken_from_the_hosts_cache(sd1, steps, run, node, file):
+    module, _, kind = node.rpartition(".")
+    node = getattr(import_module(f"core_personalization.nodes.{module}"), kind)
 
     def key() -> int:
-        return TrainEmbedding.fingerprint_inputs(concept_name=["gone"], steps=[3])
+        return node.fingerprint_inputs(name=["gone"], concept_name=["gone"], steps=[3])
 
     before = key()
-    train(sd1, "gone")
+    run(sd1, "gone")
     assert key() == before, "its own work is no change"
-    written("gone").unlink()
-    assert key() != before
-    assert key() == key()
+    file("gone").unlink()
     after = key()
-    train(sd1, "gone")
+    assert after == key() != before
+    made = len(steps)
+    run(sd1, "gone")
     assert key() == after
-    assert written("gone").is_file() and len(steps) == 6
+    assert file("gone").is_file() and len(steps) == 2 * made
 
 
 def test_a_finished_embedding_is_loaded(sd1, steps, said, monkeypatch):
