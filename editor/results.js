@@ -27,7 +27,9 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const nodeId = String(detail.display_node ?? detail.node);
       const text = detail.output?.text?.join("\n");
-      if (text && isOurs(path(nodeId).at(-1)) && !isElsewhere(detail.prompt_id)) showText(nodeId, text);
+      if (!isOurs(path(nodeId).at(-1)) || isElsewhere(detail.prompt_id)) return;
+      if (text) showText(nodeId, text);
+      if (detail.output?.images?.length) dropPreview(nodeId);
     });
     api.addEventListener("progress_text", ({ detail }) => {
       if (!detail.text) return;
@@ -38,6 +40,13 @@ app.registerExtension({
     });
   },
 });
+
+// Nodes drawn as HTML would keep a run's last preview above its result, and grow by a picture. Only the editor's own
+// store takes it away; without it, nothing happens.
+function dropPreview(nodeId) {
+  const stores = document.getElementById("vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s;
+  if (LiteGraph.vueNodesMode) stores?.get("nodeOutput")?.revokePreviewsByLocatorId?.(nodeId);
+}
 
 // Height once taken is kept, so that nothing moves from step to step. Text that has no room above the next node is
 // scrolled.

@@ -44,8 +44,8 @@ def vote(known: Mapping[str, Any]) -> Graph:
     load, draw, show, ask = 304, 608, 932, 1246
     graph.note(
         *((draw, 560), (290, 200)),
-        "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
-        "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
+        "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's **input**, press "
+        "**r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     concepts = [
