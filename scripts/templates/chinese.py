@@ -147,7 +147,8 @@ NOTES: Mapping[str, str] = {
     "An embedding, then its looks as a LoRA; right: without and with it. With 16 GB choose *CoRe stage 2* as "
     "**Method (fills in)** for the published full weights.\n\n"
     "One node for both: search *CoRe in two stages*.": (
-        "先学一个嵌入，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可将 **方法（填入数值）** 选为 *CoRe stage 2*，"
+        "先学一个嵌入，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可将 "
+        "**方法（填入数值）** 选为 *CoRe stage 2*，"
         "即论文公布的完整权重。\n\n"
         "一个节点完成两者：搜索 *CoRe in two stages*。"
     ),
@@ -157,14 +158,16 @@ NOTES: Mapping[str, str] = {
         "是第二个。\n\n还有第三个？再加一个*同时训练*，连接到前一个的 **同时训练** 输入。"
     ),
     "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\n"
-    "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set **Part kept in main memory** to 1 in both trainings.": (
+    "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set **Part kept in main memory** to 1 in "
+    "both trainings.": (
         "用于 SDXL 及其微调模型，需 12 GB 以上显存。照片最好有 1024 像素或更多。\n\n"
         "图像全黑？请用为 fp16 制作的 VAE（*加载VAE*）。只有 8 GB？在两次训练中都将 **留在主内存的部分** 设为 1。"
     ),
     "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\n"
-    "Set as LoRAs for 8 GB. With 24 GB choose **Method (fills in)** of stages 2 and 3 again for the published full weights.": (
+    "Set as LoRAs for 8 GB. With 24 GB choose **Method (fills in)** again in both last stages for the "
+    "published full weights.": (
         "先学 *dog* 前面的嵌入，再学关注的位置，最后学外观（Pang et al. 2024）。\n\n"
-        "已设为 8 GB 可用的 LoRA。有 24 GB 时，在第二和第三阶段重新选择 **方法（填入数值）** ，即得到论文公布的完整权重。"
+        "已设为 8 GB 可用的 LoRA。有 24 GB 时，在后两个阶段重新选择 **方法（填入数值）** ，即得到论文公布的完整权重。"
     ),
     "Teaches a rare word: *sks dog* (Ruiz et al. 2023). Dogs of the model itself, drawn first, keep other dogs as "
     "they are. The paper takes 200: raise **batch_size** of *Draw other dogs*.": (
@@ -188,10 +191,12 @@ NOTES: Mapping[str, str] = {
     ),
     "Each layer of the U-Net has an embedding of its own (XTI), or a small network gives it by layer and "
     "timestep (choose **Method** *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
-        "U-Net 的每一层都有自己的嵌入（XTI），或由一个小网络按层和时间步给出（将 **方法** 选为 *NeTI*）；模型不变。由*应用概念*"
+        "U-Net 的每一层都有自己的嵌入（XTI），或由一个小网络按层和时间步给出（将 **方法** 选为 *NeTI*）；"
+        "模型不变。由*应用概念*"
         "画出。"
     ),
-    "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was made for, then the "
+    "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was made "
+    "for, then the "
     "file. **Run**.": (
         "将文件放入 ComfyUI 的 **models/loras**，按 **r**。选择它所对应的 Checkpoint，再选择该文件。**运行**。"
     ),
@@ -220,7 +225,8 @@ NOTES: Mapping[str, str] = {
     ),
     "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's **input**, press "
     "**r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.": (
-        "*盲评投票*会写出一个页面：请发给别人。将他们保存的 CSV 文件放入 ComfyUI 的 **input**，按 **r**，点击*投票结果*，"
+        "*盲评投票*会写出一个页面：请发给别人。将他们保存的 CSV 文件放入 ComfyUI 的 **input**，按 **r**，"
+        "点击*投票结果*，"
         "按 Ctrl+B，选择该投票并运行。"
     ),
     "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, NOTE, checkpoint, drawing, photos, scored_drawing, scored_prompts, sheet_row, table, watched_drawing
+from .parts import (
+    NAME,
+    NOTE,
+    checkpoint,
+    drawing,
+    photos,
+    scored_drawing,
+    scored_prompts,
+    sheet_row,
+    table,
+    watched_drawing,
+)
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
@@ -20,7 +31,8 @@ def shared_concept(known: Mapping[str, Any]) -> Graph:
     load, draw, show = 290, 690, 1020
     graph.note(
         *((0, 170), (256, 150)),
-        "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was made for, then "
+        "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was "
+        "made for, then "
         "the file. **Run**.",
     )
     loader = checkpoint(graph, (0, 0), 256)
@@ -215,7 +227,8 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     first, width, show = 310, 298, 1212
     graph.note(
         *NOTE,
-        "A training saves its embedding on the way (**Save every … steps**). Choose three of those files: each draws the "
+        "A training saves its embedding on the way (**Save every … steps**). Choose three of those files: "
+        "each draws the "
         "same prompts and is scored. Switch **Allow downloads** on once for CLIP and DINO.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)

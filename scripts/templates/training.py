@@ -336,7 +336,7 @@ def three_stages(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *NOTE,
         "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 "
-        "GB. With 24 GB choose **Method (fills in)** of stages 2 and 3 again for the published full weights.",
+        "GB. With 24 GB choose **Method (fills in)** again in both last stages for the published full weights.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     name = f"{NAME}-attn"

@@ -46,7 +46,7 @@ _UNTIDY_AS_HTML = """() => {
     const out = app.graph.groups.flatMap(({title, pos: [x, y], size: [width, height]}) => boxes
         .filter((a) => a.title !== 'What to do' && x <= a.x && a.x < x + width && y <= a.y && a.y < y + height)
         .filter((a) => a.right > x + width || a.bottom > y + height)
-        .map((a) => `${a.title} out of ${title}: ${Math.round(a.right - x - width)} ${Math.round(a.bottom - y - height)}`));
+        .map((a) => `${a.title} out of ${title}, to ${Math.round(a.right)}, ${Math.round(a.bottom)}`));
     return [...over, ...out];
 }"""
 _ALL_AS_HTML = "() => app.graph.nodes.every((node) => document.querySelector(`[data-node-id='${node.id}']`))"
