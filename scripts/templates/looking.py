@@ -22,7 +22,7 @@ from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
 SAVED_STEPS = (100, 200, 300)
-WITH_PICTURE, WITH_TEXT = 600, 380
+WITH_PICTURE, WITH_TEXT = 614, 380
 """Heights of Load Concept with what it shows of its file: five lines, and a picture."""
 
 
@@ -69,7 +69,7 @@ def attention(known: Mapping[str, Any]) -> Graph:
         *("PrimitiveStringMultiline", (write, 360), (270, 110), "With its kind"),
         value="a photo of a dog wearing a hat on the beach",
     )
-    kind_words = graph.node("CLIPTextEncode", (write, 530), (270, 88), clip=concept["clip"], text=kind["STRING"])
+    kind_words = graph.node("CLIPTextEncode", (write, 530), (270, 104), clip=concept["clip"], text=kind["STRING"])
     drawings = _watched(
         graph,
         *(loader, concept, draw),
@@ -109,7 +109,7 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
     concept = _concept(graph, loader, (0, 190), 256)
     template = "a photo of a {} wearing a hat on the beach"
     filled = graph.node(
-        *("CoReConceptPrompt", (rows[0], 560), (250, 110), "With your concept"),
+        *("CoReConceptPrompt", (rows[0], 560), (250, 166), "With your concept"),
         concept=concept["concept"],
         template=template,
     )
@@ -205,7 +205,7 @@ def score(known: Mapping[str, Any]) -> Graph:
         *("CoReEvaluationPrompts", (draw, 0), (310, 360)), concept=concept["concept"], seeds_per_prompt=1, seed=7
     )
     drawn = graph.place(
-        *(scored_prompts(known), (draw, 430), (310, 400), "Draw and score"),
+        *(scored_prompts(known), (draw, 430), (310, 490), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
         **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
         cfg=prompts["guidance"],
@@ -239,7 +239,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
         concept = _concept(graph, loader, (left, 0), 264, file, WITH_TEXT)
         concept.title = f"Saved step {number + 1}"
         drawn = graph.place(
-            *(scored, (left, WITH_TEXT + 90), (264, 410), f"Step {step}"),
+            *(scored, (left, WITH_TEXT + 90), (264, 424), f"Step {step}"),
             **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
             vae=loader["VAE"],
             references=pictures["images"],
@@ -266,7 +266,7 @@ def _watched(graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping
     watch = watched_drawing(graph.known)
     return [
         graph.place(
-            *(watch, (left, 440 * row), (256, 370), title),
+            *(watch, (left, 440 * row), (256, 394), title),
             **{"clip": concept["clip"], "vae": loader["VAE"], "resolution": concept["resolution"]},
             **sockets,
         )

@@ -17,7 +17,7 @@ BIREFNET = "birefnet.safetensors"
 BIREFNET_ADDRESS = "https://huggingface.co/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors"
 SWITCH = "Auto masks (Ctrl+B)"
 """How it is switched on stands in its title, which is seen where it is needed."""
-PHOTOS, PHOTOS_TOP = (270, 660), 157
+PHOTOS, PHOTOS_TOP = (270, 664), 157
 """Size of Concept Images, with what it says of the folder and its contact sheet; its place below the checkpoint, which
 grows where its file is missing."""
 NOTE = (0, 860), (270, 88)

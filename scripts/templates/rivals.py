@@ -79,7 +79,7 @@ def photomaker(known: Mapping[str, Any]) -> Graph:
     )
     graph = Graph("Score against PhotoMaker - no training", known)
     loader = checkpoint(graph, (0, 0), 256, SDXL)
-    reader = PHOTOMAKER.loaded(graph, "PhotoMakerLoader", "photomaker_model_name", (290, 740), (270, 60))
+    reader = PHOTOMAKER.loaded(graph, "PhotoMakerLoader", "photomaker_model_name", (290, 740), (270, 86))
     sockets = {"plain_model": loader["MODEL"], "plain_clip": loader["CLIP"], "photomaker": reader["PHOTOMAKER"]}
     told = (
         "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "

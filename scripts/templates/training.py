@@ -274,7 +274,7 @@ def two_pets(known: Mapping[str, Any]) -> Graph:
         taken = {key: value for key, value in pictures_of(pictures).items() if key != "fit"}
         word = _word_as_a_node(known, title, name, kind)
         words.append(graph.place(word, (learn, top), (270, 250), title, **models(loader), **taken))
-    also = graph.node("CoReAlsoTrain", (learn, 650), (270, 160), concept=words[1]["concept"], **taken)
+    also = graph.node("CoReAlsoTrain", (learn, 650), (270, 180), concept=words[1]["concept"], **taken)
     looks = graph.node(
         *("CoReUNetIdentityFinetune", (tune, 0), (280, TRAINING_HEIGHT), "The looks of both"),
         **models(loader),
@@ -411,7 +411,7 @@ def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, A
     others, tune, draw, show = 304, 614, 1008, 1304
     graph.note(*NOTE, note)
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
-    rare = graph.node("CoReConceptFromWords", (others, 650), (270, 126), "A rare word", clip=loader["CLIP"], words=word)
+    rare = graph.node("CoReConceptFromWords", (others, 650), (270, 180), "A rare word", clip=loader["CLIP"], words=word)
     draw_it = drawing(graph.known)
     dogs = graph.node(
         *("CoReConceptFromWords", (others, 0), (270, 126), "Other dogs"),
