@@ -109,6 +109,7 @@ export async function showPicture(node, source) {
   if (!source) node.imgs = undefined;
   node.setDirtyCanvas(true, true);
   if (LiteGraph.vueNodesMode) {
+    if (source && !hasRoom(node, heightWithPicture(node))) return;
     if (!source && !app.nodePreviewImages[node.id] && !app.nodeOutputs[node.id]) return;
     const blob = await (await fetch(source ?? BLANK)).blob();
     if (isShown(node)) api.dispatchCustomEvent("b_preview_with_metadata", { blob, displayNodeId: String(node.id) });
@@ -118,12 +119,16 @@ export async function showPicture(node, source) {
   const image = new Image();
   image.onload = () => {
     const height = Math.max(node.size[1], heightWithPicture(node));
-    if (height > node.size[1] && height > roomBelow(node)) return;
+    if (!hasRoom(node, height)) return;
     node.imgs = [image];
     node.setSize([node.size[0], height]);
     node.setDirtyCanvas(true, true);
   };
   image.src = source;
+}
+
+function hasRoom(node, height) {
+  return height <= node.size[1] || height <= roomBelow(node);
 }
 
 function heightWithPicture(node) {

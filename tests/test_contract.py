@@ -218,6 +218,31 @@ def test_a_workflow_begins_with_the_word_that_people_type_and_its_notes_are_shor
     assert all(0 < len(note.split()) <= 40 for note in notes)
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_note_names_fields_as_nodes_show_them(workflow):
+    """Without code, which the editor draws blue on a note's own colour."""
+    graph = graph_of(workflow)
+    known = json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
+    labels = {name: told["name"] for kind in known.values() for name, told in kind["inputs"].items()}
+    shown = {each.get("label") or each["name"] for node in graph["nodes"] for each in node["inputs"]}
+    renamed = {name for name, label in labels.items() if "_" in name and label != name} - shown
+    notes = [node["widgets_values"][0] for node in graph["nodes"] if node["type"] == "MarkdownNote"]
+    for note in (*notes, *(graph["extra"]["core_personalization"]["texts"]["zh"][note] for note in notes)):
+        assert "`" not in note
+        assert set(re.findall(r"\w+", note)) & renamed == set(), note
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_table_is_shown_as_markdown(workflow):
+    graph = graph_of(workflow)
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    for _, origin, slot, target, *_ in graph["links"]:
+        name = nodes[origin]["outputs"][slot]["name"]
+        is_table = name.endswith("table") or (nodes[origin]["type"], name) == ("CoReTestTimeOptimize", "report")
+        if nodes[target]["type"] == "PreviewAny":
+            assert nodes[target]["properties"] == ({"core_markdown": True} if is_table else {})
+
+
 LOADED_FROM = {
     **{"CheckpointLoaderSimple": "checkpoints", "PhotoMakerLoader": "photomaker", "UNETLoader": "diffusion_models"},
     **{"CLIPLoader": "text_encoders", "VAELoader": "vae"},

@@ -75,7 +75,7 @@ TITLES: Mapping[str, str] = {
     "Scores of your concept": "您的概念的评分",
     "Scores of PhotoMaker": "PhotoMaker 的评分",
     "PhotoMaker's words": "PhotoMaker 的词",
-    "Masks by themselves (Ctrl+B)": "自动生成蒙版（Ctrl+B）",
+    "Auto masks (Ctrl+B)": "自动蒙版（Ctrl+B）",
     "Scores of the last one": "最后一个的评分",
     "Your prompt": "您的提示词",
     "What to avoid": "要避免的内容",
@@ -133,43 +133,46 @@ TITLES: Mapping[str, str] = {
 FIELDS: Mapping[str, str] = {"Checkpoint": "Checkpoint（模型文件）", "Folder of photos": "照片文件夹"}
 NOTES: Mapping[str, str] = {
     "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's row "
-    "differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.": (
+    "differs, that word is ignored. Another concept? Copy a row, and connect **rows** to its **above**.": (
         "提示词和种子相同，换用三个词。*其他*词的列应当相似；您的概念那一行若有不同，那个词就被忽略了。要加另一个"
-        "概念？复制一行，将 `rows` 连接到它的 `above`。"
+        "概念？复制一行，将 **rows** 连接到它的 **above**。"
     ),
-    "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
+    "1. Choose your checkpoint, and a folder in ComfyUI's **input** with about four photos.\n"
     "2. Name it, and say what it is.\n"
-    "3. **Run**. Then write `embedding:my-dog` in any prompt.": (
-        "1. 选择您的 Checkpoint，以及 ComfyUI 的 `input` 中含四张左右照片的文件夹。\n"
+    "3. **Run**. Then write **embedding:my-dog** in any prompt.": (
+        "1. 选择您的 Checkpoint，以及 ComfyUI 的 **input** 中含四张左右照片的文件夹。\n"
         "2. 取一个名称，并写明它是什么。\n"
-        "3. **运行**。之后在任意提示词中写 `embedding:my-dog`。"
+        "3. **运行**。之后在任意提示词中写 **embedding:my-dog**。"
     ),
-    "An embedding for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose "
-    "preset *CoRe stage 2* for the published full weights.\n\n"
+    "An embedding, then its looks as a LoRA; right: without and with it. With 16 GB choose *CoRe stage 2* as "
+    "**Method (fills in)** for the published full weights.\n\n"
     "One node for both: search *CoRe in two stages*.": (
-        "先学一个嵌入，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可选预设 *CoRe stage 2*，即论"
-        "文公布的完整权重。\n\n"
+        "先学一个嵌入，再把外观学成 LoRA；右侧为不用和使用它的对比。有 16 GB 显存时，可将 "
+        "**方法（填入数值）** 选为 *CoRe stage 2*，"
+        "即论文公布的完整权重。\n\n"
         "一个节点完成两者：搜索 *CoRe in two stages*。"
     ),
-    "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first "
-    "in your prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.": (
-        "先为每个学一个嵌入，再学一个认识两者的 LoRA。*同时训练*带来第二个；提示词中 `{}` 是第一个，`{2}` "
-        "是第二个。\n\n还有第三个？再加一个*同时训练*，连接到前一个的 `also`。"
+    "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; **{}** is the first "
+    "in your prompt, **{2}** the second.\n\nA third? One more *Also Train*, into **also** of the first.": (
+        "先为每个学一个嵌入，再学一个认识两者的 LoRA。*同时训练*带来第二个；提示词中 **{}** 是第一个，**{2}** "
+        "是第二个。\n\n还有第三个？再加一个*同时训练*，连接到前一个的 **同时训练** 输入。"
     ),
     "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\n"
-    "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings.": (
+    "Black pictures? Take a VAE made for fp16 (*Load VAE*). 8 GB? Set **Part kept in main memory** to 1 in "
+    "both trainings.": (
         "用于 SDXL 及其微调模型，需 12 GB 以上显存。照片最好有 1024 像素或更多。\n\n"
-        "图像全黑？请用为 fp16 制作的 VAE（*加载VAE*）。只有 8 GB？在两次训练中都将 `offload` 设为 1。"
+        "图像全黑？请用为 fp16 制作的 VAE（*加载VAE*）。只有 8 GB？在两次训练中都将 **留在主内存的部分** 设为 1。"
     ),
     "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\n"
-    "Set as LoRAs for 8 GB. With 24 GB choose both presets again for the published full weights.": (
+    "Set as LoRAs for 8 GB. With 24 GB choose **Method (fills in)** again in both last stages for the "
+    "published full weights.": (
         "先学 *dog* 前面的嵌入，再学关注的位置，最后学外观（Pang et al. 2024）。\n\n"
-        "已设为 8 GB 可用的 LoRA。有 24 GB 时，重新选择两个预设，即得到论文公布的完整权重。"
+        "已设为 8 GB 可用的 LoRA。有 24 GB 时，在后两个阶段重新选择 **方法（填入数值）** ，即得到论文公布的完整权重。"
     ),
     "Teaches a rare word: *sks dog* (Ruiz et al. 2023). Dogs of the model itself, drawn first, keep other dogs as "
-    "they are. The paper takes 200: raise `batch_size` there.": (
+    "they are. The paper takes 200: raise **batch_size** of *Draw other dogs*.": (
         "训练一个生僻词：*sks dog*（Ruiz et al. 2023）。先画出模型自己的狗，使其他的狗保持原样。论文用 200 张：在"
-        "“绘制其他的狗”中提高 `batch_size`。"
+        "“绘制其他的狗”中提高 **batch_size**。"
     ),
     "Trains keys and values of cross-attention, and the word *ktn* along (Kumari et al. 2023). Dogs of the model "
     "itself, drawn first, keep other dogs as they are. The paper takes 200.": (
@@ -187,52 +190,55 @@ NOTES: Mapping[str, str] = {
         "XTI 和 NeTI 有自己的模板。"
     ),
     "Each layer of the U-Net has an embedding of its own (XTI), or a small network gives it by layer and "
-    "timestep (choose method *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
-        "U-Net 的每一层都有自己的嵌入（XTI），或由一个小网络按层和时间步给出（选择方法 *NeTI*）；模型不变。由*应用概念*"
+    "timestep (choose **Method** *NeTI*); the model stays untouched. *Apply Concept* draws it.": (
+        "U-Net 的每一层都有自己的嵌入（XTI），或由一个小网络按层和时间步给出（将 **方法** 选为 *NeTI*）；"
+        "模型不变。由*应用概念*"
         "画出。"
     ),
-    "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then the "
+    "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was made "
+    "for, then the "
     "file. **Run**.": (
-        "将文件放入 ComfyUI 的 `models/loras`，按 `r`。选择它所对应的 Checkpoint，再选择该文件。**运行**。"
+        "将文件放入 ComfyUI 的 **models/loras**，按 **r**。选择它所对应的 Checkpoint，再选择该文件。**运行**。"
     ),
     "The same prompt and seed, with your concept and with its kind. A concept that takes much more than its kind "
     "leaves less for the other words.": (
         "提示词和种子相同，分别使用您的概念和其类别。如果概念得到的注意力远多于其类别，留给其他词的就少。"
     ),
     "The same prompt and seed, as it is and refined for this prompt. A low line in the chart, or a small share in the "
-    "maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.": (
+    "maps, is a word that is ignored. Still ignored? Raise **Steps** to 20 or 50.": (
         "提示词和种子相同，分别为原样和为此提示词优化后。图表中偏低的线，或注意力图中偏小的占比，就是被忽略的词。"
-        "仍被忽略？将 `steps` 提高到 20 或 50。"
+        "仍被忽略？将 **步数** 提高到 20 或 50。"
     ),
-    "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
+    "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch **Allow downloads** on "
     "once (about 700 MB).": (
-        "有几分像您的狗，又有几分符合提示词？评分需要 CLIP 和 DINO：打开一次 `allow_downloads`（约 700 MB）。"
+        "有几分像您的狗，又有几分符合提示词？评分需要 CLIP 和 DINO：打开一次 **允许下载**（约 700 MB）。"
     ),
-    "A training saves its embedding on the way (`save_every`). Choose three of those files: each draws the "
-    "same prompts and is scored. Switch `allow_downloads` on once for CLIP and DINO.": (
-        "训练会在途中保存它的嵌入（`save_every`）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
-        "`allow_downloads` 以取得 CLIP 和 DINO。"
+    "A training saves its embedding on the way (**Save every … steps**). Choose three of those files: each draws the "
+    "same prompts and is scored. Switch **Allow downloads** on once for CLIP and DINO.": (
+        "训练会在途中保存它的嵌入（ **每隔几步保存** ）。选择其中三个文件：每个都绘制相同的提示词并评分。打开一次 "
+        "**允许下载** 以取得 CLIP 和 DINO。"
     ),
     "Say all that each picture shows, one line per picture: the style is what is left.\n\n"
-    "For the style score click it, press Ctrl+B, and switch `allow_downloads` on.": (
+    "For the style score click it, press Ctrl+B, and switch **Allow downloads** on.": (
         "描述每张图像中的一切，每张一行：剩下的就是风格。\n\n"
-        "要得到风格评分，点击该节点，按 Ctrl+B，并打开 `allow_downloads`。"
+        "要得到风格评分，点击该节点，按 Ctrl+B，并打开 **允许下载**。"
     ),
-    "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
-    "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.": (
-        "*盲评投票*会写出一个页面：请发给别人。将他们保存的 CSV 文件放入 ComfyUI 的 `input`，按 `r`，点击*投票结果*，"
+    "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's **input**, press "
+    "**r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.": (
+        "*盲评投票*会写出一个页面：请发给别人。将他们保存的 CSV 文件放入 ComfyUI 的 **input**，按 **r**，"
+        "点击*投票结果*，"
         "按 Ctrl+B，选择该投票并运行。"
     ),
     "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "
-    "`allow_downloads` on once for CLIP and DINO; for faces fill in `face_model`.": (
-        "SDXL。PhotoMaker 不经训练，由照片绘制人物（ComfyUI 使用其编码器，不用其 LoRA）。打开一次 `allow_downloads` 以"
-        "取得 CLIP 和 DINO；要比较人脸，请填写 `face_model`。"
+    "**Allow downloads** on once for CLIP and DINO; for faces fill in **Face model**.": (
+        "SDXL。PhotoMaker 不经训练，由照片绘制人物（ComfyUI 使用其编码器，不用其 LoRA）。打开一次 **允许下载** 以"
+        "取得 CLIP 和 DINO；要比较人脸，请填写 **人脸模型**。"
     ),
     "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write "
-    "what yours is. Switch `allow_downloads` on once for CLIP and DINO.": (
+    "what yours is. Switch **Allow downloads** on once for CLIP and DINO.": (
         "FLUX.2 klein（4 步）不经训练，直接编辑您的第一张照片。它的提示词中写的是 *dog from image 1*："
         "请写上您的是什么。"
-        "打开一次 `allow_downloads` 以取得 CLIP 和 DINO。"
+        "打开一次 **允许下载** 以取得 CLIP 和 DINO。"
     ),
 }
 TEXTS: Mapping[str, str] = {**GROUPS, **TITLES, **FIELDS, **NOTES}

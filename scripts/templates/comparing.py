@@ -43,14 +43,15 @@ def vote(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score by vote - which do people prefer", known)
     load, draw, show, ask = 304, 608, 932, 1246
     graph.note(
-        *((draw, 560), (290, 200)),
-        "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's `input`, press "
-        "`r`, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
+        *((load, 858), (270, 88)),
+        "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's "
+        "**input**, press "
+        "**r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     concepts = [
         graph.node(
-            *("CoReLoadConcept", (load, (WITH_TEXT + 70) * row), (270, WITH_TEXT), title),
+            *("CoReLoadConcept", (load, (WITH_TEXT + 60) * row), (270, WITH_TEXT), title),
             **{"model": loader["MODEL"], "clip": loader["CLIP"], "file": f"embeddings/{name}.safetensors"},
         )
         for row, (title, name) in enumerate(WORDS.items())

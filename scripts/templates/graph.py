@@ -55,6 +55,8 @@ class Node:
     title: str = ""
     properties: dict[str, Any] = field(default_factory=dict)
     bypassed: bool = False
+    grows: int = 0
+    """By how much it is higher where nodes are drawn as HTML: room in its group."""
 
     def __getitem__(self, name: str) -> Output:
         slot = [output["name"] for output in self.outputs].index(name)
@@ -230,7 +232,8 @@ class Graph:
     def _group(self, number: int, title: str, nodes: Sequence[Node], color: str) -> dict[str, Any]:
         boxes = [node.box for node in nodes]
         left, top = (min(box[axis] for box in boxes) - MARGIN for axis in (0, 1))
-        right, bottom = (max(box[axis] for box in boxes) + MARGIN for axis in (2, 3))
+        right = max(box[2] for box in boxes) + MARGIN
+        bottom = max(node.box[3] + node.grows for node in nodes) + MARGIN
         passing = -min([reroute["pos"][1] for reroute in self._reroutes], default=-TITLE) - TITLE
         top -= TITLE + GROUP_TITLE + (max(passing, 0) if top == -MARGIN else 0)
         bounds = [left, top, right - left, bottom - top]

@@ -6,12 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from .graph import Graph, Node
-from .parts import NAME, checkpoint, drawing, photos, scored_drawing, scored_prompts, sheet_row, watched_drawing
+from .parts import (
+    NAME,
+    NOTE,
+    checkpoint,
+    drawing,
+    photos,
+    scored_drawing,
+    scored_prompts,
+    sheet_row,
+    table,
+    watched_drawing,
+)
 from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
 SAVED_STEPS = (100, 200, 300)
-WITH_PICTURE, WITH_TEXT = 600, 380
+WITH_PICTURE, WITH_TEXT = 614, 380
 """Heights of Load Concept with what it shows of its file: five lines, and a picture."""
 
 
@@ -20,7 +31,8 @@ def shared_concept(known: Mapping[str, Any]) -> Graph:
     load, draw, show = 290, 690, 1020
     graph.note(
         *((0, 170), (256, 150)),
-        "Put the file into ComfyUI's `models/loras` and press `r`. Choose the checkpoint that it was made for, then "
+        "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was "
+        "made for, then "
         "the file. **Run**.",
     )
     loader = checkpoint(graph, (0, 0), 256)
@@ -52,12 +64,12 @@ def attention(known: Mapping[str, Any]) -> Graph:
         concept=concept["concept"],
         template="a photo of a {} wearing a hat on the beach",
     )
-    words = graph.node("CLIPTextEncode", (write, 190), (270, 88), clip=concept["clip"], text=prompt["prompt"])
+    words = graph.node("CLIPTextEncode", (write, 210), (270, 88), clip=concept["clip"], text=prompt["prompt"])
     kind = graph.node(
-        *("PrimitiveStringMultiline", (write, 340), (270, 110), "With its kind"),
+        *("PrimitiveStringMultiline", (write, 360), (270, 110), "With its kind"),
         value="a photo of a dog wearing a hat on the beach",
     )
-    kind_words = graph.node("CLIPTextEncode", (write, 530), (270, 88), clip=concept["clip"], text=kind["STRING"])
+    kind_words = graph.node("CLIPTextEncode", (write, 530), (270, 104), clip=concept["clip"], text=kind["STRING"])
     drawings = _watched(
         graph,
         *(loader, concept, draw),
@@ -71,7 +83,7 @@ def attention(known: Mapping[str, Any]) -> Graph:
         },
     )  # fmt: skip
     maps = _maps(graph, drawings, (look, 0), (400, 700), "Concept above, its kind below")
-    shares = graph.node("PreviewAny", (more, 0), (256, 300), "Share of each token", source=maps["table"])
+    shares = table(graph, (more, 0), (256, 300), "Share of each token", maps["table"])
     steps = graph.node(
         *("SaveAnimatedWEBP", (more, 370), (256, 400), "Step by step"),
         images=maps["frames"],
@@ -91,13 +103,13 @@ def side_by_side(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((show, 520), (400, 130)),
         "The same prompt and seed with three words. Columns of *other* words should look alike; where your concept's "
-        "row differs, that word is ignored. Another concept? Copy a row, and connect `rows` to its `above`.",
+        "row differs, that word is ignored. Another concept? Copy a row, and connect **rows** to its **above**.",
     )
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (0, 190), 256)
     template = "a photo of a {} wearing a hat on the beach"
     filled = graph.node(
-        *("CoReConceptPrompt", (rows[0], 560), (250, 110), "With your concept"),
+        *("CoReConceptPrompt", (rows[0], 560), (250, 166), "With your concept"),
         concept=concept["concept"],
         template=template,
     )
@@ -132,7 +144,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((write, 840), (566, 100)),
         "The same prompt and seed, as it is and refined for this prompt. A low line in the chart, or a small share in "
-        "the maps, is a word that is ignored. Still ignored? Raise `steps` to 20 or 50.",
+        "the maps, is a word that is ignored. Still ignored? Raise **Steps** to 20 or 50.",
     )
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (0, 190), 256)
@@ -141,10 +153,10 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
         value="a photo of a {} wearing sunglasses in the jungle",
     )
     text = template["STRING"]
-    filled = graph.node("CoReConceptPrompt", (write, 190), (262, 88), concept=concept["concept"], template=text)
-    words = graph.node("CLIPTextEncode", (write, 350), (262, 88), clip=concept["clip"], text=filled["prompt"])
+    filled = graph.node("CoReConceptPrompt", (write, 175), (262, 128), concept=concept["concept"], template=text)
+    words = graph.node("CLIPTextEncode", (write, 385), (262, 88), clip=concept["clip"], text=filled["prompt"])
     similar = graph.node(
-        *("CoReContextSimilarity", (write, 520), (262, 250)),
+        *("CoReContextSimilarity", (write, 530), (262, 250)),
         clip=concept["clip"],
         concept=concept["concept"],
         prompt=text,
@@ -155,7 +167,7 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
         **{name: concept[name] for name in ("model", "clip", "concept")},
         **{"prompt": text, "width": side, "height": side},
     )
-    report = graph.node("PreviewAny", (refine, 510), (262, 260), "What was refined", source=refined["report"])
+    report = table(graph, (refine, 530), (262, 240), "What was refined", refined["report"])
     drawings = _watched(
         graph,
         *(loader, concept, draw),
@@ -180,10 +192,10 @@ def ignored_word(known: Mapping[str, Any]) -> Graph:
 
 def score(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score my concept - 20 prompts", known)
-    look, draw, show, table = 290, 616, 966, 1346
+    look, draw, show, tell = 290, 616, 966, 1346
     graph.note(
-        *((look, 690), (270, 130)),
-        "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch `allow_downloads` on "
+        *((look, 740), (270, 130)),
+        "How much of your dog, and how much of the prompts? Scoring needs CLIP and DINO: switch **Allow downloads** on "
         "once (about 700 MB).",
     )
     loader = checkpoint(graph, (0, 0), 256)
@@ -193,7 +205,7 @@ def score(known: Mapping[str, Any]) -> Graph:
         *("CoReEvaluationPrompts", (draw, 0), (310, 360)), concept=concept["concept"], seeds_per_prompt=1, seed=7
     )
     drawn = graph.place(
-        *(scored_prompts(known), (draw, 430), (310, 400), "Draw and score"),
+        *(scored_prompts(known), (draw, 430), (310, 490), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
         **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
         cfg=prompts["guidance"],
@@ -203,7 +215,7 @@ def score(known: Mapping[str, Any]) -> Graph:
     saved = graph.node("SaveImage", (show, 0), (340, 230), images=drawn["images"], filename_prefix=f"{NAME}/scored")
     chart = graph.node("PreviewImage", (show, 300), (340, 230), "Scores", images=drawn["chart"])
     pareto = graph.node("PreviewImage", (show, 600), (340, 230), "Concept against prompt", images=drawn["pareto"])
-    told = graph.node("PreviewAny", (table, 0), (230, 830), "Table", source=drawn["table"])
+    told = table(graph, (tell, 0), (230, 830), "Table", drawn["table"])
     graph.group("1 · Model, concept and photos", loader, concept, pictures)
     graph.group("2 · Draw and score", prompts, drawn)
     graph.group("3 · How good is it?", saved, chart, pareto, told)
@@ -214,9 +226,10 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Score saved steps - which is best", known)
     first, width, show = 310, 298, 1212
     graph.note(
-        *((0, 820), (270, 130)),
-        "A training saves its embedding on the way (`save_every`). Choose three of those files: each draws the "
-        "same prompts and is scored. Switch `allow_downloads` on once for CLIP and DINO.",
+        *NOTE,
+        "A training saves its embedding on the way (**Save every … steps**). Choose three of those files: "
+        "each draws the "
+        "same prompts and is scored. Switch **Allow downloads** on once for CLIP and DINO.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     scored, drawings, loaded = scored_drawing(known), [], []
@@ -226,7 +239,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
         concept = _concept(graph, loader, (left, 0), 264, file, WITH_TEXT)
         concept.title = f"Saved step {number + 1}"
         drawn = graph.place(
-            *(scored, (left, WITH_TEXT + 90), (264, 410), f"Step {step}"),
+            *(scored, (left, WITH_TEXT + 90), (264, 424), f"Step {step}"),
             **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
             vae=loader["VAE"],
             references=pictures["images"],
@@ -235,7 +248,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
         drawings.append(drawn)
         loaded.append(concept)
     pareto = graph.node("PreviewImage", (show, 0), (360, 380), "Which is best?", images=drawings[-1]["pareto"])
-    told = graph.node("PreviewAny", (show, 450), (360, 350), "Scores of the last one", source=drawings[-1]["table"])
+    told = table(graph, (show, 450), (360, 350), "Scores of the last one", drawings[-1]["table"])
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Three saved steps, drawn and scored", *loaded, *drawings)
     graph.group("3 · Which is best?", pareto, told)
@@ -253,7 +266,7 @@ def _watched(graph: Graph, loader: Node, concept: Node, left: int, rows: Mapping
     watch = watched_drawing(graph.known)
     return [
         graph.place(
-            *(watch, (left, 440 * row), (256, 370), title),
+            *(watch, (left, 440 * row), (256, 394), title),
             **{"clip": concept["clip"], "vae": loader["VAE"], "resolution": concept["resolution"]},
             **sockets,
         )

@@ -15,10 +15,13 @@ OTHER = "my-cat"
 NEGATIVE = "blurry, text, watermark"
 BIREFNET = "birefnet.safetensors"
 BIREFNET_ADDRESS = "https://huggingface.co/Comfy-Org/BiRefNet/resolve/main/background_removal/birefnet.safetensors"
-SWITCH = "Masks by themselves (Ctrl+B)"
+SWITCH = "Auto masks (Ctrl+B)"
 """How it is switched on stands in its title, which is seen where it is needed."""
-PHOTOS = (270, 640)
-"""Size of Concept Images, with what it says of the folder and its contact sheet."""
+PHOTOS, PHOTOS_TOP = (270, 664), 157
+"""Size of Concept Images, with what it says of the folder and its contact sheet; its place below the checkpoint, which
+grows where its file is missing."""
+NOTE = (0, 860), (270, 88)
+"""Place and size of a note below the photos."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,11 @@ def checkpoint(graph: Graph, place: Point, width: int, base: BaseModel = SD15) -
 
 
 def photos(
-    graph: Graph, place: Point = (0, 140), height: int = PHOTOS[1], title: str = "Your photos", folder: str = FOLDER
+    graph: Graph,
+    place: Point = (0, PHOTOS_TOP),
+    height: int = PHOTOS[1],
+    title: str = "Your photos",
+    folder: str = FOLDER,
 ) -> Node:
     return graph.node("CoReConceptImages", place, (PHOTOS[0], height), title, folder=folder)
 
@@ -66,9 +73,16 @@ def pictures_of(photos: Node, masks: Node | None = None) -> dict[str, Any]:
     return {**taken, "masks": (masks or photos)["masks"], "fit": "keep"}
 
 
+def table(graph: Graph, place: Point, size: Point, title: str, source: Output) -> Node:
+    """A table of ours in ComfyUI's Preview as Text, which editor/table_previews.js sets to Markdown."""
+    node = graph.node("PreviewAny", place, size, title, source=source)
+    node.properties = {"core_markdown": True}
+    return node
+
+
 def photos_with_auto_masks(graph: Graph) -> tuple[Node, Node]:
     """And a switch: bypassed, it passes on the masks of the folder; else these and what core finds in front."""
-    pictures = photos(graph, height=PHOTOS[1] - 150)
+    pictures = photos(graph, height=PHOTOS[1] - 10)
     inside = Subgraph(
         "Masks by themselves",
         graph.known,
@@ -84,8 +98,8 @@ def photos_with_auto_masks(graph: Graph) -> tuple[Node, Node]:
         "MaskComposite", (620, 0), (270, 130), destination=inside["masks"], source=found["mask"], operation="multiply"
     )
     inside.outputs["masks"] = both["MASK"]
-    switch = graph.place(inside, (0, 680), (270, 90), SWITCH, masks=pictures["masks"], images=pictures["images"])
-    switch.bypassed = True
+    switch = graph.place(inside, (0, 868), (270, 78), SWITCH, masks=pictures["masks"], images=pictures["images"])
+    switch.bypassed, switch.grows = True, 28
     return pictures, switch
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .graph import Graph, Node, Output, Subgraph
 from .looking import WITH_PICTURE
-from .parts import NAME, SD15, SDXL, BaseModel, checkpoint, evaluation_prompts, photos, sampled, sampling
+from .parts import NAME, SD15, SDXL, BaseModel, checkpoint, evaluation_prompts, photos, sampled, sampling, table
 from .routing import Point
 
 FACE = "my-face"
@@ -23,9 +23,9 @@ class ModelFile:
     folder: str
     online: str
 
-    def loaded(self, graph: Graph, node_type: str, field: str, place: Point, height: int, **values: Any) -> Node:
+    def loaded(self, graph: Graph, node_type: str, field: str, place: Point, size: Point, **values: Any) -> Node:
         """field: the loader's input that takes the name."""
-        node = graph.node(node_type, place, (270, height), **{field: self.name}, **values)
+        node = graph.node(node_type, place, size, **{field: self.name}, **values)
         node.properties = {"models": [{"name": self.name, "url": self.online + self.name, "directory": self.folder}]}
         return node
 
@@ -79,11 +79,11 @@ def photomaker(known: Mapping[str, Any]) -> Graph:
     )
     graph = Graph("Score against PhotoMaker - no training", known)
     loader = checkpoint(graph, (0, 0), 256, SDXL)
-    reader = PHOTOMAKER.loaded(graph, "PhotoMakerLoader", "photomaker_model_name", (290, 730), 60)
+    reader = PHOTOMAKER.loaded(graph, "PhotoMakerLoader", "photomaker_model_name", (290, 740), (270, 86))
     sockets = {"plain_model": loader["MODEL"], "plain_clip": loader["CLIP"], "photomaker": reader["PHOTOMAKER"]}
     told = (
         "SDXL. PhotoMaker draws people from photos, untrained (ComfyUI uses its encoder, not its LoRA). Switch "
-        "`allow_downloads` on once for CLIP and DINO; for faces fill in `face_model`."
+        "**Allow downloads** on once for CLIP and DINO; for faces fill in **Face model**."
     )
     return _compared(graph, rival, loader, photos(graph, (290, 0), title="Photos of one person", folder=FACE), sockets,
                      told, reader)  # fmt: skip
@@ -103,15 +103,15 @@ def editing(known: Mapping[str, Any]) -> Graph:
     )
     graph = Graph("Score against FLUX.2 - no training", known)
     loader = checkpoint(graph, (0, 0), 256)
-    model = KLEIN.loaded(graph, "UNETLoader", "unet_name", (290, 500), 82)
-    clip = QWEN.loaded(graph, "CLIPLoader", "clip_name", (290, 625), 106, type="flux2")
-    vae = FLUX2_VAE.loaded(graph, "VAELoader", "vae_name", (290, 775), 60)
+    model = KLEIN.loaded(graph, "UNETLoader", "unet_name", (290, 706), (270, 82))
+    clip = QWEN.loaded(graph, "CLIPLoader", "clip_name", (290, 840), (270, 106), type="flux2")
+    vae = FLUX2_VAE.loaded(graph, "VAELoader", "vae_name", (0, 880), (256, 60))
     sockets = {"edit_model": model["MODEL"], "edit_clip": clip["CLIP"], "edit_vae": vae["VAE"]}
     told = (
         "FLUX.2 klein (4 steps) edits your first photo, untrained. In its prompts stands *dog from image 1*: write "
-        "what yours is. Switch `allow_downloads` on once for CLIP and DINO."
+        "what yours is. Switch **Allow downloads** on once for CLIP and DINO."
     )
-    return _compared(graph, rival, loader, photos(graph, (290, 0), height=440), sockets, told, model, clip, vae)
+    return _compared(graph, rival, loader, photos(graph, (290, 0)), sockets, told, model, clip, vae)
 
 
 def _compared(
@@ -140,9 +140,7 @@ def _compared(
     ]
     pareto = graph.node("PreviewImage", (tell, 0), (290, 250), "Concept against prompt", images=drawn["pareto"])
     tables = [
-        graph.node(
-            *("PreviewAny", (tell, 330 + 260 * row), (290, 190), f"Scores of {title}"), source=drawn[f"{which}_table"]
-        )
+        table(graph, (tell, 330 + 260 * row), (290, 190), f"Scores of {title}", drawn[f"{which}_table"])
         for row, (which, title) in enumerate(both.items())
     ]
     graph.group("1 · Model, concept and photos", loader, concept, pictures, *loaders)

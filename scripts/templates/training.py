@@ -9,6 +9,7 @@ from .graph import Graph, Node, Output, Subgraph
 from .parts import (
     NAME,
     NEGATIVE,
+    NOTE,
     OTHER,
     SD15,
     SDXL,
@@ -34,10 +35,11 @@ LORA: Mapping[str, Any] = {
     "batch_size": 1,
     "learning_rate": 1e-4,
 }
-TRAINING_HEIGHT = 800
+TRAINING_HEIGHT = 940
+"""With what a training says when it is done, its pictures and its curves."""
 PROMPTS = 648
 """The column of prompts in graphs of plain nodes."""
-DRAWING = (250, 340)
+DRAWING = (250, 394)
 PICTURES = (234, 300)
 
 
@@ -47,9 +49,9 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
     learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
-        "1. Choose your checkpoint, and a folder in ComfyUI's `input` with about four photos.\n"
+        "1. Choose your checkpoint, and a folder in ComfyUI's **input** with about four photos.\n"
         "2. Name it, and say what it is.\n"
-        "3. **Run**. Then write `embedding:my-dog` in any prompt.",
+        "3. **Run**. Then write **embedding:my-dog** in any prompt.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(
@@ -63,9 +65,9 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
         concept=train["concept"],
         template="a photo of a {} in the jungle",
     )
-    words = graph.node("CLIPTextEncode", (prompts, 190), (250, 88), clip=loader["CLIP"], text=prompt["prompt"])
+    words = graph.node("CLIPTextEncode", (prompts, 210), (250, 88), clip=loader["CLIP"], text=prompt["prompt"])
     latent, saved = _in_plain_nodes(
-        graph, loader, 340, train["resolution"], model=loader["MODEL"], positive=words["CONDITIONING"], prefix=NAME
+        graph, loader, 360, train["resolution"], model=loader["MODEL"], positive=words["CONDITIONING"], prefix=NAME
     )
     graph.group("1 · Model and photos", loader, pictures)
     graph.group("2 · Learn it", train)
@@ -77,23 +79,23 @@ def _in_plain_nodes(
     graph: Graph, loader: Node, top: int, side: Output, *, model: Output, positive: Output, prefix: str
 ) -> tuple[Node, Node]:
     """What a prompt is drawn with, from a place in its column on; returns the empty latent and the saved pictures."""
-    sample, decode, show = 930, 1202, 1366
+    sample, show = 932, 1216
     negative = graph.node(
         "CLIPTextEncode", (PROMPTS, top), (250, 100), "What to avoid", clip=loader["CLIP"], text=NEGATIVE
     )
     latent = graph.node(
-        *("EmptyLatentImage", (PROMPTS, top + 160), (250, 106)), width=side, height=side, batch_size=SD15.batch
+        *("EmptyLatentImage", (PROMPTS, top + 150), (250, 118)), width=side, height=side, batch_size=SD15.batch
     )
     sampler = graph.node(
-        *("KSampler", (sample, 0), (246, 262)),
+        *("KSampler", (sample, 0), (250, 262)),
         model=model,
         positive=positive,
         negative=negative["CONDITIONING"],
         latent_image=latent["LATENT"],
         **{"seed": 7, "steps": SD15.steps, "cfg": SD15.guidance},
     )
-    images = graph.node("VAEDecode", (decode, 0), (140, 46), samples=sampler["LATENT"], vae=loader["VAE"])
-    return latent, graph.node("SaveImage", (show, 0), (210, 290), images=images["IMAGE"], filename_prefix=prefix)
+    images = graph.node("VAEDecode", (sample, 340), (250, 46), samples=sampler["LATENT"], vae=loader["VAE"])
+    return latent, graph.node("SaveImage", (show, 0), (350, 480), images=images["IMAGE"], filename_prefix=prefix)
 
 
 def form(known: Mapping[str, Any]) -> Graph:
@@ -125,7 +127,7 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((prompts, 690), (530, 110)),
         "Each layer of the U-Net has an embedding of its own (XTI), or a small network gives it by layer and timestep "
-        "(choose method *NeTI*); the model stays untouched. *Apply Concept* draws it.",
+        "(choose **Method** *NeTI*); the model stays untouched. *Apply Concept* draws it.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     train = graph.node(
@@ -143,7 +145,7 @@ def by_layer(known: Mapping[str, Any]) -> Graph:
     latent, saved = _in_plain_nodes(
         graph,
         loader,
-        250,
+        290,
         train["resolution"],
         model=applied["model"],
         positive=applied["conditioning"],
@@ -160,7 +162,7 @@ def two_methods(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with two methods - side by side", known)
     draw, show = 992, 1276
     graph.note(
-        *((0, 820), (270, 130)),
+        *NOTE,
         "Which method suits your concept and your model? Choose one in each training: its published values fill "
         "in. The same photos, prompt and seed.\n\nXTI and NeTI have a template of their own.",
     )
@@ -200,8 +202,8 @@ def two_methods(known: Mapping[str, Any]) -> Graph:
 def word_and_lora(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my dog - word and LoRA", known)
     note = (
-        "An embedding for it, then its looks as a LoRA; on the right without and with it. With 16 GB choose "
-        "preset *CoRe stage 2* for the published full weights.\n\nOne node for both: search *CoRe in two stages*."
+        "An embedding, then its looks as a LoRA; right: without and with it. With 16 GB choose *CoRe stage 2* as "
+        "**Method (fills in)** for the published full weights.\n\nOne node for both: search *CoRe in two stages*."
     )
     return _two_stages(graph, note, SD15, NAME, word=BEFORE_LORA, looks={})
 
@@ -210,7 +212,7 @@ def sdxl(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train SDXL - word and LoRA", known)
     note = (
         "For SDXL and its fine-tunes, from 12 GB. Photos of 1024 pixels or more are best.\n\nBlack pictures? Take a "
-        "VAE made for fp16 (*Load VAE*). 8 GB? Set `offload` to 1 in both trainings."
+        "VAE made for fp16 (*Load VAE*). 8 GB? Set **Part kept in main memory** to 1 in both trainings."
     )
     saving = {"gradient_checkpointing": True}
     word = {"batch_size": 2, "gradient_accumulation": 3, **saving, **BEFORE_LORA}
@@ -222,7 +224,7 @@ def _two_stages(
 ) -> Graph:
     """A word, a LoRA of its looks, the same prompt and seed without and with it, and one file of both."""
     learn, tune, draw, show = 304, 656, 1028, 1310
-    graph.note((0, 820), (270, 130), note)
+    graph.note((draw, 862), (262, 84), note)
     loader = checkpoint(graph, (0, 0), 270, base)
     pictures, masks = photos_with_auto_masks(graph)
     stage_1 = graph.node(
@@ -240,7 +242,7 @@ def _two_stages(
     )
     drawings = _compared(graph, drawing(graph.known, base), (draw, show), loader, stage_2)
     saved = graph.node(
-        *("CoReSaveConcept", (show, 690), (264, 180), "One file to share"),
+        *("CoReSaveConcept", (show, 690), (264, 250), "One file to share"),
         concept=stage_2["concept"],
         lora=stage_2["lora"],
         preview=drawings[-1]["images"],
@@ -257,9 +259,9 @@ def two_pets(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train my dog and my cat - one LoRA", known)
     second, learn, tune, draw = 304, 608, 922, 1246
     graph.note(
-        *((learn, 700), (270, 170)),
-        "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; `{}` is the first "
-        "in your prompt, `{2}` the second.\n\nA third? One more *Also Train*, into `also` of the first.",
+        *((second, 740), (270, 130)),
+        "An embedding for each, then one LoRA that knows both. *Also Train* brings the second; **{}** is the first "
+        "in your prompt, **{2}** the second.\n\nA third? One more *Also Train*, into **also** of the first.",
     )
     loader = checkpoint(graph, (0, 0), 270)
     dog = photos(graph, title="Your dog's photos")
@@ -272,9 +274,9 @@ def two_pets(known: Mapping[str, Any]) -> Graph:
         taken = {key: value for key, value in pictures_of(pictures).items() if key != "fit"}
         word = _word_as_a_node(known, title, name, kind)
         words.append(graph.place(word, (learn, top), (270, 250), title, **models(loader), **taken))
-    also = graph.node("CoReAlsoTrain", (tune, 0), (280, 160), concept=words[1]["concept"], **taken)
+    also = graph.node("CoReAlsoTrain", (learn, 650), (270, 180), concept=words[1]["concept"], **taken)
     looks = graph.node(
-        *("CoReUNetIdentityFinetune", (tune, 250), (280, TRAINING_HEIGHT - 200), "The looks of both"),
+        *("CoReUNetIdentityFinetune", (tune, 0), (280, TRAINING_HEIGHT), "The looks of both"),
         **models(loader),
         **pictures_of(dog),
         concept=words[0]["concept"],
@@ -282,14 +284,14 @@ def two_pets(known: Mapping[str, Any]) -> Graph:
         **{"name": "my-pets", **LORA, "steps": 2 * LORA["steps"]},
     )
     both = graph.place(
-        *(drawing_of_both(known), (draw, 0), (270, 370), "Both in one picture"),
+        *(drawing_of_both(known), (draw, 0), (270, 410), "Both in one picture"),
         **{**models(loader), "model": looks["model"]},
         **{key: looks[key] for key in ("concept", "concept_2", "resolution")},
     )
     saved = graph.node("SaveImage", (draw, 450), (270, 300), images=both["images"], filename_prefix="my-pets")
     graph.group("1 · Model and photos", loader, dog, cat)
-    graph.group("2 · Learn it", *words)
-    graph.group("3 · Learn its looks", also, looks)
+    graph.group("2 · Learn it", *words, also)
+    graph.group("3 · Learn its looks", looks)
     graph.group("4 · Use it in any prompt", both, saved)
     return graph
 
@@ -318,7 +320,7 @@ def _compared(graph: Graph, draw: Subgraph, columns: tuple[int, int], loader: No
     drawings = []
     for row, (title, model) in enumerate((("Before", loader["MODEL"]), ("After", stage["model"]))):
         drawn = graph.place(
-            *(draw, (left, 440 * row), DRAWING, title),
+            *(draw, (left, 430 * row), DRAWING, title),
             **{**models(loader), "model": model},
             **{name: stage[name] for name in ("concept", "resolution")},
         )
@@ -332,9 +334,9 @@ def three_stages(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with AttnDreamBooth - three stages", known)
     learn, look, tune, draw = 304, 628, 952, 1292
     graph.note(
-        *((0, 820), (270, 130)),
+        *NOTE,
         "An embedding before *dog*, then where it looks, then its looks (Pang et al. 2024).\n\nSet as LoRAs for 8 "
-        "GB. With 24 GB choose both presets again for the published full weights.",
+        "GB. With 24 GB choose **Method (fills in)** again in both last stages for the published full weights.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     name = f"{NAME}-attn"
@@ -373,7 +375,7 @@ def _drawn(graph: Graph, place: tuple[int, int], loader: Node, trained: Node, na
     """One prompt; the pictures below it."""
     model = {"model": trained["model"]} if any(output["name"] == "model" for output in trained.outputs) else {}
     drawn = graph.place(
-        *(drawing(graph.known), place, (276, 350)),
+        *(drawing(graph.known), place, (276, 394)),
         **{**models(loader), **model},
         **{key: trained[key] for key in ("concept", "resolution")},
     )
@@ -385,7 +387,7 @@ def dreambooth_lora(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train a DreamBooth LoRA", known)
     note = (
         "Teaches a rare word: *sks dog* (Ruiz et al. 2023). Dogs of the model itself, drawn first, keep other dogs as "
-        "they are. The paper takes 200: raise `batch_size` there."
+        "they are. The paper takes 200: raise **batch_size** of *Draw other dogs*."
     )
     return _with_class_images(graph, note, "sks", {"name": f"{NAME}-dreambooth", **LORA})
 
@@ -407,9 +409,9 @@ def custom_diffusion(known: Mapping[str, Any]) -> Graph:
 def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, Any]) -> Graph:
     """A rare word's looks, with pictures of the super-category that the model drew itself."""
     others, tune, draw, show = 304, 614, 1008, 1304
-    graph.note((0, 820), (270, 130), note)
+    graph.note(*NOTE, note)
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
-    rare = graph.node("CoReConceptFromWords", (others, 650), (270, 126), "A rare word", clip=loader["CLIP"], words=word)
+    rare = graph.node("CoReConceptFromWords", (others, 650), (270, 180), "A rare word", clip=loader["CLIP"], words=word)
     draw_it = drawing(graph.known)
     dogs = graph.node(
         *("CoReConceptFromWords", (others, 0), (270, 126), "Other dogs"),
@@ -417,7 +419,7 @@ def _with_class_images(graph: Graph, note: str, word: str, looks: Mapping[str, A
         **{"words": "dog", "with_category": False},
     )
     class_images = graph.place(
-        *(draw_it, (others, 210), (270, 350), "Draw other dogs"),
+        *(draw_it, (others, 210), (270, 394), "Draw other dogs"),
         **models(loader),
         concept=dogs["concept"],
         **{"template": "a photo of a {}", "batch_size": 8, "seed": 11},
@@ -450,7 +452,7 @@ def captions(known: Mapping[str, Any]) -> Graph:
     graph = Graph("Train with captions - say everything but the dog", known)
     say, learn, draw = 304, 648, 1026
     graph.note(
-        *((0, 820), (270, 130)),
+        *((draw, 830), (276, 115)),
         "Four photos on one sofa teach the sofa. A caption tells everything *but* your dog (SID, Kim et al. 2024): one "
         "line per photo, in their order. Or connect a vision-language model.",
     )
@@ -499,7 +501,7 @@ def style(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((use, 650), (258, 150)),
         "Say all that each picture shows, one line per picture: the style is what is left.\n\n"
-        "For the style score click it, press Ctrl+B, and switch `allow_downloads` on.",
+        "For the style score click it, press Ctrl+B, and switch **Allow downloads** on.",
     )
     loader = checkpoint(graph, (0, 0), 270)
     pictures = photos(graph, title="Pictures of one style", folder=STYLE)

@@ -32,6 +32,24 @@ _OVERLAPS = """() => {
 _STICKING_OUT = """() => app.graph.nodes.filter(({boundingRect: [x, y, width]}) => app.graph.groups.some(
     ({pos, size}) => pos[0] <= x && x < pos[0] + size[0] && pos[1] <= y && y < pos[1] + size[1]
         && x + width > pos[0] + size[0])).map((node) => node.title)"""
+# Of nodes drawn as HTML, as large as the browser makes them: those that lie over each other, or go out of their group.
+_UNTIDY_AS_HTML = """() => {
+    const {scale, offset: [left, top]} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect();
+    const boxes = app.graph.nodes.map((node) => {
+        const box = document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect();
+        const x = (box.left - canvas.left) / scale - left, y = (box.top - canvas.top) / scale - top;
+        return {title: node.title, x, y, right: x + box.width / scale - 1, bottom: y + box.height / scale - 1};
+    });
+    const over = boxes.flatMap((a, i) => boxes.slice(i + 1)
+        .filter((b) => a.x < b.right && b.x < a.right && a.y < b.bottom && b.y < a.bottom)
+        .map((b) => `${a.title} over ${b.title}`));
+    const out = app.graph.groups.flatMap(({title, pos: [x, y], size: [width, height]}) => boxes
+        .filter((a) => a.title !== 'What to do' && x <= a.x && a.x < x + width && y <= a.y && a.y < y + height)
+        .filter((a) => a.right > x + width || a.bottom > y + height)
+        .map((a) => `${a.title} out of ${title}, to ${Math.round(a.right)}, ${Math.round(a.bottom)}`));
+    return [...over, ...out];
+}"""
+_ALL_AS_HTML = "() => app.graph.nodes.every((node) => document.querySelector(`[data-node-id='${node.id}']`))"
 # As the notes of the workflows that score say it; nothing runs for long here.
 _ALLOW_DOWNLOADS = """() => app.graph.nodes.filter((node) => node.subgraph).flatMap((node) => node.widgets)
     .filter((widget) => widget.name === 'allow_downloads').forEach((widget) => { widget.value = true; })"""
@@ -96,3 +114,24 @@ def test_it_opens_whole_tidy_and_legible_and_can_be_queued(editor, name):
     editor.stop_all()
     assert answer["node_errors"] == {} and answer["prompt_id"]
     assert editor.errors == []
+
+
+def test_nodes_drawn_as_html_lie_apart_and_in_their_groups(editor):
+    editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        untidy = {}
+        for name in (name for name in NAMES if not name.endswith(".app")):
+            editor.load_template(name)
+            editor.page.wait_for_function(_ALL_AS_HTML)
+            untidy[name] = editor.evaluate(_UNTIDY_AS_HTML)
+    finally:
+        editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    assert {name: found for name, found in untidy.items() if found} == {}
+    assert editor.errors == []
+
+
+def test_tables_are_shown_as_markdown(editor):
+    editor.load_template("Score my concept - 20 prompts")
+    modes = """() => app.graph.nodes.filter((node) => node.type === 'PreviewAny')
+        .map((node) => node.widgets.find((widget) => widget.name === 'preview_mode').value)"""
+    assert editor.evaluate(modes) == [True]

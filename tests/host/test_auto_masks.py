@@ -17,7 +17,7 @@ WITH_A_SWITCH = (
     "Train with captions - say everything but the dog",
 )
 TRAININGS = ("CoReTrainEmbedding", "CoReUNetIdentityFinetune")
-BYPASSED, SWITCH = 4, "Masks by themselves (Ctrl+B)"
+BYPASSED, SWITCH = 4, "Auto masks (Ctrl+B)"
 
 
 def sent(server: Any, name: str, switched_on: bool) -> dict[str, Any]:
