@@ -22,7 +22,7 @@ from .routing import Point
 
 FILE = f"embeddings/{NAME}.safetensors"
 SAVED_STEPS = (100, 200, 300)
-WITH_PICTURE, WITH_TEXT = 614, 380
+WITH_PICTURE, WITH_TEXT = 626, 380
 """Heights of Load Concept with what it shows of its file: five lines, and a picture."""
 
 
