@@ -2,7 +2,7 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, isSaid, path, rewriting, roomBelow, showText } from "./nodes.js";
+import { WIDGET, isOurs, isSaid, path, rewriting, rootGraph, roomBelow, showText } from "./nodes.js";
 import { isElsewhere, runOf } from "./runs.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
@@ -27,9 +27,10 @@ app.registerExtension({
     api.addEventListener("executed", ({ detail }) => {
       const nodeId = String(detail.display_node ?? detail.node);
       const text = detail.output?.text?.join("\n");
-      if (!isOurs(path(nodeId).at(-1)) || isElsewhere(detail.prompt_id)) return;
+      const node = path(nodeId).at(-1);
+      if (!isOurs(node) || isElsewhere(detail.prompt_id)) return;
       if (text) showText(nodeId, text);
-      if (detail.output?.images?.length) dropPreview(nodeId);
+      if (detail.output?.images?.length) dropPreview(node);
     });
     api.addEventListener("progress_text", ({ detail }) => {
       if (!detail.text) return;
@@ -41,10 +42,11 @@ app.registerExtension({
 });
 
 // Nodes drawn as HTML would keep a run's last preview above its result, and grow by a picture. Only the editor's own
-// store takes it away; without it, nothing happens.
-function dropPreview(nodeId) {
+// store takes it away, by an id with that of the subgraph; without it, nothing happens.
+function dropPreview(node) {
   const stores = document.getElementById("vue-app")?.__vue_app__?.config.globalProperties.$pinia?._s;
-  if (LiteGraph.vueNodesMode) stores?.get("nodeOutput")?.revokePreviewsByExecutionId?.(nodeId);
+  const id = node.graph === rootGraph() ? String(node.id) : `${node.graph.id}:${node.id}`;
+  if (LiteGraph.vueNodesMode) stores?.get("nodeOutput")?.revokePreviewsByLocatorId?.(id);
 }
 
 // Height once taken is kept, so that nothing moves from step to step. Text that has no room above the next node is

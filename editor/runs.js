@@ -4,14 +4,18 @@ import { api } from "../../scripts/api.js";
 import { isOurs, rootGraph, widgetOf } from "./nodes.js";
 
 const STORE = "CorePersonalization.Runs", MOST_KEPT = 20;
+const MOMENT = 300; // In milliseconds: by then the editor says of which workflow a graph is that it has opened.
 
 // Prompt id → {graph: the root graph's id, nodes: {id: values}}; as long as the server knows this tab, also after a reload.
 const { queued, running: before } = read();
 const workflows = new Map(); // Prompt id → the editor's own record of a workflow: several may have one graph id.
-let running = before;
+let running = before, openedAt = 0;
 
 app.registerExtension({
   name: "CorePersonalization.Runs",
+
+  beforeConfigureGraph: noteOpening,
+  afterConfigureGraph: noteOpening,
 
   setup() {
     const queuePrompt = api.queuePrompt;
@@ -40,7 +44,13 @@ export function runOf(promptId = running) {
 
 export function isElsewhere(promptId = running) {
   const run = runOf(promptId), workflow = workflows.get(promptId);
-  return Boolean(run) && (workflow ? workflow !== opened() : run.graph !== rootGraph().id);
+  if (!run) return false;
+  if (run.graph !== rootGraph().id || Date.now() - openedAt < MOMENT) return true;
+  return Boolean(workflow) && workflow !== opened();
+}
+
+function noteOpening() {
+  openedAt = Date.now();
 }
 
 function opened() {
