@@ -137,10 +137,10 @@ NOTES: Mapping[str, str] = {
         "提示词和种子相同，换用三个词。*其他*词的列应当相似；您的概念那一行若有不同，那个词就被忽略了。要加另一个"
         "概念？复制一行，将 **rows** 连接到它的 **above**。"
     ),
-    "1. Choose your checkpoint, and a folder in ComfyUI's **input** with about four photos.\n"
+    "1. Choose your checkpoint; **Upload photos …**, about four, or choose their folder.\n"
     "2. Name it, and say what it is.\n"
     "3. **Run**. Then write **embedding:my-dog** in any prompt.": (
-        "1. 选择您的 Checkpoint，以及 ComfyUI 的 **input** 中含四张左右照片的文件夹。\n"
+        "1. 选择您的 Checkpoint；按 **上传照片…** 上传四张左右的照片，或选择它们的文件夹。\n"
         "2. 取一个名称，并写明它是什么。\n"
         "3. **运行**。之后在任意提示词中写 **embedding:my-dog**。"
     ),

@@ -49,7 +49,7 @@ def quick_start(known: Mapping[str, Any], name: str = "Train my dog - quick star
     learn, prompts = 304, PROMPTS
     graph.note(
         *((prompts, 690), (530, 110)),
-        "1. Choose your checkpoint, and a folder in ComfyUI's **input** with about four photos.\n"
+        "1. Choose your checkpoint; **Upload photos …**, about four, or choose their folder.\n"
         "2. Name it, and say what it is.\n"
         "3. **Run**. Then write **embedding:my-dog** in any prompt.",
     )

@@ -49,6 +49,13 @@ _UNTIDY_AS_HTML = """() => {
         .map((a) => `${a.title} out of ${title}, to ${Math.round(a.right)}, ${Math.round(a.bottom)}`));
     return [...over, ...out];
 }"""
+# What Evaluation Prompts say after a run, and as soon as a workflow is opened again.
+_SAY_HOW_MANY = """() => {
+    const text = '20 pictures: 20 prompts, 1 of each, 25 steps, guidance 7.';
+    for (const {id} of app.graph.nodes.filter((node) => node.type === 'CoReEvaluationPrompts')) {
+        app.api.dispatchCustomEvent('progress_text', {nodeId: String(id), text, ofOpenWorkflow: true});
+    }
+}"""
 _ALL_AS_HTML = "() => app.graph.nodes.every((node) => document.querySelector(`[data-node-id='${node.id}']`))"
 # As the notes of the workflows that score say it; nothing runs for long here.
 _ALLOW_DOWNLOADS = """() => app.graph.nodes.filter((node) => node.subgraph).flatMap((node) => node.widgets)
@@ -123,6 +130,8 @@ def test_nodes_drawn_as_html_lie_apart_and_in_their_groups(editor):
         for name in (name for name in NAMES if not name.endswith(".app")):
             editor.load_template(name)
             editor.page.wait_for_function(_ALL_AS_HTML)
+            editor.evaluate(_SAY_HOW_MANY)
+            editor.page.wait_for_timeout(300)
             untidy[name] = editor.evaluate(_UNTIDY_AS_HTML)
     finally:
         editor.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")

@@ -23,6 +23,7 @@ from driver import quick_start
 from driver.base_folder import BaseFolder
 from driver.client import ComfyUIClient
 from driver.server import ComfyUIServer
+from PIL import Image
 from preparation.by_place import ROOT
 from ray.cluster_utils import Cluster
 
@@ -105,7 +106,7 @@ def bits(folders: list[Path], number: str) -> dict[str, str]:
         if file.name == f"dog-{number}.safetensors":
             found[file.name] = safe_files.tensor_hash(safe_files.read(file)[0])
         elif file.name.startswith(f"of-{number}_"):
-            found[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+            found[file.name] = hashlib.sha256(Image.open(file).tobytes()).hexdigest()
     return found
 
 
