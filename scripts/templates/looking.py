@@ -205,7 +205,7 @@ def score(known: Mapping[str, Any]) -> Graph:
         *("CoReEvaluationPrompts", (draw, 0), (310, 360)), concept=concept["concept"], seeds_per_prompt=1, seed=7
     )
     drawn = graph.place(
-        *(scored_prompts(known), (draw, 500), (310, 490), "Draw and score"),
+        *(scored_prompts(known), (draw, 455), (310, 490), "Draw and score"),
         **{name: concept[name] for name in ("model", "clip", "concept", "resolution")},
         **{name: prompts[name] for name in ("prompts", "seeds", "steps")},
         cfg=prompts["guidance"],
