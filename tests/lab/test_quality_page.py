@@ -30,6 +30,10 @@ PROTOCOLS = {
     "What each part of CoRe does": ("evidence", "biased"),
     "Every method's embedding": ("methods", "diverse"),
     "The U-Net after it": ("methods", "diverse"),
+    "All on the same beach": ("captions", "beach"),
+    "All with the same hat": ("captions", "hat"),
+    "All with sunglasses": ("captions", "sunglasses"),
+    "All painted": ("captions", "painting"),
 }
 """Heading → protocol and references of the rows under it."""
 TIMED = "How many steps an embedding needs"
