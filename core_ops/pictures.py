@@ -59,7 +59,7 @@ def prepare_pictures(
     """
     validate_side(side)
     singles = single_pictures(name, [batch.cpu() for batch in images])
-    chosen = None if masks is None else whole_where_empty([mask.cpu() for mask in single_masks(masks)], singles)
+    chosen = None if masks is None else whole_where_empty(single_masks([batch.cpu() for batch in masks]), singles)
     if chosen is not None:
         validate_masks("masks", chosen, singles)
         if all(bool((mask == 1).all()) for mask in chosen):

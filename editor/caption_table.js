@@ -5,7 +5,7 @@ import { addButton, path } from "./nodes.js";
 import { isElsewhere } from "./runs.js";
 
 const NODE = "CoReSelectiveCaption";
-const EDIT = ["Edit these captions", "编辑这些描述"];
+const EDIT = { en: "Edit these captions", zh: "编辑这些描述" };
 const made = new WeakMap(); // Node → its captions, a line each.
 
 app.registerExtension({

@@ -3,7 +3,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { addButton, after, idOf, inLanguage, inputsOf, isShown, showPicture, showText } from "./nodes.js";
 
-const UPLOAD = ["Upload photos …", "上传照片…"];
+const UPLOAD = { en: "Upload photos …", zh: "上传照片…" };
 const ASKED = {
   en: { title: "Upload photos", message: "Name of their folder in ComfyUI's input folder" },
   zh: { title: "上传照片", message: "它们在 ComfyUI 的 input 文件夹中的文件夹名称" },

@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { translated } from "./messages.js";
-import { WIDGET, isOurs, path, showText } from "./nodes.js";
+import { isOurs, path, showText, textOf } from "./nodes.js";
 import { isElsewhere } from "./runs.js";
 
 const MARK = "✖ ";
@@ -66,10 +66,6 @@ function clear() {
   }
   marked.clear();
   heights.clear();
-}
-
-function textOf(node) {
-  return node?.widgets?.find(({ name }) => name === WIDGET);
 }
 
 // The server reports what a node raised as if it were an accident, and by an input of the node that it is connected to.

@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { rootGraph, showText } from "./nodes.js";
 import { ours, runOf, values } from "./runs.js";
+import { store, stored } from "./stored.js";
 
 const STORE = "CorePersonalization.Results", MOST_KEPT = 50;
 
@@ -27,7 +28,7 @@ app.registerExtension({
 });
 
 function showKept() {
-  const kept = read();
+  const kept = stored(localStorage, STORE);
   for (const [id, node, hosts] of ours()) {
     const text = kept[keyOf(rootGraph().id, id, values(node, hosts))];
     if (text) showText(id, text);
@@ -39,20 +40,8 @@ function keyOf(graph, id, values) {
   return `${graph}/${id} ${values}`;
 }
 
-function read() {
-  try {
-    return JSON.parse(localStorage.getItem(STORE)) ?? {};
-  } catch {
-    return {};
-  }
-}
-
 function keep(key, text) {
-  const { [key]: before, ...others } = read();
+  const { [key]: before, ...others } = stored(localStorage, STORE);
   const newest = Object.entries({ ...others, [key]: text }).slice(-MOST_KEPT);
-  try {
-    localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(newest)));
-  } catch {
-    localStorage.removeItem(STORE); // The browser has no room.
-  }
+  store(localStorage, STORE, Object.fromEntries(newest));
 }

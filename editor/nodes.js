@@ -2,7 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 
-export const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
+const WIDGET = "$$node-text-preview"; // The editor's own, made with the first text of a node.
 
 const PREVIEW = "$$canvas-image-preview", PREVIEW_HEIGHT = 230; // The editor's own, made when a picture is drawn.
 const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"; // Of one pixel.
@@ -76,11 +76,16 @@ export function after(object, method, then) {
   };
 }
 
-// A button below the widgets; it keeps no value, so that those of others stay in their places.
-export function addButton(node, name, [en, zh], press) {
+// The editor's widget with what a node says; none before its first text.
+export function textOf(node) {
+  return node?.widgets?.find(({ name }) => name === WIDGET);
+}
+
+// A button below the widgets; it keeps no value, so that those of others stay in their places. texts: by language.
+export function addButton(node, name, texts, press) {
   const button = node.addWidget("button", name, null, press, { serialize: false });
   button.serialize = false;
-  button.label = inLanguage({ en, zh });
+  button.label = inLanguage(texts);
   node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   return button;
 }

@@ -2,7 +2,7 @@
 // The editor alone shows text while a node runs, two lines of it, and forgets the output.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { WIDGET, isOurs, isSaid, path, rewriting, rootGraph, roomBelow, showText } from "./nodes.js";
+import { isOurs, isSaid, path, rewriting, rootGraph, roomBelow, showText, textOf } from "./nodes.js";
 import { isElsewhere, runOf } from "./runs.js";
 
 const LINE_HEIGHT = 15, PADDING = 28, FEWEST_LINES = 3, MOST_LINES = 14, LETTER_WIDTH = 6.2;
@@ -52,7 +52,7 @@ function dropPreview(node) {
 // Height once taken is kept, so that nothing moves from step to step. Text that has no room above the next node is
 // scrolled.
 function makeRoom(node, text) {
-  const widget = node.widgets?.find(({ name }) => name === WIDGET);
+  const widget = textOf(node);
   if (!widget?.options) return;
   const letters = Math.max(node.size[0] / LETTER_WIDTH, 20);
   const lines = text.split("\n").reduce((sum, line) => sum + Math.max(Math.ceil(line.length / letters), 1), 0);

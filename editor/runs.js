@@ -2,14 +2,15 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { isOurs, rootGraph, widgetOf } from "./nodes.js";
+import { store, stored } from "./stored.js";
 
 const STORE = "CorePersonalization.Runs", MOST_KEPT = 20;
 const MOMENT = 300; // In milliseconds: by then the editor says of which workflow a graph is that it has opened.
 
 // Prompt id → {graph: the root graph's id, nodes: {id: values}}; as long as the server knows this tab, also after a reload.
-const { queued, running: before } = read();
-const workflows = new Map(); // Prompt id → the editor's own record of a workflow: several may have one graph id.
-let running = before, openedAt = 0;
+const before = stored(sessionStorage, STORE), queued = new Map(before.runs);
+const workflows = new WeakMap(); // Of these, the editor's own record of the workflow: several may have one graph id.
+let running = before.running, openedAt = 0;
 
 app.registerExtension({
   name: "CorePersonalization.Runs",
@@ -22,10 +23,10 @@ app.registerExtension({
     api.queuePrompt = async function (...args) {
       const graph = rootGraph().id, workflow = opened();
       const nodes = Object.fromEntries([...ours()].map(([id, node, hosts]) => [id, values(node, hosts)]));
-      const answer = await queuePrompt.apply(this, args);
+      const answer = await queuePrompt.apply(this, args), run = { graph, nodes };
       if (answer?.prompt_id) {
-        workflows.set(answer.prompt_id, workflow);
-        queued.set(answer.prompt_id, { graph, nodes });
+        workflows.set(run, workflow);
+        queued.set(answer.prompt_id, run);
         keep();
       }
       return answer;
@@ -43,8 +44,9 @@ export function runOf(promptId = running) {
 }
 
 export function isElsewhere(promptId = running) {
-  const run = runOf(promptId), workflow = workflows.get(promptId);
+  const run = runOf(promptId);
   if (!run) return false;
+  const workflow = workflows.get(run);
   if (run.graph !== rootGraph().id || Date.now() - openedAt < MOMENT) return true;
   return Boolean(workflow) && workflow !== opened();
 }
@@ -71,20 +73,7 @@ export function values(node, hosts) {
   return JSON.stringify(own.map(({ name }) => [name, widgetOf(node, name, hosts)[0]?.value]));
 }
 
-function read() {
-  try {
-    const { runs, running } = JSON.parse(sessionStorage.getItem(STORE));
-    return { queued: new Map(runs), running };
-  } catch {
-    return { queued: new Map(), running: null };
-  }
-}
-
 function keep() {
   for (const id of [...queued.keys()].slice(0, -MOST_KEPT)) queued.delete(id);
-  try {
-    sessionStorage.setItem(STORE, JSON.stringify({ runs: [...queued], running }));
-  } catch {
-    sessionStorage.removeItem(STORE); // The browser has no room.
-  }
+  store(sessionStorage, STORE, { runs: [...queued], running });
 }

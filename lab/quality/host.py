@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,13 @@ class Trained:
 
 
 class Host(HostSampler):
-    """side: 0 is the model's own. whole_clip: the CLIP with all its layers, for who trains them."""
+    """side: 0 is the model's own."""
 
     def __init__(self, checkpoint: Path, base: Path, side: int = 0, at_once: int = 1) -> None:
         super().__init__(checkpoint, base, side, at_once)
         from core_personalization.nodes.host.models.denoiser import own_side
 
-        self.side, self.whole_clip = side or own_side(self.model), self.clip
+        self.side, self._checkpoint, self._shortened = side or own_side(self.model), checkpoint, False
         # At once, so that a long run is of one version, whatever happens to the files meanwhile.
         import core_personalization.nodes.embedding.embedding_training
         import core_personalization.nodes.finetune.finetuning
@@ -47,11 +48,15 @@ class Host(HostSampler):
 
     @classmethod
     def mini_world(cls, folder: Path) -> Host:
-        checkpoint = expand(folder / "mini_world.safetensors")
-        host = cls(checkpoint, folder / "comfyui", side=64, at_once=10)
-        _, host.whole_clip, _ = load(checkpoint)
+        host = cls(expand(folder / "mini_world.safetensors"), folder / "comfyui", side=64, at_once=10)
         _drop_layers_that_add_nothing(host.clip)
+        host._shortened = True
         return host
+
+    @cached_property
+    def whole_clip(self) -> Any:
+        """The CLIP with all its layers, for who trains them."""
+        return load(self._checkpoint)[1] if self._shortened else self.clip
 
     def ready_embedding(
         self, images: Sequence[Tensor], captions: Sequence[str] | None, settings: Mapping[str, Any]

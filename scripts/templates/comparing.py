@@ -45,8 +45,7 @@ def vote(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((load, 858), (270, 88)),
         "*Blind Vote* writes a page: give it to people. Put the CSV files that they save into ComfyUI's "
-        "**input**, press "
-        "**r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
+        "**input**, press **r**, click *Vote Results*, Ctrl+B, choose the vote, and Run.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     concepts = [

@@ -32,8 +32,7 @@ def shared_concept(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *((0, 170), (256, 150)),
         "Put the file into ComfyUI's **models/loras** and press **r**. Choose the checkpoint that it was "
-        "made for, then "
-        "the file. **Run**.",
+        "made for, then the file. **Run**.",
     )
     loader = checkpoint(graph, (0, 0), 256)
     concept = _concept(graph, loader, (load, 0), 360)
@@ -228,8 +227,7 @@ def best_step(known: Mapping[str, Any]) -> Graph:
     graph.note(
         *NOTE,
         "A training saves its embedding on the way (**Save every … steps**). Choose three of those files: "
-        "each draws the "
-        "same prompts and is scored. Switch **Allow downloads** on once for CLIP and DINO.",
+        "each draws the same prompts and is scored. Switch **Allow downloads** on once for CLIP and DINO.",
     )
     loader, pictures = checkpoint(graph, (0, 0), 270), photos(graph)
     scored, drawings, loaded = scored_drawing(known), [], []
